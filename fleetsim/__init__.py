@@ -1,0 +1,29 @@
+"""fleetsim: know, not guess, how a batch feed of fleet telematics behaves."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+# The front door is light: a name's module is imported when the name is first used.
+_HOMES = {
+    "Config": "config",
+    "load_config": "config",
+    "make_config": "config",
+    "FleetsimError": "errors",
+    "InputError": "errors",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fleetsim' has no attribute {name!r}")
+    return getattr(import_module(f"fleetsim.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

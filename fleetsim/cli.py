@@ -1,0 +1,244 @@
+"""The command line: it parses, calls the library, prints, and sets the exit code."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+import fleetsim
+from fleetsim.clock import Instant, parse_time
+from fleetsim.errors import FleetsimError, InputError
+
+FINDING = 3
+
+
+class _TimeParam(click.ParamType[int]):
+    """An ISO 8601 time with its zone, as microseconds since 1970 UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        try:
+            return value if isinstance(value, int) else parse_time(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _OrdinalParam(click.ParamType[Any]):
+    """A whole number from 0, or 'next'."""
+
+    name = "n|next"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value == "next" or isinstance(value, int):
+            return value
+        return click.IntRange(0, 2**64 - 1).convert(value, param, ctx)
+
+
+PATH = click.Path(path_type=Path)
+TIME = _TimeParam()
+SEED = click.IntRange(0, 2**64 - 1)
+
+
+class _State:
+    """What the entry point hands to the commands."""
+
+    def __init__(self, started: Instant) -> None:
+        self.started = started
+        self.debug = False
+
+
+@click.group(context_settings={"help_option_names": ["--help", "-h"]})
+@click.version_option(fleetsim.__version__, prog_name="fleetsim")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_obj
+def cli(state: _State, debug: bool) -> None:
+    r"""Know, not guess, how a batch feed of fleet telematics behaves.
+
+    \b
+    Exit codes: 0 done, 1 a program or run error, 2 bad usage or input, 3 a finding,
+    130/143 interrupted. A failed hypothesis is a result, not an error.
+    """
+    state.debug = debug
+
+
+@cli.command()
+@click.option("--config", type=PATH, required=True, help="Configuration (YAML or JSON).")
+@click.option("--output", type=PATH, required=True, help="The companies file to make or extend.")
+@click.option("--seed", type=SEED, help="Seed in place of the configuration's.")
+@click.option("--at", type=TIME, help="When the first cohort joins; now by default.")
+@click.option("--cohorts", type=click.IntRange(min=1), default=1, show_default=True)
+@click.pass_obj
+def companies(
+    state: _State, config: Path, output: Path, seed: int | None, at: int | None, cohorts: int
+) -> None:
+    """Make the companies of a fleet, or extend an existing file by further cohorts."""
+    from fleetsim.companies import write_companies
+
+    settings = _config(config, seed)
+    result = write_companies(
+        settings, output, at_us=at, now_us=state.started.wall_us, cohorts=cohorts
+    )
+    kept = result.lines - result.added
+    note = f" ({kept} kept, {result.added} added)" if kept else ""
+    click.echo(f"{output}: {result.lines} companies{note}")
+
+
+@cli.command()
+@click.option("--config", type=PATH, required=True, help="Configuration (YAML or JSON).")
+@click.option("--companies", "companies_file", type=PATH, required=True, help="The companies file.")
+@click.option("--output", type=PATH, required=True, help="Folder of the batches.")
+@click.option("--now", is_flag=True, help="The interval starts at this moment.")
+@click.option("--interval-start", type=TIME, help="Start of the first interval, with its zone.")
+@click.option("--batches", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--ordinal",
+    type=_OrdinalParam(),
+    default=0,
+    show_default=True,
+    help="Number of the first batch among those of its seed; 'next' takes the next free one.",
+)
+@click.option("--seed", type=SEED, help="Seed in place of the configuration's.")
+@click.option("--format", type=click.Choice(["jsonl"]), default="jsonl", show_default=True)
+@click.option("--force", is_flag=True, help="Replace batches that differ.")
+@click.option("--allow-empty", is_flag=True, help="Write a batch although no company is eligible.")
+@click.option("--allow-repeat", is_flag=True, help="Write a copy of a batch in another interval.")
+@click.pass_obj
+def events(
+    state: _State,
+    config: Path,
+    companies_file: Path,
+    output: Path,
+    now: bool,
+    interval_start: int | None,
+    batches: int,
+    ordinal: Any,
+    seed: int | None,
+    format: str,
+    force: bool,
+    allow_empty: bool,
+    allow_repeat: bool,
+) -> None:
+    """Make batches of events, one folder each."""
+    if now == (interval_start is not None):
+        raise click.UsageError("Give exactly one of --now and --interval-start TIME.")
+    if now and batches > 1:
+        raise click.UsageError("--now makes one batch; give --interval-start for --batches.")
+    from fleetsim.batch import write_batches
+    from fleetsim.companies import read_companies
+
+    settings = _config(config, seed)
+    fleet = read_companies(companies_file)
+    start_us = state.started.wall_us if interval_start is None else interval_start
+    expected = settings.event_rate_per_driver * settings.drivers_per_company
+    with _progress(expected * fleet.active.sum() * batches) as update:
+        for result in write_batches(
+            settings,
+            fleet,
+            output,
+            start_us=start_us,
+            started=state.started,
+            batches=batches,
+            ordinal=ordinal,
+            force=force,
+            allow_empty=allow_empty,
+            allow_repeat=allow_repeat,
+            progress=update,
+        ):
+            meta = result.meta
+            note = "" if result.written else " (stood there already)"
+            click.echo(f"{result.path}: {meta.event_count} events, {meta.bytes} bytes{note}")
+
+
+@cli.command()
+@click.argument("target", type=PATH, metavar="RUN_OR_BATCH")
+@click.option("--companies", "companies_file", type=PATH, help="The companies file of the batch.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def verify(target: Path, companies_file: Path | None, as_json: bool) -> None:
+    """Make batches again from their own records, and compare the content."""
+    from fleetsim.verify import batches_below, verify_batch
+
+    results = [verify_batch(batch, companies_file) for batch in batches_below(target)]
+    if as_json:
+        rows = [
+            {"batch_id": r.batch_id, "event_count": r.event_count, "findings": r.findings}
+            for r in results
+        ]
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        for result in results:
+            if not result.findings:
+                click.echo(f"{result.batch_id}: reproduced, {result.event_count} events")
+            for finding in result.findings:
+                click.echo(f"{result.batch_id}: {finding}")
+    if any(result.findings for result in results):
+        sys.exit(FINDING)
+
+
+def _config(path: Path, seed: int | None) -> Any:
+    from fleetsim.config import load_config
+
+    return load_config(path, {} if seed is None else {"seed": seed})
+
+
+@contextmanager
+def _progress(expected: float) -> Iterator[Any]:
+    """Yield an update function that draws a bar on a terminal, and None in a pipe."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(
+        total=round(expected), unit=" events", unit_scale=True, delay=1, file=sys.stderr
+    ) as bar:
+        yield bar.update
+
+
+def _terminate(signum: int, frame: object) -> None:
+    sys.exit(128 + signum)  # unwinds, so that nothing half-written stays
+
+
+def run(wall_ns: int, monotonic_ns: int) -> None:
+    """Run the command line and exit with its code."""
+    state = _State(Instant(wall_ns, monotonic_ns))
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = cli.main(standalone_mode=False, prog_name="fleetsim", obj=state)
+    except click.exceptions.Abort:
+        _say("interrupted")
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except FleetsimError as error:
+        code = _failure(state, error, error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 1
+    except Exception as error:
+        text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+        code = _failure(state, FleetsimError(text), 1)
+    sys.exit(code)
+
+
+def _failure(state: _State, error: FleetsimError, code: int) -> int:
+    if state.debug:
+        traceback.print_exc()
+    _say(str(error))
+    return code
+
+
+def _say(text: str) -> None:
+    click.echo(f"fleetsim: {text}", err=True)
+
+
+__all__ = ["InputError", "cli", "run"]

@@ -1,0 +1,217 @@
+"""Read YAML and JSON files strictly, and turn mappings into typed structs with every fault listed.
+
+YAML is read by the core schema of YAML 1.2, so that ``1e-3`` is a number, ``no`` is text, and
+``2025-11-08T12:00:00Z`` stays what was written. A key that stands twice is a fault: PyYAML and the
+json module would keep the last one in silence.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import yaml
+
+from fleetsim.errors import InputError, found, nearest
+
+__all__ = ["check_fields", "parse_scalar", "read_mapping"]
+
+
+class _CoreLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """PyYAML's safe loader with the scalars of YAML 1.2 and no duplicate keys."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if isinstance(key_node, yaml.ScalarNode):
+                if key_node.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key {key_node.value!r} stands twice", key_node.start_mark
+                    )
+                seen.add(key_node.value)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return mapping
+
+
+def _construct_int(loader: Any, node: yaml.ScalarNode) -> int:
+    try:
+        return int(loader.construct_scalar(node), 10)
+    except ValueError as error:  # more digits than Python converts
+        raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
+
+
+def _construct_float(loader: Any, node: yaml.ScalarNode) -> float:
+    text = loader.construct_scalar(node).lower()
+    return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+
+
+for _tag, _pattern, _first in (
+    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    ("int", r"^[-+]?[0-9]+$", list("-+0123456789")),
+    (
+        "float",
+        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
+        list("-+0123456789."),
+    ),
+):
+    # The order matters: an integer also matches the pattern of a float.
+    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+_CoreLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+_CoreLoader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+
+
+def parse_scalar(text: str) -> Any:
+    """Return the value that a text has in a YAML file (``-p KEY VALUE`` reads values so)."""
+    try:
+        return yaml.load(text, Loader=_CoreLoader)  # noqa: S506 (the loader is a safe one)
+    except yaml.YAMLError:
+        return text
+
+
+def read_mapping(path: Path | str, what: str) -> dict[str, Any]:
+    """Return the mapping that a YAML or JSON file holds.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file; a name that ends in ``.json`` is read as JSON, any other as YAML.
+    what : str
+        What the file should be, for the messages ("configuration").
+
+    Raises
+    ------
+    InputError
+        Where the file is missing, unreadable, empty, not UTF-8, not valid, or not a mapping of
+        names to values.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(
+            str(path), f"no such file; a {what} is expected here", next_step="check the path"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise InputError(str(path), f"not UTF-8 text: byte {error.start} is invalid") from None
+    except OSError as error:
+        raise InputError(str(path), f"cannot be read: {error.strerror}") from None
+    data = _parse_json(path, text) if path.suffix == ".json" else _parse_yaml(path, text)
+    if data is None:
+        raise InputError(str(path), f"the file is empty; a {what} is a mapping of keys to values")
+    if not isinstance(data, dict):
+        raise InputError(
+            str(path),
+            f"found {_kind_of(data)}; a {what} is a mapping of keys to values (key: value)",
+        )
+    return data
+
+
+def _parse_yaml(path: Path, text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_CoreLoader)  # noqa: S506 (the loader is a safe one)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f" on line {mark.line + 1}" if mark else ""
+        raise InputError(str(path), f"not valid YAML{line}: {error.problem}") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise InputError(str(path), f"not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _parse_json(path: Path, text: str) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        mapping = dict(pairs)
+        if len(mapping) != len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"key {twice!r} stands twice")
+        return mapping
+
+    if not text.strip():
+        return None
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        message = f"not valid JSON on line {error.lineno}: {error.msg}"
+        raise InputError(str(path), message) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(str(path), f"not valid JSON: {error}") from None
+
+
+def _kind_of(value: object) -> str:
+    names = {list: "a list", str: "text", bool: "a truth value", int: "a number", float: "a number"}
+    return names.get(type(value), type(value).__name__)
+
+
+def check_fields(
+    struct: type[msgspec.Struct], data: Mapping[Any, Any], prefix: str = ""
+) -> tuple[dict[str, Any], list[str]]:
+    """Convert a mapping to a struct's field types one by one.
+
+    Parameters
+    ----------
+    struct : type
+        A msgspec struct. ``Meta.extra["allowed"]`` of a field says in words what it may hold;
+        ``Meta.extra["le"]`` is an upper bound beyond 64 bits, which msgspec does not take.
+    data : mapping
+        What the user wrote.
+    prefix : str
+        Put before every key in the faults, for nested mappings.
+
+    Returns
+    -------
+    values : dict
+        The converted value of every field that is right.
+    faults : list of str
+        One phrase for every field that is not, for every unknown and every missing key.
+    """
+    fields = {field.name: field for field in msgspec.structs.fields(struct)}
+    values: dict[str, Any] = {}
+    faults = [
+        f"{prefix}{key}: unknown key{nearest(str(key), fields)}; allowed: {', '.join(fields)}"
+        for key in data
+        if key not in fields
+    ]
+    for name, field in fields.items():
+        if name not in data:
+            if field.required:
+                faults.append(f"{prefix}{name}: missing; allowed: {allowed(field.type)}")
+            continue
+        try:
+            values[name] = _convert(data[name], field.type)
+        except (msgspec.ValidationError, OverflowError, ValueError):
+            faults.append(
+                f"{prefix}{name}: found {found(data[name])}; allowed: {allowed(field.type)}"
+            )
+    return values, faults
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    converted = msgspec.convert(value, kind)
+    upper = _extra(kind).get("le")
+    if upper is not None and converted is not None and converted > upper:
+        raise ValueError(value)
+    return converted
+
+
+def allowed(kind: Any) -> str:
+    """Return in words what a field of this type may hold."""
+    return str(_extra(kind).get("allowed", msgspec.inspect.type_info(kind).__class__.__name__))
+
+
+def _extra(kind: Any) -> Mapping[str, Any]:
+    metas: Sequence[Any] = getattr(kind, "__metadata__", ())
+    for meta in metas:
+        if isinstance(meta, msgspec.Meta) and meta.extra:
+            return meta.extra
+    for option in getattr(kind, "__args__", ()):  # X | None
+        if hasattr(option, "__metadata__"):
+            return _extra(option)
+    return {}

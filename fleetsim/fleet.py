@@ -1,0 +1,70 @@
+"""Companies in memory: the columns that a configuration draws, and the fleet that a file holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fleetsim.config import Config
+from fleetsim.model import Purpose, choice_law
+from fleetsim.streams import BLOCK, choose, uuid_words, words
+
+__all__ = ["CompanyColumns", "Fleet", "draw_companies"]
+
+
+@dataclass(frozen=True)
+class CompanyColumns:
+    """Consecutive companies as drawn.
+
+    company_id : uint64 (n, 2); geography, active : int64 (n,), positions in the law's names;
+    created_us : int64 (n,), microseconds since 1970 UTC.
+    """
+
+    company_id: npt.NDArray[np.uint64]
+    geography: npt.NDArray[np.int64]
+    active: npt.NDArray[np.int64]
+    created_us: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The companies that a file lists, in its order.
+
+    company_id : uint8 (n, 36), the text of the ids; active : bool (n,); created_us : int64 (n,),
+    microseconds since 1970 UTC; sha256 : hash of the file.
+    """
+
+    company_id: npt.NDArray[np.uint8]
+    active: npt.NDArray[np.bool_]
+    created_us: npt.NDArray[np.int64]
+    sha256: str
+
+    def __len__(self) -> int:
+        return len(self.active)
+
+    def eligible(self, at_us: int) -> npt.NDArray[np.bool_]:
+        """Return which companies produce events in an interval that starts at `at_us`."""
+        return self.active & (self.created_us <= at_us)
+
+
+def draw_companies(config: Config, block: int, base_us: int, total: int) -> CompanyColumns:
+    """Draw the companies of one block out of `total` lines; the first cohort joins at `base_us`."""
+    first = block * BLOCK
+    n = min(BLOCK, total - first)
+
+    def raw(purpose: Purpose, count: int) -> npt.NDArray[np.uint64]:
+        return words(config.seed, purpose, 0, block, 0, count)
+
+    def choice(purpose: Purpose, key: str) -> npt.NDArray[np.int64]:
+        law = choice_law(config, key)
+        return np.array(law.sampling_order)[choose(raw(purpose, n), law.thresholds)]
+
+    cohort = np.arange(first, first + n) // config.number_of_companies
+    return CompanyColumns(
+        company_id=uuid_words(raw(Purpose.COMPANY_ID, 2 * n)),
+        geography=choice(Purpose.COMPANY_GEOGRAPHY, "geographies"),
+        active=choice(Purpose.COMPANY_ACTIVE, "active_fraction"),
+        created_us=base_us + cohort * config.onboarding_us,
+    )

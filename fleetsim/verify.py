@@ -1,0 +1,179 @@
+"""Make a batch again from its own record, and compare it with what stands on the disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from fleetsim.batch import EVENTS_NAME, META_NAME, BatchMeta, content_of, read_meta
+from fleetsim.clock import format_time, parse_time
+from fleetsim.companies import read_companies
+from fleetsim.config import Config, make_config
+from fleetsim.errors import InputError, found
+from fleetsim.model import STREAM_VERSION
+
+__all__ = ["Verification", "batches_below", "verify_batch"]
+
+COMPANIES_NAME = "companies.jsonl"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found of one batch; no findings means that the batch is what its record says."""
+
+    batch_id: str
+    event_count: int
+    findings: tuple[str, ...]
+
+
+def batches_below(path: Path) -> list[Path]:
+    """Return the batches that a batch folder, a data folder or a run folder holds, in order.
+
+    Raises
+    ------
+    InputError
+        Where there is none.
+    """
+    if (path / META_NAME).is_file():
+        return [path]
+    for folder in (path / "data" / "raw" / "events", path / "events", path):
+        batches = sorted(meta.parent for meta in folder.glob(f"[!.]*/{META_NAME}"))
+        if batches:
+            return batches
+    raise InputError(
+        str(path), f"no batch here; expected {META_NAME}, or a data set or run that holds batches"
+    )
+
+
+def verify_batch(batch: Path, companies: Path | None = None) -> Verification:
+    """Compare a batch with what its record and its companies make.
+
+    Parameters
+    ----------
+    batch : Path
+        Folder with `batch_meta.json` and the events.
+    companies : Path, optional
+        The companies file; by default ``companies.jsonl`` of the data set that holds the batch. It
+        may have been extended since.
+
+    Raises
+    ------
+    InputError
+        Where the record or the companies cannot be read, or another stream version made the batch.
+    """
+    meta = read_meta(batch)
+    where = str(batch / META_NAME)
+    if meta.stream_version != STREAM_VERSION:
+        raise InputError(
+            where,
+            f"made by stream version {meta.stream_version}; this fleetsim makes {STREAM_VERSION}",
+            next_step="verify it with the version of fleetsim that its record names",
+        )
+    config = make_config(meta.config, source=f"{where}: config")
+    try:
+        start_us = parse_time(meta.interval_start)
+    except ValueError as error:
+        raise InputError(where, f"interval_start: {error}") from None
+    companies = companies or batch.resolve().parent.parent / COMPANIES_NAME
+    fleet = read_companies(companies, lines=meta.companies.lines)
+    findings = []
+    if fleet.sha256 != meta.companies.sha256:
+        findings.append(
+            f"{companies.name}: its first {meta.companies.lines} lines are not those that the "
+            "batch was made from"
+        )
+    eligible = int(fleet.eligible(start_us).sum())
+    if eligible != meta.companies.eligible:
+        findings.append(
+            f"{META_NAME}: {meta.companies.eligible} eligible companies recorded, "
+            f"{eligible} of the file are"
+        )
+    content = (lines for _, lines in content_of(config, fleet, start_us, meta.ordinal))
+    comparison = _compare(batch / EVENTS_NAME, content)
+    findings += comparison.findings
+    findings += _meta_findings(meta, config, start_us, comparison)
+    return Verification(meta.batch_id, comparison.count, tuple(findings))
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """What the regeneration made (count, size, hash), the file's hash, and what differs."""
+
+    count: int
+    size: int
+    made_sha256: str
+    file_sha256: str
+    findings: list[str]
+
+
+def _compare(path: Path, content: Iterator[bytes]) -> _Comparison:
+    made, read = hashlib.sha256(), hashlib.sha256()
+    count, size = 0, 0
+    findings: list[str] = []
+    try:
+        with open(path, "rb") as file:
+            for lines in content:
+                made.update(lines)
+                before, count, size = count, count + lines.count(b"\n"), size + len(lines)
+                on_disk = file.read(len(lines))
+                read.update(on_disk)
+                if on_disk != lines and not findings:
+                    findings.append(_first_difference(path.name, before, on_disk, lines, file))
+            extra = 0
+            while rest := file.read(1 << 20):
+                read.update(rest)
+                extra += len(rest)
+            if extra and not findings:
+                findings.append(f"{path.name}: {extra} bytes more than the batch has")
+    except FileNotFoundError:
+        findings.append(f"{path.name}: missing")
+        for lines in content:
+            made.update(lines)
+            count, size = count + lines.count(b"\n"), size + len(lines)
+    except OSError as error:
+        raise InputError(str(path), f"cannot be read: {error.strerror}") from None
+    return _Comparison(count, size, made.hexdigest(), read.hexdigest(), findings)
+
+
+def _first_difference(name: str, before: int, on_disk: bytes, lines: bytes, file: BinaryIO) -> str:
+    """Say which line differs first; `before` lines come ahead of these pieces."""
+    old, new = on_disk.split(b"\n"), lines.split(b"\n")
+    index = next(i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b)
+    if len(on_disk) < len(lines) and index == len(old) - 1 and new[index].startswith(old[index]):
+        return f"{name}: ends within or before line {before + index + 1}; more lines belong to it"
+    rest = b""
+    if index == len(old) - 1:  # the piece may end inside this line of the file
+        at = file.tell()
+        rest = file.readline()
+        file.seek(at)
+    line = (old[index] + rest).rstrip(b"\n")
+    return (
+        f"{name}: line {before + index + 1} is {_shown(line)}, the batch has {_shown(new[index])}"
+    )
+
+
+def _shown(line: bytes) -> str:
+    text = line.decode(errors="replace")
+    return text if len(text) <= 300 else found(text)
+
+
+def _meta_findings(meta: BatchMeta, config: Config, start_us: int, made: _Comparison) -> list[str]:
+    """Compare what the record states with what the regeneration gave."""
+    expected = {
+        "batch_id": None,
+        "interval_end": format_time(start_us + config.interval_us),
+        "event_count": made.count,
+        "seed": config.seed,
+        "bytes": made.size,
+        "sha256": made.made_sha256,
+        "content_sha256": made.made_sha256,
+    }
+    findings = [
+        f"{META_NAME}: {name} is {getattr(meta, name)!r}, the batch has {value!r}"
+        for name, value in expected.items()
+        if value is not None and getattr(meta, name) != value
+    ]
+    return findings
