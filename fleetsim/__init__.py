@@ -14,6 +14,12 @@ _HOMES = {
     "make_config": "config",
     "FleetsimError": "errors",
     "InputError": "errors",
+    "Run": "run",
+    "open_run": "run",
+    "load_experiment": "experiment",
+    "check_experiment": "check",
+    "find_project": "project",
+    "read_record": "record",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -7,9 +7,9 @@ _WALL_NS, _MONOTONIC_NS = time.time_ns(), time.monotonic_ns()
 
 def main() -> None:
     """Run the command line."""
-    from fleetsim.cli import run  # after the clock, and only where a command runs
+    from fleetsim import cli  # after the clock, and only where a command runs
 
-    run(_WALL_NS, _MONOTONIC_NS)
+    cli.main(_WALL_NS, _MONOTONIC_NS)
 
 
 if __name__ == "__main__":

@@ -9,17 +9,16 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 import fleetsim
 from fleetsim.clock import LAST_US, Instant, batch_name, format_time
 from fleetsim.config import SEED_MAX, Config
 from fleetsim.encode import encode_events
-from fleetsim.errors import FleetsimError, InputError
+from fleetsim.errors import FleetsimError, InputError, found
 from fleetsim.files import exclusive, make_folder, publish_folder, staging_folder
 from fleetsim.fleet import Fleet
 from fleetsim.generate import draw_events
@@ -31,12 +30,14 @@ META_NAME = "batch_meta.json"
 EVENTS_NAME = "events.jsonl"
 META_SCHEMA = 1
 _FAULTS_SHOWN = 10
+_BATCH_NAMES = "[0-9]*T[0-9]*Z"  # a glob
+_MAKE_AGAIN = "make the batch again with --force, or remove its folder"
 
 
 class CompaniesUsed(msgspec.Struct, frozen=True):
     """The companies file behind a batch: its lines, how many were eligible, and its hash."""
 
-    lines: int
+    lines: Annotated[int, msgspec.Meta(ge=1)]
     eligible: int
     sha256: str
 
@@ -51,7 +52,7 @@ class BatchMeta(msgspec.Struct, frozen=True, kw_only=True):
     interval_end: str
     event_count: int
     seed: int
-    ordinal: int
+    ordinal: Annotated[int, msgspec.Meta(ge=0)]
     generation_started: str
     generation_time: str
     generation_seconds: float
@@ -65,10 +66,12 @@ class BatchMeta(msgspec.Struct, frozen=True, kw_only=True):
 
     def identity(self) -> dict[str, Any]:
         """Return what makes two batches the same batch."""
-        names = ("stream_version", "interval_start", "seed", "ordinal", "format", "config")
-        return {name: getattr(self, name) for name in names} | {
-            f"companies.{name}": getattr(self.companies, name) for name in ("lines", "sha256")
-        }
+        names = ("stream_version", "interval_start", "seed", "ordinal", "format")
+        return (
+            {name: getattr(self, name) for name in names}
+            | {f"companies.{name}": getattr(self.companies, name) for name in ("lines", "sha256")}
+            | {f"config.{key}": value for key, value in self.config.items() if key != "seed"}
+        )
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,20 @@ class _Target:
     path: Path
     start_us: int
     ordinal: int
-    eligible: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What `write_batches` is asked for; its docstring says what each field means."""
+
+    config: Config
+    fleet: Fleet
+    output: Path
+    starts: list[int]
+    ordinal: int | Literal["next"]
+    force: bool
+    allow_empty: bool
+    allow_repeat: bool
 
 
 def read_meta(batch: Path) -> BatchMeta:
@@ -100,13 +116,19 @@ def read_meta(batch: Path) -> BatchMeta:
     """
     path = batch / META_NAME
     try:
-        return msgspec.json.decode(path.read_bytes(), type=BatchMeta)
+        meta = msgspec.json.decode(path.read_bytes(), type=BatchMeta)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(str(batch), f"no {META_NAME} here: not a batch") from None
     except OSError as error:
         raise InputError(str(path), f"cannot be read: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(str(path), f"damaged: {error}") from None
+        raise InputError(str(path), f"damaged: {error}", next_step=_MAKE_AGAIN) from None
+    if meta.schema != META_SCHEMA:
+        raise InputError(str(path), f"found schema {meta.schema}; allowed: {META_SCHEMA}")
+    if meta.ordinal > SEED_MAX:
+        fault = f"damaged: found ordinal {meta.ordinal}; allowed: up to 2**64 - 1"
+        raise InputError(str(path), fault, next_step=_MAKE_AGAIN)
+    return meta
 
 
 def write_batches(
@@ -156,90 +178,133 @@ def write_batches(
     FleetsimError
         Where writing fails; the batches before stand whole.
     """
+    starts = _starts(config, start_us, batches)
+    request = _Request(config, fleet, output, starts, ordinal, force, allow_empty, allow_repeat)
+    if not output.exists():  # refused before any folder is made
+        _plan(request, {})
     make_folder(output)
-    with exclusive(output):
-        present = _present(output)
-        first = _next_ordinal(config, present) if ordinal == "next" else ordinal
-        targets = _targets(config, fleet, output, start_us, first, batches)
-        kept = _check(config, fleet, targets, present, force, allow_repeat)
-        if not allow_empty:
-            _refuse_empty(fleet, targets)
-        for target in targets:
-            if target.path.name in kept:
-                yield BatchResult(target.path, kept[target.path.name], written=False)
+    with exclusive(output, _BATCH_NAMES):
+        replaceable = {batch_name(at) for at in starts} if force else set()
+        for target, equal in _plan(request, _present(output, replaceable)):
+            if equal:
+                yield BatchResult(target.path, equal, written=False)
             else:
                 meta = _write(config, fleet, target, started, force, progress)
                 yield BatchResult(target.path, meta, written=True)
             started = Instant.now()
 
 
-def _present(output: Path) -> dict[str, BatchMeta]:
-    """Return the records of the batches that stand in a folder, by folder name."""
-    folders = [path.parent for path in output.glob(f"[!.]*/{META_NAME}")]
-    return {folder.name: read_meta(folder) for folder in sorted(folders)}
+def _starts(config: Config, start_us: int, batches: int) -> list[int]:
+    """Return where the intervals start [microseconds since 1970 UTC]."""
+    if start_us + batches * config.interval_us > LAST_US:
+        raise InputError(
+            "interval",
+            f"found {batches} x {config.batch_interval} from {format_time(start_us)} on; allowed: "
+            "an end before the year 10000",
+        )
+    return [start_us + k * config.interval_us for k in range(batches)]
+
+
+def _present(output: Path, replaceable: set[str]) -> dict[str, BatchMeta]:
+    """Return the records of the batches that stand in a folder, by folder name.
+
+    One that cannot be read is an error, since it may have used any seed and ordinal, unless the
+    batch is among the `replaceable`.
+    """
+    present = {}
+    for path in sorted(output.glob(f"[!.]*/{META_NAME}")):
+        try:
+            present[path.parent.name] = read_meta(path.parent)
+        except InputError:
+            if path.parent.name not in replaceable:
+                raise
+    return present
 
 
 def _next_ordinal(config: Config, present: dict[str, BatchMeta]) -> int:
     return max((m.ordinal + 1 for m in present.values() if m.seed == config.seed), default=0)
 
 
-def _targets(
-    config: Config, fleet: Fleet, output: Path, start_us: int, first: int, batches: int
-) -> list[_Target]:
-    if start_us + batches * config.interval_us - 1 > LAST_US:
-        raise InputError("interval", "the last batch ends after the year 9999, which has no name")
-    if first + batches - 1 > SEED_MAX:
-        raise InputError("--ordinal", f"found {first}; allowed: up to 2**64 - {batches}")
-    starts = [start_us + k * config.interval_us for k in range(batches)]
-    return [
-        _Target(output / batch_name(at), at, first + k, fleet.eligible(at))
-        for k, at in enumerate(starts)
+def _plan(
+    request: _Request, present: dict[str, BatchMeta]
+) -> list[tuple[_Target, BatchMeta | None]]:
+    """Return the targets, each with the record of an equal batch that stands there already.
+
+    Raises
+    ------
+    InputError
+        One error that lists every target that is refused.
+    """
+    config, fleet = request.config, request.fleet
+    free = _next_ordinal(config, present)
+    first = free if request.ordinal == "next" else request.ordinal
+    if first + len(request.starts) - 1 > SEED_MAX:
+        limit = f"up to 2**64 - {len(request.starts)}"
+        raise InputError("--ordinal", f"found {first}; allowed: {limit}")
+    targets = [
+        _Target(request.output / batch_name(at), at, first + k)
+        for k, at in enumerate(request.starts)
     ]
-
-
-def _check(
-    config: Config,
-    fleet: Fleet,
-    targets: list[_Target],
-    present: dict[str, BatchMeta],
-    force: bool,
-    allow_repeat: bool,
-) -> dict[str, BatchMeta]:
-    """Return the equal batches that stand already, by folder name; raise for what is refused."""
-    kept: dict[str, BatchMeta] = {}
+    plan: list[tuple[_Target, BatchMeta | None]] = []
     differing: list[str] = []
-    repeated: list[str] = []
-    used = {meta.ordinal: name for name, meta in present.items() if meta.seed == config.seed}
+    empty: list[str] = []
     for target in targets:
-        name = target.path.name
-        if name in present:
-            differences = _differences(config, fleet, target, present[name])
-            if not differences:
-                kept[name] = present[name]
-            elif not force:
-                differing.append(f"{name} exists and differs: {'; '.join(differences)}")
-        elif target.path.exists() and not (force and target.path.is_dir()):
-            differing.append(f"{name} exists and is not a batch (it has no {META_NAME})")
-        if used.get(target.ordinal, name) != name and not allow_repeat:
-            repeated.append(
-                f"{name} would be a copy of {used[target.ordinal]}: seed {config.seed} and "
-                f"ordinal {target.ordinal} again, under another interval"
-            )
-    if repeated:
-        free = _next_ordinal(config, present)
-        raise InputError(
-            str(targets[0].path.parent),
-            *_shorten(repeated + differing),
-            next_step=f"--ordinal next (or --ordinal {free}, the next free one) for new events, "
+        differences = _standing_differences(request, target, present)
+        if differences and not (request.force and target.path.is_dir()):
+            differing.append(f"{target.path.name} exists and {differences}")
+        if not (request.allow_empty or fleet.eligible(target.start_us).any()):
+            empty.append(f"{target.path.name}: {_why_empty(fleet, target.start_us)}")
+        plan.append((target, None if differences else present.get(target.path.name)))
+    repeated = [] if request.allow_repeat else _repeats(request, plan, present)
+    next_steps = (
+        (
+            repeated,
+            f"--ordinal next (or --ordinal {free}, the next free one) for new events, "
             "--allow-repeat for the copy",
-        )
-    if differing:
-        raise InputError(
-            str(targets[0].path.parent),
-            *_shorten(differing),
-            next_step="--force to replace it, or another --output",
-        )
-    return kept
+        ),
+        (differing, "--force to replace what differs, or another --output"),
+        (empty, "a later interval, or --allow-empty to write an empty batch"),
+    )
+    if faults := repeated + differing + empty:
+        steps = "; ".join(step for kind, step in next_steps if kind)
+        raise InputError(str(request.output), *_shorten(faults), next_step=steps)
+    return plan
+
+
+def _standing_differences(
+    request: _Request, target: _Target, present: dict[str, BatchMeta]
+) -> str | None:
+    """Return in words how what stands at the target's path differs from it; None if in nothing."""
+    meta = present.get(target.path.name)
+    if meta:
+        differences = _differences(request.config, request.fleet, target, meta)
+        return f"differs: {'; '.join(differences)}" if differences else None
+    if not os.path.lexists(target.path):
+        return None
+    if not target.path.is_dir():
+        return "is no folder"
+    return f"is not a batch that can be read (no valid {META_NAME})"
+
+
+def _repeats(
+    request: _Request,
+    plan: list[tuple[_Target, BatchMeta | None]],
+    present: dict[str, BatchMeta],
+) -> list[str]:
+    """Return a fault for each target whose seed and ordinal stand under another interval."""
+    seed = request.config.seed
+    replaced = {target.path.name for target, equal in plan if request.force and not equal}
+    used = {
+        meta.ordinal: name
+        for name, meta in present.items()
+        if meta.seed == seed and name not in replaced
+    }
+    return [
+        f"{target.path.name} would be a copy of {used[target.ordinal]}: seed {seed} and ordinal "
+        f"{target.ordinal} again, under another interval"
+        for target, equal in plan
+        if not equal and used.get(target.ordinal, target.path.name) != target.path.name
+    ]
 
 
 def _shorten(faults: list[str]) -> list[str]:
@@ -255,41 +320,36 @@ def _differences(config: Config, fleet: Fleet, target: _Target, meta: BatchMeta)
         "seed": config.seed,
         "ordinal": target.ordinal,
         "format": "jsonl",
-        "config": config.as_dict(),
         "companies.lines": len(fleet),
         "companies.sha256": fleet.sha256,
     }
-    differences = []
-    for name, value in meta.identity().items():
-        if name == "config":
-            keys = asked[name].keys() | value.keys()
-            differences += [
-                f"{key} is {value.get(key)!r}, asked for {asked[name].get(key)!r}"
-                for key in sorted(keys - {"seed"})
-                if value.get(key) != asked[name].get(key)
-            ]
-        elif name == "companies.sha256" and value != asked[name]:
-            differences.append("made from another companies file")
-        elif value != asked[name]:
-            differences.append(f"{name} is {value!r}, asked for {asked[name]!r}")
+    asked |= {f"config.{key}": value for key, value in config.as_dict().items() if key != "seed"}
+    there = meta.identity()
+    differences = [
+        "made from another companies file"
+        if name == "companies.sha256"
+        else f"{name} is {found(there.get(name))}, asked for {found(asked.get(name))}"
+        for name in dict.fromkeys([*asked, *there])
+        if there.get(name) != asked.get(name)
+    ]
+    events = target.path / EVENTS_NAME
+    if not events.is_file():
+        differences.append(f"{EVENTS_NAME} is missing")
+    elif events.stat().st_size != meta.bytes:
+        differences.append(f"{EVENTS_NAME} has not the {meta.bytes} bytes recorded")
     return differences
 
 
-def _refuse_empty(fleet: Fleet, targets: list[_Target]) -> None:
-    for target in targets:
-        if target.eligible.any():
-            continue
-        if not fleet.active.any():
-            why = f"none of the {len(fleet)} companies is active"
-        else:
-            first = format_time(int(fleet.created_us[fleet.active].min()))
-            why = f"the first active company joins at {first}"
-        raise InputError(
-            target.path.name,
-            f"no company is eligible at {format_time(target.start_us)}: {why}; "
-            "the batch would be silently empty",
-            next_step="choose a later interval, or --allow-empty to write the empty batch",
-        )
+def _why_empty(fleet: Fleet, start_us: int) -> str:
+    if not fleet.active.any():
+        why = f"none of the {len(fleet)} companies is active"
+    else:
+        first = format_time(int(fleet.created_us[fleet.active].min()))
+        why = f"the first active company joins at {first}"
+    return (
+        f"no company is eligible at {format_time(start_us)}: {why}; "
+        "the batch would be silently empty"
+    )
 
 
 def content_of(
@@ -309,9 +369,9 @@ def _write(
     progress: Callable[[int], object] | None,
 ) -> BatchMeta:
     """Make one batch in a hidden sibling folder and give it its name when it is complete."""
-    with staging_folder(target.path) as partial:
-        count, size, digest = 0, 0, hashlib.sha256()
-        try:
+    count, size, digest = 0, 0, hashlib.sha256()
+    try:
+        with staging_folder(target.path) as partial:
             with open(partial / EVENTS_NAME, "wb", buffering=0) as file:
                 for n, lines in content_of(config, fleet, target.start_us, target.ordinal):
                     _write_all(file.fileno(), lines)
@@ -339,7 +399,9 @@ def _write(
                 format="jsonl",
                 config=config.as_dict(),
                 companies=CompaniesUsed(
-                    lines=len(fleet), eligible=int(target.eligible.sum()), sha256=fleet.sha256
+                    lines=len(fleet),
+                    eligible=int(fleet.eligible(target.start_us).sum()),
+                    sha256=fleet.sha256,
                 ),
                 versions={
                     "fleetsim": fleetsim.__version__,
@@ -352,12 +414,12 @@ def _write(
                 file.flush()
                 os.fsync(file.fileno())
             publish_folder(partial, target.path, replace=force)
-        except OSError as error:
-            free = shutil.disk_usage(target.path.parent).free / 1e6
-            raise FleetsimError(
-                f"{target.path}: could not be written ({error.strerror}; {free:.0f} MB free); "
-                "the batch was not made"
-            ) from error
+    except OSError as error:
+        free = shutil.disk_usage(target.path.parent).free / 1e6
+        raise FleetsimError(
+            f"{target.path}: could not be written ({error.strerror}; {free:.0f} MB free); "
+            "the batch was not made"
+        ) from error
     return meta
 
 

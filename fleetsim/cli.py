@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import textwrap
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -183,6 +184,171 @@ def verify(target: Path, companies_file: Path | None, as_json: bool) -> None:
         sys.exit(FINDING)
 
 
+@cli.command()
+@click.argument("experiment")
+@click.option("--strict", is_flag=True, help="Exit with 3 where a criterion should not pass.")
+@click.option("--json", "as_json", is_flag=True, help="Print the check as JSON.")
+def check(experiment: str, strict: bool, as_json: bool) -> None:
+    """Hold an experiment to its own model, before anything runs."""
+    from fleetsim.check import check_experiment, remedy_text
+    from fleetsim.experiment import load_experiment
+    from fleetsim.project import find_project
+    from fleetsim.run import check_table
+
+    result = check_experiment(load_experiment(find_project(), experiment))
+    if as_json:
+        click.echo(json.dumps(result.as_dict(), indent=2))
+    else:
+        expectation = result.expectation
+        click.echo(
+            f"{experiment}: {expectation.mean:g} events expected, standard deviation "
+            f"{expectation.standard_deviation:.4g}\n"
+        )
+        click.echo(str(check_table(result)))
+        for finding in result.findings:
+            click.echo(f"\n{_wrapped(finding)}")
+        for name, rows in result.remedies.items():
+            click.echo(f"\nTo reconcile {name}:")
+            for remedy in rows:
+                click.echo(_wrapped(f"- {remedy_text(remedy)}", "  "))
+        if not result.findings:
+            click.echo("\nNothing contradicts.")
+    if strict and result.findings:
+        sys.exit(FINDING)
+
+
+@cli.command()
+@click.argument("experiment")
+@click.option(
+    "-p",
+    "--parameter",
+    "pairs",
+    type=(str, str),
+    multiple=True,
+    metavar="KEY VALUE",
+    help="A parameter of the run; may be given again.",
+)
+@click.option("-f", "--file", "file", type=PATH, help="YAML file of parameters.")
+@click.option("--results", help="Folder of the results; results/ by default.")
+@click.option("--strict", is_flag=True, help="Exit with 3 where a criterion does not pass.")
+def run(
+    experiment: str,
+    pairs: tuple[tuple[str, str], ...],
+    file: Path | None,
+    results: str | None,
+    strict: bool,
+) -> None:
+    """Run an experiment: execute its notebook, and make the report."""
+    _lighten_papermill()
+    from fleetsim.document import verdict_table
+    from fleetsim.execute import REPORT_HTML, REPORT_NOTEBOOK, execute
+    from fleetsim.project import find_project
+    from fleetsim.run import Summary
+
+    project = find_project()
+    outcome = execute(
+        project,
+        experiment,
+        _parameters(experiment, pairs, file),
+        results=results,
+        progress=sys.stderr.isatty(),
+    )
+    record, path = outcome.record, _shown(outcome.path)
+    if record.error is not None:
+        cell = "" if record.error.cell is None else f" in cell {record.error.cell}"
+        raise FleetsimError(
+            f"{record.experiment}/{record.run_id}: the run failed{cell}: {record.error.kind}: "
+            f"{record.error.message}\n  kept as evidence: {path}/{REPORT_NOTEBOOK}"
+        )
+    click.echo(str(verdict_table(record)))
+    click.echo(f"\n{_wrapped(repr(Summary(record)))}")
+    click.echo(f"\nreport: {path}/{REPORT_HTML}")
+    if strict and any(criterion.verdict != "pass" for criterion in record.criteria):
+        sys.exit(FINDING)
+
+
+@cli.command()
+@click.argument("name", metavar="RUN")
+@click.option("--check", "only_check", is_flag=True, help="Say what no longer fits; write nothing.")
+@click.option("--notebook", type=PATH, help="Executed notebook to take in (papermill's output).")
+@click.option("--results", help="Folder of the results; results/ by default.")
+def report(name: str, only_check: bool, notebook: Path | None, results: str | None) -> None:
+    """Make a run's document and report again from its record, or check them."""
+    _lighten_papermill()
+    from fleetsim.execute import check_report, find_run, render_report
+    from fleetsim.project import find_project
+
+    folder = find_run(find_project(), name, results)
+    if not only_check:
+        for path in render_report(folder, notebook):
+            click.echo(_shown(path))
+        return
+    findings = check_report(folder)
+    for finding in findings:
+        click.echo(f"{folder.name}: {finding}")
+    if findings:
+        sys.exit(FINDING)
+    click.echo(f"{folder.name}: document and report fit the record")
+
+
+@cli.command()
+@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT]...")
+@click.option("--all", "every", is_flag=True, help="The documents of all experiments.")
+def document(experiments: tuple[str, ...], every: bool) -> None:
+    """Write experiment.md, the results document with its blanks, from experiment.yaml."""
+    from fleetsim.document import planned_record, render_document
+    from fleetsim.experiment import load_experiment
+    from fleetsim.files import write_file
+    from fleetsim.project import find_project
+
+    project = find_project()
+    if bool(experiments) == every:
+        raise click.UsageError("Give experiments, or --all.")
+    for name in project.experiment_ids() if every else experiments:
+        text = render_document(planned_record(load_experiment(project, name)))
+        path = project.experiment_file(name).with_name("experiment.md")
+        write_file(path, text.encode())
+        click.echo(_shown(path))
+
+
+def _parameters(
+    experiment: str, pairs: tuple[tuple[str, str], ...], file: Path | None
+) -> dict[str, Any]:
+    """Return the parameters of the command line; a later one replaces an earlier one."""
+    from fleetsim.documents import parse_scalar, read_mapping
+
+    values = {} if file is None else read_mapping(file, "parameter file")
+    named = values.pop("experiment", experiment)
+    if named != experiment:
+        raise InputError(
+            str(file), f"experiment: found {named!r}; the command line names {experiment!r}"
+        )
+    return {**values, **{key: parse_scalar(text) for key, text in pairs}}
+
+
+def _lighten_papermill() -> None:
+    """Keep a grammar of IRIs, 2 s to load and never needed, out of papermill's imports.
+
+    It comes with jsonschema's extra that JupyterLab asks for; nbformat validates without it.
+    """
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
+
+def _shown(path: Path) -> str:
+    """Return a path as the user can type it: relative where it lies below the working folder."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    return "\n".join(
+        textwrap.fill(line, 100, initial_indent=indent, subsequent_indent=indent + "  ")
+        for line in text.splitlines()
+    )
+
+
 def _config(path: Path, seed: int | None) -> Any:
     from fleetsim.config import load_config
 
@@ -207,7 +373,7 @@ def _terminate(signum: int, frame: object) -> None:
     sys.exit(128 + signum)  # unwinds, so that nothing half-written stays
 
 
-def run(wall_ns: int, monotonic_ns: int) -> None:
+def main(wall_ns: int, monotonic_ns: int) -> None:
     """Run the command line and exit with its code."""
     state = _State(Instant(wall_ns, monotonic_ns))
     signal.signal(signal.SIGTERM, _terminate)
@@ -241,4 +407,4 @@ def _say(text: str) -> None:
     click.echo(f"fleetsim: {text}", err=True)
 
 
-__all__ = ["InputError", "cli", "run"]
+__all__ = ["cli", "main"]

@@ -82,7 +82,7 @@ def batch_name(us: int) -> str:
 
 
 def parse_duration(text: str) -> timedelta:
-    """Return an ISO 8601 duration of days, hours, minutes and seconds.
+    """Return an ISO 8601 duration of weeks, or of days, hours, minutes and seconds.
 
     Raises
     ------
@@ -91,10 +91,12 @@ def parse_duration(text: str) -> timedelta:
         years or months, whose length is not fixed.
     """
     problem = ValueError(
-        f"found {text!r}; allowed: an ISO 8601 duration above zero in days, hours, minutes and "
-        "seconds, as PT15M or P1DT12H (months and years have no fixed length)"
+        f"found {text!r}; allowed: an ISO 8601 duration above zero in weeks, days, hours, minutes "
+        "and seconds, as PT15M or P1DT12H (months and years have no fixed length)"
     )
     try:
+        if weeks := re.fullmatch(r"P(\d{1,9})W", text, re.ASCII):  # msgspec knows no weeks
+            text = f"P{7 * int(weeks[1])}D"
         duration = msgspec.convert(text, timedelta)
     except msgspec.ValidationError:
         raise problem from None

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from fleetsim.clock import LAST_US, format_time, parse_time
 from fleetsim.config import Config
 from fleetsim.encode import encode_companies
-from fleetsim.errors import InputError, found
+from fleetsim.errors import LINE_LIMIT, FleetsimError, InputError, found
 from fleetsim.files import exclusive, make_folder, write_file
 from fleetsim.fleet import Fleet, draw_companies
 from fleetsim.streams import BLOCK
 
 __all__ = ["CompaniesResult", "read_companies", "write_companies"]
 
-_UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
+_UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z"
 _EXPECTED = "a companies file, one JSON object a line (make one with: fleetsim companies)"
 
 
@@ -60,27 +62,29 @@ def write_companies(
     ------
     InputError
         Where the existing file is not a prefix of the fleet asked for; nothing is written.
+    FleetsimError
+        Where writing fails.
     """
-    make_folder(path.parent)
     if path.is_dir():
         raise InputError(str(path), "a folder stands here; a file is needed")
-    with exclusive(path.parent):
-        existing = path.read_bytes() if path.exists() else b""
-        base_us = _base_time(path, existing, at_us, now_us) if existing else (at_us or now_us)
-        if at_us is not None:
-            base_us = at_us
-        if base_us + (cohorts - 1) * config.onboarding_us > LAST_US:
-            raise InputError(
-                "--cohorts", f"found {cohorts}: the last one joins after the year 9999"
-            )
-        total = config.number_of_companies * cohorts
-        content = b"".join(_blocks(config, base_us, total))
-        if existing == content:
-            return CompaniesResult(total, 0)
-        if not content.startswith(existing):
-            raise _not_a_prefix(path, existing, content)
-        write_file(path, content)
-    return CompaniesResult(total, total - existing.count(b"\n"))
+    if not path.exists():  # refused before any folder is made
+        _check_years(config, cohorts, now_us if at_us is None else at_us)
+    make_folder(path.parent)
+    total = config.number_of_companies * cohorts
+    with exclusive(path.parent, path.name):
+        base_us = _base_time(path, at_us)
+        if base_us is None:
+            base_us = now_us if at_us is None else at_us
+        _check_years(config, cohorts, base_us)
+        kept = _kept_lines(path, _blocks(config, base_us, total))
+        if kept < total:
+            try:
+                write_file(path, _blocks(config, base_us, total))
+            except OSError as error:
+                raise FleetsimError(
+                    f"{path}: could not be written ({error.strerror}); it is as it was before"
+                ) from error
+    return CompaniesResult(total, total - kept)
 
 
 def _blocks(config: Config, base_us: int, total: int) -> Iterator[bytes]:
@@ -88,10 +92,28 @@ def _blocks(config: Config, base_us: int, total: int) -> Iterator[bytes]:
         yield encode_companies(config, draw_companies(config, block, base_us, total))
 
 
-def _base_time(path: Path, existing: bytes, at_us: int | None, now_us: int) -> int:
-    """Return the base time of an existing file: the created_at of its first line."""
-    first = existing.split(b"\n", 1)[0]
-    base_us = parse_time(_decode(path, 1, first).created_at)
+def _check_years(config: Config, cohorts: int, base_us: int) -> None:
+    if base_us + (cohorts - 1) * config.onboarding_us > LAST_US:
+        allowed = (LAST_US - base_us) // config.onboarding_us + 1
+        raise InputError(
+            "--cohorts",
+            f"found {cohorts}, the last of which joins after the year 9999; allowed: at most "
+            f"{allowed} from {format_time(base_us)} on",
+        )
+
+
+def _base_time(path: Path, at_us: int | None) -> int | None:
+    """Return the base time of an existing file, the created_at of its first line, if any."""
+    try:
+        with open(path, "rb") as file:
+            first = file.readline()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(str(path), f"cannot be read ({error.strerror})") from None
+    if not first:
+        return None
+    base_us = _joined_us(path, 1, _decode(path, 1, first.removesuffix(b"\n")))
     if at_us is not None and at_us != base_us:
         raise InputError(
             str(path),
@@ -102,19 +124,38 @@ def _base_time(path: Path, existing: bytes, at_us: int | None, now_us: int) -> i
     return base_us
 
 
-def _not_a_prefix(path: Path, existing: bytes, content: bytes) -> InputError:
-    old, new = existing.split(b"\n"), content.split(b"\n")
-    if existing.startswith(content):
-        return InputError(
+def _kept_lines(path: Path, blocks: Iterator[bytes]) -> int:
+    """Return how many lines of the fleet asked for stand in the file already."""
+    kept = 0
+    if not path.exists():
+        return kept
+    with open(path, "rb") as file:
+        for content in blocks:
+            old = file.read(len(content))
+            if not content.startswith(old):
+                raise _not_a_prefix(path, kept, old, content)
+            kept += old.count(b"\n")
+            if len(old) < len(content):
+                return kept
+        more = sum(1 for _ in file)
+    if more:
+        raise InputError(
             str(path),
-            f"holds {len(old) - 1} companies, more than the {len(new) - 1} asked for",
+            f"holds {kept + more} companies, more than the {kept} asked for",
             next_step="ask for more --cohorts, or choose another --output",
         )
-    line = next(i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b)
+    return kept
+
+
+def _not_a_prefix(path: Path, before: int, old: bytes, content: bytes) -> InputError:
+    """Say which line is another; `before` lines come ahead of these pieces."""
+    pairs = zip(old.split(b"\n"), content.split(b"\n"), strict=False)
+    index, (ours, asked) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
     return InputError(
         str(path),
-        f"not a prefix of the fleet asked for: line {line + 1} is {found(_text(old[line]))}, "
-        f"this configuration and seed make {found(new[line].decode())}",
+        f"not a prefix of the fleet asked for: line {before + index + 1} is "
+        f"{found(_text(ours), LINE_LIMIT)}, this configuration and seed make "
+        f"{found(asked.decode(), LINE_LIMIT)}",
         next_step="use the configuration and seed that made the file, or choose another --output",
     )
 
@@ -134,32 +175,36 @@ def read_companies(path: Path, *, lines: int | None = None) -> Fleet:
         Where the file is missing, unreadable or empty, or a line is not a company; the message
         names the line.
     """
+    ids, active, created = bytearray(), [], []
+    times: dict[str, int] = {}  # few: one for each cohort
+    digest = hashlib.sha256()
     try:
-        content = path.read_bytes()
+        with open(path, "rb") as file:
+            for number, row in enumerate(islice(file, lines), start=1):
+                if not row.endswith(b"\n"):
+                    raise InputError(str(path), f"line {number} has no end: the file is cut short")
+                company = _decode(path, number, row[:-1])
+                if company.created_at not in times:
+                    times[company.created_at] = _joined_us(path, number, company)
+                ids += company.company_id.encode()
+                active.append(company.active)
+                created.append(times[company.created_at])
+                digest.update(row)
     except FileNotFoundError:
         raise InputError(str(path), f"no such file; expected {_EXPECTED}") from None
     except OSError as error:
         raise InputError(
             str(path), f"cannot be read ({error.strerror}); expected {_EXPECTED}"
         ) from None
-    if not content:
+    if not ids:
         raise InputError(str(path), f"the file is empty; expected {_EXPECTED}")
-    if not content.endswith(b"\n"):
-        number = content.count(b"\n") + 1
-        raise InputError(str(path), f"line {number} has no end: the file is cut short")
-    rows = content[:-1].split(b"\n")
-    if lines is not None and lines < len(rows):
-        rows = rows[:lines]
-        content = b"\n".join(rows) + b"\n"
-    companies = [_decode(path, number, row) for number, row in enumerate(rows, start=1)]
-    _refuse_duplicates(path, companies)
-    times = {text: parse_time(text) for text in {company.created_at for company in companies}}
-    ids = "".join(company.company_id for company in companies).encode()
+    text = bytes(ids)
+    _refuse_duplicates(path, np.frombuffer(text, "S36"))
     return Fleet(
-        company_id=np.frombuffer(ids, np.uint8).reshape(-1, 36),
-        active=np.array([company.active for company in companies], np.bool_),
-        created_us=np.array([times[company.created_at] for company in companies], np.int64),
-        sha256=hashlib.sha256(content).hexdigest(),
+        company_id=np.frombuffer(text, np.uint8).reshape(-1, 36),
+        active=np.array(active, np.bool_),
+        created_us=np.array(created, np.int64),
+        sha256=digest.hexdigest(),
     )
 
 
@@ -168,33 +213,38 @@ _decoder = msgspec.json.Decoder(_Company)
 
 def _decode(path: Path, number: int, row: bytes) -> _Company:
     try:
-        company = _decoder.decode(row)
-        parse_time(company.created_at)
+        return _decoder.decode(row)
     except msgspec.ValidationError as error:
         fault = f"line {number}: {str(error)[0].lower()}{str(error)[1:]}"
         if "company_id" in str(error) and "regex" in str(error):
             fault = f"line {number}: company_id is not a lower-case UUID of version 4"
         raise InputError(str(path), f"{fault}; found {found(_text(row))}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(
             str(path), f"line {number}: not valid JSON ({error}); found {found(_text(row))}"
         ) from None
+
+
+def _joined_us(path: Path, number: int, company: _Company) -> int:
+    try:
+        return parse_time(company.created_at)
     except ValueError as error:
         raise InputError(str(path), f"line {number}: created_at: {error}") from None
-    return company
 
 
 def _text(row: bytes) -> str:
     return row.decode(errors="replace")
 
 
-def _refuse_duplicates(path: Path, companies: list[_Company]) -> None:
-    seen: dict[str, int] = {}
-    for number, company in enumerate(companies, start=1):
-        first = seen.setdefault(company.company_id, number)
-        if first != number:
-            raise InputError(
-                str(path),
-                f"line {number}: company_id {company.company_id} already stands on line {first}; "
-                "every company is listed once",
-            )
+def _refuse_duplicates(path: Path, ids: npt.NDArray[np.bytes_]) -> None:
+    order = np.argsort(ids, kind="stable")  # equal ids side by side, in the order of their lines
+    again = np.flatnonzero(ids[order[1:]] == ids[order[:-1]]) + 1
+    if not len(again):
+        return
+    at = again[np.argmin(order[again])]  # the first line that repeats one
+    first, line = order[at - 1], order[at]
+    raise InputError(
+        str(path),
+        f"line {line + 1}: company_id {ids[line].decode()} already stands on line {first + 1}; "
+        "every company is listed once",
+    )

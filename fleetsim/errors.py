@@ -8,6 +8,7 @@ from difflib import get_close_matches
 __all__ = ["FleetsimError", "InputError", "nearest"]
 
 _FOUND_LIMIT = 80  # characters of an offending value that a message repeats
+LINE_LIMIT = 300  # the same where two whole lines are held against each other
 
 
 class FleetsimError(Exception):
@@ -52,13 +53,15 @@ class InputError(FleetsimError):
         return text if self.next_step is None else f"{text}\n  next: {self.next_step}"
 
 
-def found(value: object) -> str:
+def found(value: object, limit: int = _FOUND_LIMIT) -> str:
     """Return a value as an error message shows it: short, on one line, text in quotes."""
     text = repr(value)
-    return text if len(text) <= _FOUND_LIMIT else f"{text[: _FOUND_LIMIT - 1]}…"
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ' (did you mean ...?)' with the nearest known name, or nothing where none is near."""
-    matches = get_close_matches(name, list(known), n=1)
+    names, typed = list(known), name.casefold()
+    longer = [known_name for known_name in names if known_name.startswith(typed)]
+    matches = longer if len(longer) == 1 else get_close_matches(typed, names, n=1)
     return f" (did you mean {matches[0]}?)" if matches else ""

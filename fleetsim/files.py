@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,7 +18,7 @@ __all__ = ["exclusive", "make_folder", "publish_folder", "staging_folder", "sync
 
 logger = logging.getLogger(__name__)
 
-_PARTIAL = ".partial"
+PARTIAL = ".partial"
 _AT_FDCWD = {"linux": -100, "darwin": -2}
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
 
@@ -52,12 +52,14 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Replace a file with new content in one step."""
-    partial = path.with_name(f".{path.name}{_PARTIAL}")
+def write_file(path: Path, content: bytes | Iterable[bytes]) -> None:
+    """Replace a file with new content, whole or in pieces, in one step."""
+    pieces = [content] if isinstance(content, bytes) else content
+    partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
         with open(partial, "wb") as file:
-            file.write(content)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -67,10 +69,12 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path, names: str = "*") -> Iterator[None]:
     """Hold the only right to write in a folder, and clear what killed writers left there.
 
-    The right is a lock on the folder itself: it ends with the process, whatever ends it.
+    The right is a lock on the folder itself: it ends with the process, whatever ends it. `names`
+    is a glob of the names written here; only their unfinished parts are cleared, since the folder
+    may hold what others made.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -79,7 +83,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             logger.warning("%s: waiting for another command that writes here", folder)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        for left in folder.glob(f".*{_PARTIAL}"):
+        for left in folder.glob(f".{names}{PARTIAL}"):
             _remove(left)
         yield
     finally:
@@ -92,12 +96,54 @@ def staging_folder(final: Path) -> Iterator[Path]:
 
     The caller holds the parent by `exclusive`.
     """
-    partial = final.with_name(f".{final.name}{_PARTIAL}")
+    partial = final.with_name(f".{final.name}{PARTIAL}")
     partial.mkdir()
     try:
         yield partial
     finally:
         _remove(partial)
+
+
+def claim_folder(folder: Path) -> int:
+    """Make a hidden folder that stays ours while this process lives; return its lock.
+
+    Folders of this kind whose process is gone are cleared from the same parent.
+    """
+    make_folder(folder.parent)
+    parent = os.open(folder.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(parent, fcntl.LOCK_EX)
+        for other in folder.parent.glob(f".*{PARTIAL}"):
+            if _is_abandoned(other):
+                _remove(other)
+        folder.mkdir()
+        lock = os.open(folder, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    finally:
+        os.close(parent)
+    return lock
+
+
+def _is_abandoned(folder: Path) -> bool:
+    try:
+        lock = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(lock)
+    return True
+
+
+def point_link(link: Path, target: str) -> None:
+    """Let a symbolic link point to a sibling, in one step."""
+    partial = link.with_name(f".{link.name}-{os.getpid()}{PARTIAL}")
+    partial.unlink(missing_ok=True)
+    os.symlink(target, partial)
+    os.replace(partial, link)
 
 
 def publish_folder(partial: Path, final: Path, *, replace: bool = False) -> None:

@@ -13,6 +13,10 @@ from fleetsim.streams import BLOCK, choose, uuid_words, words
 
 __all__ = ["CompanyColumns", "Fleet", "draw_companies"]
 
+# Longer than all years that have a name. A longer cadence never has a second cohort, and 64 bits
+# might not hold it.
+_STEP_MAX_US = 2**60
+
 
 @dataclass(frozen=True)
 class CompanyColumns:
@@ -61,10 +65,11 @@ def draw_companies(config: Config, block: int, base_us: int, total: int) -> Comp
         law = choice_law(config, key)
         return np.array(law.sampling_order)[choose(raw(purpose, n), law.thresholds)]
 
+    step_us = min(config.onboarding_us, _STEP_MAX_US)
     cohort = np.arange(first, first + n) // config.number_of_companies
     return CompanyColumns(
         company_id=uuid_words(raw(Purpose.COMPANY_ID, 2 * n)),
         geography=choice(Purpose.COMPANY_GEOGRAPHY, "geographies"),
         active=choice(Purpose.COMPANY_ACTIVE, "active_fraction"),
-        created_us=base_us + cohort * config.onboarding_us,
+        created_us=base_us + cohort * step_us,
     )

@@ -134,7 +134,8 @@ class PoissonCount:
         """Return floor(P(X <= k) * 2**64) for k = 0, 1, ...; X is how many of them are <= a word.
 
         The table ends where the floor reaches 2**64 - 1: a word of 2**64 - 1, with probability
-        5.4e-20, gives the first count past the table.
+        5.4e-20, gives the first count past the table. A mean of 0 has an empty table: every word
+        gives 0.
         """
         return _poisson_thresholds(self.mean)
 
@@ -143,6 +144,8 @@ class PoissonCount:
 def _poisson_thresholds(mean: float) -> tuple[int, ...]:
     # repr gives the decimal that the user wrote, not its nearest binary fraction.
     rate = Decimal(repr(mean))
+    if rate == 0:
+        return ()
     term = _PRECISION.exp(-rate)
     cumulated = term
     thresholds: list[int] = []

@@ -31,7 +31,17 @@ def words(seed: int, purpose: Purpose, ordinal: int, block: int, start: int, cou
     """Return `count` raw words of one block, from position `start` on.
 
     The key of Philox4x64-10 (Salmon et al. 2011, doi:10.1145/2063384.2063405) is (seed, purpose);
-    the counter is (position // 4, 0, block, ordinal). Addresses never overlap.
+    the counter that NumPy is given is (position // 4, 0, block, ordinal), lowest word first.
+    Addresses never overlap. NumPy counts up before it makes words, so those of position 0 are the
+    cipher's at (1, 0, block, ordinal).
+
+    Parameters
+    ----------
+    seed, ordinal : int
+        0 .. 2**64 - 1.
+    purpose : Purpose
+    block, start, count : int
+        From 0; positions count within the block.
     """
     skip = start % _WORDS_PER_COUNTER
     bits = np.random.Philox(

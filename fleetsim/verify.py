@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fleetsim.batch import EVENTS_NAME, META_NAME, BatchMeta, content_of, read_meta
-from fleetsim.clock import format_time, parse_time
+from fleetsim.clock import batch_name, format_time, parse_time
 from fleetsim.companies import read_companies
 from fleetsim.config import Config, make_config
-from fleetsim.errors import InputError, found
+from fleetsim.errors import LINE_LIMIT, InputError, found
 from fleetsim.model import STREAM_VERSION
 
 __all__ = ["Verification", "batches_below", "verify_batch"]
@@ -72,12 +72,20 @@ def verify_batch(batch: Path, companies: Path | None = None) -> Verification:
             f"made by stream version {meta.stream_version}; this fleetsim makes {STREAM_VERSION}",
             next_step="verify it with the version of fleetsim that its record names",
         )
+    if meta.format != "jsonl":
+        raise InputError(where, f"found format {found(meta.format)}; allowed: jsonl")
     config = make_config(meta.config, source=f"{where}: config")
     try:
         start_us = parse_time(meta.interval_start)
     except ValueError as error:
         raise InputError(where, f"interval_start: {error}") from None
     companies = companies or batch.resolve().parent.parent / COMPANIES_NAME
+    if not companies.exists():
+        raise InputError(
+            str(companies),
+            "no such file; expected the companies file that the batch was made from",
+            next_step="name it by --companies",
+        )
     fleet = read_companies(companies, lines=meta.companies.lines)
     findings = []
     if fleet.sha256 != meta.companies.sha256:
@@ -100,17 +108,16 @@ def verify_batch(batch: Path, companies: Path | None = None) -> Verification:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """What the regeneration made (count, size, hash), the file's hash, and what differs."""
+    """What the regeneration made (count, size [bytes], hash), and in what the file differs."""
 
     count: int
     size: int
-    made_sha256: str
-    file_sha256: str
+    sha256: str
     findings: list[str]
 
 
 def _compare(path: Path, content: Iterator[bytes]) -> _Comparison:
-    made, read = hashlib.sha256(), hashlib.sha256()
+    made = hashlib.sha256()
     count, size = 0, 0
     findings: list[str] = []
     try:
@@ -119,15 +126,11 @@ def _compare(path: Path, content: Iterator[bytes]) -> _Comparison:
                 made.update(lines)
                 before, count, size = count, count + lines.count(b"\n"), size + len(lines)
                 on_disk = file.read(len(lines))
-                read.update(on_disk)
                 if on_disk != lines and not findings:
                     findings.append(_first_difference(path.name, before, on_disk, lines, file))
-            extra = 0
-            while rest := file.read(1 << 20):
-                read.update(rest)
-                extra += len(rest)
+            extra = sum(1 for _ in file)
             if extra and not findings:
-                findings.append(f"{path.name}: {extra} bytes more than the batch has")
+                findings.append(f"{path.name}: {extra} lines more than the {count} of the batch")
     except FileNotFoundError:
         findings.append(f"{path.name}: missing")
         for lines in content:
@@ -135,15 +138,15 @@ def _compare(path: Path, content: Iterator[bytes]) -> _Comparison:
             count, size = count + lines.count(b"\n"), size + len(lines)
     except OSError as error:
         raise InputError(str(path), f"cannot be read: {error.strerror}") from None
-    return _Comparison(count, size, made.hexdigest(), read.hexdigest(), findings)
+    return _Comparison(count, size, made.hexdigest(), findings)
 
 
 def _first_difference(name: str, before: int, on_disk: bytes, lines: bytes, file: BinaryIO) -> str:
     """Say which line differs first; `before` lines come ahead of these pieces."""
     old, new = on_disk.split(b"\n"), lines.split(b"\n")
+    if lines.startswith(on_disk):
+        return f"{name}: ends within or before line {before + len(old)}; more lines belong to it"
     index = next(i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b)
-    if len(on_disk) < len(lines) and index == len(old) - 1 and new[index].startswith(old[index]):
-        return f"{name}: ends within or before line {before + index + 1}; more lines belong to it"
     rest = b""
     if index == len(old) - 1:  # the piece may end inside this line of the file
         at = file.tell()
@@ -156,24 +159,23 @@ def _first_difference(name: str, before: int, on_disk: bytes, lines: bytes, file
 
 
 def _shown(line: bytes) -> str:
-    text = line.decode(errors="replace")
-    return text if len(text) <= 300 else found(text)
+    return found(line.decode(errors="replace"), LINE_LIMIT)
 
 
 def _meta_findings(meta: BatchMeta, config: Config, start_us: int, made: _Comparison) -> list[str]:
     """Compare what the record states with what the regeneration gave."""
     expected = {
-        "batch_id": None,
+        "batch_id": batch_name(start_us),
+        "interval_start": format_time(start_us),
         "interval_end": format_time(start_us + config.interval_us),
         "event_count": made.count,
         "seed": config.seed,
         "bytes": made.size,
-        "sha256": made.made_sha256,
-        "content_sha256": made.made_sha256,
+        "sha256": made.sha256,
+        "content_sha256": made.sha256,
     }
-    findings = [
+    return [
         f"{META_NAME}: {name} is {getattr(meta, name)!r}, the batch has {value!r}"
         for name, value in expected.items()
-        if value is not None and getattr(meta, name) != value
+        if getattr(meta, name) != value
     ]
-    return findings

@@ -1,0 +1,167 @@
+"""Hold an experiment to its own model before anything runs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from fleetsim.apriori import PASS_WANTED, Expectation, Remedy, expected_line_bytes, remedies
+from fleetsim.criteria import KINDS, MB, Criterion
+from fleetsim.evidence import TESTS
+from fleetsim.experiment import Experiment
+
+__all__ = ["Check", "CriterionCheck", "check_experiment"]
+
+IMPOSSIBLE = 0.01  # an honest run passes so rarely that claim and configuration exclude each other
+DOUBTFUL = 0.9  # below this, one honest run in ten or more fails
+
+
+@dataclass(frozen=True)
+class CriterionCheck:
+    """One criterion's chance: `a_priori` is None where the machine decides, not the model."""
+
+    criterion: Criterion
+    a_priori: float | None
+
+    @property
+    def outlook(self) -> str:
+        """What to expect, in a word or two."""
+        if self.a_priori is None:
+            return "measured"
+        if self.a_priori < IMPOSSIBLE:
+            return "cannot pass"
+        return "doubtful" if self.a_priori < DOUBTFUL else "should pass"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found before a run.
+
+    Attributes
+    ----------
+    expectation : Expectation
+    criteria : tuple of CriterionCheck
+    findings : tuple of str
+        What does not add up, a sentence each; empty for a sound experiment.
+    remedies : dict
+        By criterion id, what would reconcile each parameter with the criterion.
+    """
+
+    expectation: Expectation
+    criteria: tuple[CriterionCheck, ...]
+    findings: tuple[str, ...]
+    remedies: dict[str, list[Remedy]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the check as plain data, for ``--json``."""
+        return {
+            "mean": self.expectation.mean,
+            "standard_deviation": self.expectation.standard_deviation,
+            "line_bytes": expected_line_bytes(self.expectation.config),
+            "criteria": [
+                {"id": c.criterion.id, "a_priori": c.a_priori, "outlook": c.outlook}
+                for c in self.criteria
+            ],
+            "findings": list(self.findings),
+            "remedies": {
+                name: [
+                    {
+                        "parameter": r.parameter,
+                        "current": r.current,
+                        "nearest": r.nearest,
+                        "smallest": r.smallest,
+                    }
+                    for r in rows
+                ]
+                for name, rows in self.remedies.items()
+            },
+        }
+
+
+def expectation_of(experiment: Experiment) -> Expectation:
+    """Return what an experiment's configuration leads to expect."""
+    return Expectation(
+        config=experiment.config,
+        batches=experiment.batches,
+        replicates=experiment.replicates,
+        alpha=experiment.alpha,
+        family=sum(entry.family for entry in TESTS),
+    )
+
+
+def check_experiment(experiment: Experiment) -> Check:
+    """Return each criterion's a-priori probability, contradictions, and remedies."""
+    expectation = expectation_of(experiment)
+    rows = tuple(
+        CriterionCheck(criterion, KINDS[criterion.kind].a_priori(criterion, expectation))
+        for criterion in experiment.criteria
+    )
+    windows = {
+        row.criterion.id: window(row.criterion, expectation)
+        for row in rows
+        if (window := KINDS[row.criterion.kind].window) is not None
+    }
+    findings = [_chance_finding(row, expectation, windows) for row in rows]
+    findings.append(_exclusions(windows))
+    mended = {
+        row.criterion.id: remedies(expectation, *windows[row.criterion.id])
+        for row in rows
+        if row.criterion.id in windows
+        and row.a_priori is not None
+        and row.a_priori < DOUBTFUL
+        and math.isfinite(windows[row.criterion.id][1])
+    }
+    return Check(expectation, rows, tuple(f for f in findings if f), mended)
+
+
+def _chance_finding(
+    row: CriterionCheck, expectation: Expectation, windows: dict[str, tuple[float, float]]
+) -> str | None:
+    if row.a_priori is None or row.a_priori >= DOUBTFUL:
+        return None
+    name = row.criterion.id
+    chance = f"an honest run passes with probability {row.a_priori:.2g}"
+    if name not in windows:
+        return f"{name}: {row.outlook}; {chance}."
+    low, high = windows[name]
+    per_line = expected_line_bytes(expectation.config)
+    asked = f"{low:.0f} to {high:.0f} events"
+    if row.criterion.unit == "MB":
+        asked += f" ({low * per_line / MB:.2f} to {high * per_line / MB:.2f} MB)"
+    return (
+        f"{name}: {row.outlook}; it asks for {asked}, the configuration makes "
+        f"{expectation.mean:g} ± {expectation.standard_deviation:.0f}: {chance}."
+    )
+
+
+def _exclusions(windows: dict[str, tuple[float, float]]) -> str | None:
+    """Say which criteria no count of events satisfies together."""
+    pairs = [
+        f"{one} with {other}"
+        for (one, (low, high)), (other, (low_other, high_other)) in combinations(windows.items(), 2)
+        if low > high_other or low_other > high
+    ]
+    if not pairs:
+        return None
+    ranges = ", ".join(f"{name} {low:.0f} to {high:.0f}" for name, (low, high) in windows.items())
+    return (
+        f"No number of events satisfies both of these at once: {'; '.join(pairs)}. "
+        f"In events: {ranges}."
+    )
+
+
+def remedy_text(remedy: Remedy) -> str:
+    """Return a remedy as a phrase."""
+    if remedy.nearest is None:
+        return f"{remedy.parameter}: no allowed value reaches it"
+    smallest = (
+        f"smallest change that passes with probability >= {PASS_WANTED:g}: {remedy.smallest:g}"
+        if remedy.smallest is not None
+        else f"no value passes with probability >= {PASS_WANTED:g}"
+    )
+    return (
+        f"{remedy.parameter} {remedy.current:g} -> {remedy.nearest:g} has its mean nearest the "
+        f"middle; {smallest}"
+    )

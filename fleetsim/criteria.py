@@ -1,0 +1,431 @@
+"""Criteria: what each kind needs, how the evidence decides it, and its chance before a run.
+
+`KINDS` is the one place of a criterion's kind. A judgement is pass, fail or inconclusive, with the
+observed value, the limits in the same unit, and one plain sentence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from scipy.special import ndtri
+
+from fleetsim import stats
+from fleetsim.apriori import Expectation, expected_line_bytes, poisson_between
+from fleetsim.evidence import Evidence, Test
+from fleetsim.model import type_law
+from fleetsim.tally import FaultKind
+
+__all__ = ["KINDS", "Criterion", "Judgement", "Kind", "Verdict", "judge"]
+
+MB = 1e6  # bytes
+NORMAL_95 = float(ndtri(0.95))
+
+
+class Verdict(StrEnum):
+    """What the evidence says of a criterion."""
+
+    PASS = "pass"  # noqa: S105 (no password)
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+
+_TEXT = {"allowed": "text"}
+Text = Annotated[str, Meta(min_length=1, extra=_TEXT)]
+Limit = Annotated[float | None, Meta(extra={"allowed": "a number"})]
+
+
+class Criterion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One claim of an experiment.
+
+    `low` and `high` are limits in `unit`; `tolerance` is a fraction of what the model expects;
+    `stated` is the expectation as the source words it; `method` says how it is measured.
+    """
+
+    id: Text
+    kind: Text
+    title: Text
+    stated: Text
+    low: Limit = None
+    high: Limit = None
+    tolerance: Limit = None
+    unit: Annotated[str, Meta(extra=_TEXT)] = ""
+    method: Text
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was observed, between which limits it should lie, and what follows."""
+
+    observed: float | bool | None
+    verdict: Verdict
+    note: str
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of criterion.
+
+    Attributes
+    ----------
+    limits : tuple of str
+        Which of low, high and tolerance a criterion of this kind gives.
+    judge : callable
+        Decides a criterion on the evidence.
+    a_priori : callable
+        Probability that an honest generator passes; None where the machine decides, not the model.
+    tests : tuple of str
+        Tests that the verdict rests on.
+    window : callable or None
+        The range of event counts [events] that the criterion asks for, where it asks for one.
+    """
+
+    limits: tuple[str, ...]
+    judge: Callable[[Criterion, Evidence], Judgement]
+    a_priori: Callable[[Criterion, Expectation], float | None]
+    tests: tuple[str, ...] = ()
+    window: Callable[[Criterion, Expectation], tuple[float, float]] | None = None
+
+
+def judge(criterion: Criterion, evidence: Evidence) -> Judgement:
+    """Return the verdict on one criterion."""
+    return KINDS[criterion.kind].judge(criterion, evidence)
+
+
+# --- structure of the files ----------------------------------------------------------------------
+
+
+def _structure(
+    *kinds: FaultKind, claim: Callable[[Evidence], str], needs_lines: bool = False
+) -> Callable[[Criterion, Evidence], Judgement]:
+    """Return a judge that passes where no fault of these kinds was found."""
+
+    def judge_structure(criterion: Criterion, evidence: Evidence) -> Judgement:
+        count, examples = evidence.tally.faults_of(*kinds)
+        if count:
+            more = f" and {count - 1} more" if count > 1 else ""
+            return Judgement(False, Verdict.FAIL, f"{examples[0]}{more}.")
+        if needs_lines and evidence.tally.lines == 0 and evidence.mean > 0:
+            return Judgement(None, Verdict.INCONCLUSIVE, "There is no line to look at.")
+        return Judgement(True, Verdict.PASS, claim(evidence))
+
+    return judge_structure
+
+
+def _folder_claim(evidence: Evidence) -> str:
+    names = evidence.tally.batch_ids
+    shown = names[0] if len(names) == 1 else f"{names[0]} .. {names[-1]} ({len(names)} batches)"
+    return f"data/raw/events/{shown} holds the events, its record and nothing else."
+
+
+def _lines_claim(evidence: Evidence) -> str:
+    lines = evidence.tally.lines
+    return (
+        f"All {lines} lines are JSON with exactly the keys, order and forms of the data model; "
+        "every company, driver and truck is in the roster and no event_id stands twice."
+    )
+
+
+def _meta_claim(evidence: Evidence) -> str:
+    return (
+        f"It records event_count {evidence.tally.lines} in all, the seed {evidence.config.seed}, "
+        "the interval's boundaries, sizes and hashes as the files and the configuration have them."
+    )
+
+
+def _times_claim(evidence: Evidence) -> str:
+    return f"None of {len(evidence.tally.offsets_us)} timestamps lies outside [start, end)."
+
+
+def _certain(criterion: Criterion, expectation: Expectation) -> float:
+    return 1.0
+
+
+def _unknown(criterion: Criterion, expectation: Expectation) -> None:
+    return None
+
+
+# --- counts and types ----------------------------------------------------------------------------
+
+
+def _judge_count_range(criterion: Criterion, evidence: Evidence) -> Judgement:
+    low, high = _limits(criterion)
+    count = evidence.tally.lines
+    if low <= count <= high:
+        note = f"{count} events lie within {low:g} to {high:g}."
+        return Judgement(count, Verdict.PASS, note, low, high)
+    chance = poisson_between(low, high, evidence.mean)
+    note = (
+        f"{count} events lie outside {low:g} to {high:g}. The configuration makes "
+        f"{evidence.mean:g} on average, so the stated range is reached with probability "
+        f"{_probability(chance)}."
+    )
+    return Judgement(count, Verdict.FAIL, note, low, high)
+
+
+def _judge_count_law(criterion: Criterion, evidence: Evidence) -> Judgement:
+    tolerance = criterion.tolerance or 0.0
+    mean, count = evidence.mean, evidence.tally.lines
+    low, high = (round(mean * factor, 9) for factor in (1 - tolerance, 1 + tolerance))
+    test = evidence.test("event_count")
+    passed = low <= count <= high and _not_rejected(test, evidence.alpha)
+    interval = ""
+    if test.interval is not None:
+        interval = (
+            f"; observed/expected is {test.estimate:.4f}, 95 % interval "
+            f"{test.interval[0]:.4f} to {test.interval[1]:.4f}"
+        )
+    note = f"{count} events where the configuration expects {mean:g}{interval}; {_p_text(test)}."
+    return Judgement(count, _pass_if(passed), note, low, high)
+
+
+def _judge_types(criterion: Criterion, evidence: Evidence) -> Judgement:
+    margin = criterion.tolerance or 0.0
+    observed = evidence.tally.type_counts
+    total = int(observed.sum())
+    test = evidence.test("event_types")
+    if total == 0 or test.p_holm is None:
+        why = test.note or "there is no event to look at"
+        note = f"No verdict on the types: {why}."
+        return Judgement(None, Verdict.INCONCLUSIVE, note, 0.0, 100 * margin)
+    law = type_law(evidence.config)
+    weights, shares = np.array(law.probabilities), observed / total
+    half = NORMAL_95 * np.sqrt(shares * (1 - shares) / total)
+    reach = np.abs(shares - weights) + half
+    deviation = 100 * float(np.abs(shares - weights).max())
+    if not _not_rejected(test, evidence.alpha):
+        verdict = Verdict.FAIL
+    else:
+        verdict = Verdict.PASS if reach.max() <= margin else Verdict.INCONCLUSIVE
+    listed = ", ".join(
+        f"{name} {100 * share:.1f} (weight {100 * weight:g})"
+        for name, share, weight in zip(law.names, shares, weights, strict=True)
+    )
+    note = (
+        f"Shares in %: {listed}; the 90 % intervals reach at most {100 * reach.max():.1f} points "
+        f"from the weights, {100 * margin:g} are allowed; {_p_text(test)}."
+    )
+    return Judgement(deviation, verdict, note, 0.0, 100 * margin)
+
+
+def _judge_spread(criterion: Criterion, evidence: Evidence) -> Judgement:
+    low, high = _limits(criterion)
+    test = evidence.test("event_count_spread")
+    n = len(evidence.replicates)
+    if test.interval is None or test.estimate is None:
+        return Judgement(None, Verdict.INCONCLUSIVE, f"No verdict: {test.note}.", low, high)
+    below, above = test.interval
+    if not below <= 1 <= above:
+        verdict = Verdict.FAIL
+    else:
+        verdict = Verdict.PASS if low < below and above < high else Verdict.INCONCLUSIVE
+    deviation = float(np.std(evidence.replicates, ddof=1))
+    sigma = math.sqrt(evidence.mean)
+    note = (
+        f"Over {n} seeds the count has the standard deviation {deviation:.2f} events; "
+        f"the law says {sigma:.2f} ({100 * sigma / evidence.mean:.1f} % of the mean). "
+        f"Variance/mean is {test.estimate:.3f}, 95 % interval {below:.3f} to {above:.3f}; "
+        "it should contain 1, which chance alone denies 5 % of honest runs."
+    )
+    return Judgement(test.estimate, verdict, note, low, high)
+
+
+# --- time, memory, size --------------------------------------------------------------------------
+
+
+def _judge_time(criterion: Criterion, evidence: Evidence) -> Judgement:
+    high = criterion.high or 0.0
+    seconds = evidence.generation_seconds
+    if evidence.interval == "now":
+        how = "from the interval's start, the trigger, to generation_time"
+    else:
+        how = "by the monotonic clock, since the interval does not start at the trigger"
+    note = (
+        f"The slowest of {len(seconds)} cold runs took {seconds.max():.3f} s, the median "
+        f"{np.median(seconds):.3f} s, {how}; the limit is {high:g} s."
+    )
+    return Judgement(float(seconds.max()), _below(seconds.max(), high), note, None, high)
+
+
+def _judge_memory(criterion: Criterion, evidence: Evidence) -> Judgement:
+    high = criterion.high or 0.0
+    peaks = np.array([repeat.peak_rss_bytes for repeat in evidence.repeats]) / MB
+    note = (
+        f"The largest resident set of {len(peaks)} generating processes was {peaks.max():.1f} MB, "
+        f"the median {np.median(peaks):.1f} MB; the limit is {high:g} MB."
+    )
+    return Judgement(float(peaks.max()), _below(peaks.max(), high), note, None, high)
+
+
+def _judge_variation(criterion: Criterion, evidence: Evidence) -> Judgement:
+    high = criterion.high or 0.0
+    seconds = evidence.generation_seconds
+    try:
+        below, above = stats.variation_interval(seconds)
+    except ValueError as error:
+        return Judgement(None, Verdict.INCONCLUSIVE, f"No verdict: {error}.", None, high)
+    observed = float(np.std(seconds, ddof=1) / np.mean(seconds))
+    if above < high:
+        verdict = Verdict.PASS
+    else:
+        verdict = Verdict.FAIL if below > high else Verdict.INCONCLUSIVE
+    note = (
+        f"The run time of {len(seconds)} cold runs varies by {100 * observed:.1f} % (standard "
+        f"deviation/mean), 95 % interval {100 * below:.1f} to {100 * above:.1f} %; the whole "
+        f"interval has to lie below {100 * high:g} %."
+    )
+    return Judgement(observed, verdict, note, None, high)
+
+
+def _judge_size_range(criterion: Criterion, evidence: Evidence) -> Judgement:
+    low, high = _limits(criterion)
+    size = evidence.tally.batch_disk_bytes / MB
+    line = expected_line_bytes(evidence.config)
+    passed = low <= size <= high
+    note = f"{size:.3f} MB on the disk (allocated blocks, as du shows them) "
+    note += f"{'lie' if passed else 'do not lie'} within {low:g} to {high:g} MB."
+    if not passed:
+        chance = poisson_between(low * MB / line, high * MB / line, evidence.mean)
+        note += (
+            f" The configuration makes {evidence.mean:g} events of {line:.0f} bytes on average, "
+            f"{evidence.mean * line / MB:.2f} MB; the stated range is reached with probability "
+            f"{_probability(chance)}."
+        )
+    return Judgement(size, _pass_if(passed), note, low, high)
+
+
+def _judge_size_law(criterion: Criterion, evidence: Evidence) -> Judgement:
+    tolerance = criterion.tolerance or 0.0
+    line = expected_line_bytes(evidence.config)
+    expected = evidence.mean * line / MB
+    size = evidence.tally.batch_bytes / MB
+    low, high = (round(expected * factor, 9) for factor in (1 - tolerance, 1 + tolerance))
+    if expected == 0:
+        note = f"No event is expected; the {size:.3f} MB are the record alone."
+        return Judgement(size, Verdict.INCONCLUSIVE, note, low, high)
+    note = (
+        f"The files hold {size:.3f} MB; {evidence.mean:g} events of {line:.1f} bytes make "
+        f"{expected:.3f} MB, and {low:.3f} to {high:.3f} MB are allowed."
+    )
+    return Judgement(size, _pass_if(low <= size <= high), note, low, high)
+
+
+# --- chances and windows -------------------------------------------------------------------------
+
+
+def _range_chance(criterion: Criterion, expectation: Expectation) -> float:
+    return expectation.count_between(*_limits(criterion))
+
+
+def _size_window(criterion: Criterion, expectation: Expectation) -> tuple[float, float]:
+    low, high = _limits(criterion)
+    line = expected_line_bytes(expectation.config)
+    return low * MB / line, high * MB / line
+
+
+def _law_window(criterion: Criterion, expectation: Expectation) -> tuple[float, float]:
+    tolerance = criterion.tolerance or 0.0
+    return expectation.mean * (1 - tolerance), expectation.mean * (1 + tolerance)
+
+
+# --- helpers -------------------------------------------------------------------------------------
+
+
+def _limits(criterion: Criterion) -> tuple[float, float]:
+    return criterion.low or 0.0, math.inf if criterion.high is None else criterion.high
+
+
+def _pass_if(condition: bool) -> Verdict:
+    return Verdict.PASS if condition else Verdict.FAIL
+
+
+def _below(value: float, limit: float) -> Verdict:
+    if value == limit:
+        return Verdict.INCONCLUSIVE
+    return _pass_if(value < limit)
+
+
+def _not_rejected(test: Test, alpha: float) -> bool:
+    return test.p_holm is not None and test.p_holm >= alpha
+
+
+def _p_text(test: Test) -> str:
+    if test.p_value is None or test.p_holm is None:
+        return f"no p-value: {test.note}"
+    return f"p = {test.p_value:.3g}, {test.p_holm:.3g} after Holm's adjustment"
+
+
+def _probability(value: float) -> str:
+    return f"{value:.2g}" if value >= 1e-300 else "below 1e-300"
+
+
+KINDS: dict[str, Kind] = {
+    "batch_directory": Kind((), _structure(FaultKind.FOLDER, claim=_folder_claim), _certain),
+    "jsonl_valid": Kind(
+        (),
+        _structure(
+            FaultKind.LINE,
+            FaultKind.MEMBER,
+            FaultKind.DUPLICATE,
+            claim=_lines_claim,
+            needs_lines=True,
+        ),
+        _certain,
+    ),
+    "batch_meta": Kind((), _structure(FaultKind.META, claim=_meta_claim), _certain),
+    "timestamps_in_interval": Kind(
+        (), _structure(FaultKind.TIME, claim=_times_claim, needs_lines=True), _certain
+    ),
+    "event_count_range": Kind(
+        ("low", "high"), _judge_count_range, _range_chance, window=lambda c, e: _limits(c)
+    ),
+    "event_count_law": Kind(
+        ("tolerance",),
+        _judge_count_law,
+        lambda c, e: e.count_follows_law(c.tolerance or 0.0),
+        tests=("event_count",),
+        window=_law_window,
+    ),
+    "event_type_law": Kind(
+        ("tolerance",),
+        _judge_types,
+        lambda c, e: e.types_follow_law(c.tolerance or 0.0),
+        tests=("event_types", "event_types_within_margin"),
+    ),
+    "event_count_spread": Kind(
+        ("low", "high"),
+        _judge_spread,
+        lambda c, e: e.spread_follows_law(*_limits(c)),
+        tests=("event_count_spread",),
+    ),
+    "generation_time": Kind(("high",), _judge_time, _unknown),
+    "generation_time_variation": Kind(("high",), _judge_variation, _unknown),
+    "memory_peak": Kind(("high",), _judge_memory, _unknown),
+    "batch_size_range": Kind(
+        ("low", "high"),
+        _judge_size_range,
+        lambda c, e: e.count_between(*_size_window(c, e)),
+        window=_size_window,
+    ),
+    "batch_size_law": Kind(
+        ("tolerance",),
+        _judge_size_law,
+        lambda c, e: e.count_between(*_law_window(c, e)),
+        window=_law_window,
+    ),
+}
+
+
+def type_margin(criteria: Sequence[Criterion]) -> float:
+    """Return how far a type's share may lie from its weight: as the criteria say, or 3 points."""
+    margins = [c.tolerance for c in criteria if c.kind == "event_type_law" and c.tolerance]
+    return min(margins, default=0.03)

@@ -1,0 +1,160 @@
+"""The results document: planned with blanks, or filled in from a record and from nothing else."""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import cache
+from typing import Any
+
+import jinja2
+import yaml
+
+from fleetsim.check import Check, check_experiment, remedy_text
+from fleetsim.experiment import Experiment
+from fleetsim.record import CriterionRecord, Description, Expected, Record, overall_line
+from fleetsim.tables import Table, number
+
+__all__ = ["chance", "criteria_table", "planned_record", "render_document", "verdict_table"]
+
+
+def planned_record(experiment: Experiment, check: Check | None = None) -> Record:
+    """Return the record of an experiment that has not run: what is claimed and expected."""
+    check = check or check_experiment(experiment)
+    expectation = check.as_dict()
+    return Record(
+        experiment=experiment.id,
+        run_id="",
+        key="",
+        status="planned",
+        error=None,
+        started="",
+        finished="",
+        parameters=experiment.parameters,
+        config=experiment.config.as_dict(),
+        description=Description(
+            title=experiment.title,
+            date=experiment.date,
+            feature=experiment.feature,
+            question=experiment.question,
+            hypothesis=experiment.hypothesis,
+            config_file=experiment.config_file,
+            interval=experiment.interval,
+            batches=experiment.batches,
+            alpha=experiment.alpha,
+        ),
+        expected=Expected(
+            mean=expectation["mean"],
+            standard_deviation=expectation["standard_deviation"],
+            line_bytes=expectation["line_bytes"],
+            findings=list(check.findings),
+            remedies=[
+                f"{name}: {remedy_text(remedy)}."
+                for name, rows in check.remedies.items()
+                for remedy in rows
+            ],
+        ),
+        batch_ids=[],
+        criteria=[
+            CriterionRecord(
+                id=row.criterion.id,
+                kind=row.criterion.kind,
+                title=row.criterion.title,
+                stated=row.criterion.stated,
+                low=row.criterion.low,
+                high=row.criterion.high,
+                observed=None,
+                unit=row.criterion.unit,
+                verdict="",
+                a_priori=row.a_priori,
+                tests=[],
+                method=row.criterion.method,
+                note="",
+            )
+            for row in check.criteria
+        ],
+        tests=[],
+        measurements=None,
+        provenance={},
+    )
+
+
+def render_document(record: Record) -> str:
+    """Return the text of ``experiment.md`` for a record."""
+    interval = record.description.interval
+    now = interval == "now"
+    measured = record.measurements
+    seconds: list[float] = []
+    if measured is not None:
+        seconds = measured.stated_generation_seconds if now else measured.generation_seconds
+    text = _template().render(
+        record=record,
+        planned=record.status == "planned",
+        e=record.expected,
+        configuration=_yaml(record),
+        at="" if now else f" --at {interval}",
+        when="--now" if now else f"--interval-start {interval}",
+        seconds=seconds,
+        formula="(generation_time - interval_start)" if now else "(generation_seconds)",
+        overall=overall_line(record.criteria),
+        by_chance=by_chance(record),
+        chance=chance,
+        number=number,
+    )
+    return text.rstrip() + "\n"
+
+
+def by_chance(record: Record) -> str:
+    """Return what an honest run may still show by chance, as a sentence."""
+    odds = [c.a_priori for c in record.criteria if c.a_priori is not None and c.a_priori > 0.5]
+    wrong = sum(1 - p for p in odds)
+    return (
+        f"Of {len(odds)} criteria that an honest run should pass by the model, {wrong:.2g} fail "
+        "by chance alone on average."
+    )
+
+
+def criteria_table(record: Record) -> Table:
+    """Return the criteria with what was observed and the verdicts."""
+    rows = [
+        (c.id, c.stated, f"{number(c.observed)} {c.unit}".strip(), c.verdict, c.note)
+        for c in record.criteria
+    ]
+    return Table(("criterion", "stated", "observed", "verdict", "why"), tuple(rows))
+
+
+def verdict_table(record: Record) -> Table:
+    """Return the verdicts alone, narrow enough for a terminal."""
+    rows = tuple(row[:4] for row in criteria_table(record).rows)
+    return Table(("criterion", "stated", "observed", "verdict"), rows)
+
+
+def chance(probability: float) -> str:
+    """Return a probability as text that does not round a near certainty to 1."""
+    if probability == 1:
+        return "1"
+    if probability > 0.999:
+        return f"1 - {1 - probability:.1e}"
+    if probability == 0:
+        return "0"
+    return f"{probability:.3g}" if probability > 1e-300 else f"10^{math.log10(probability):.0f}"
+
+
+def _yaml(record: Record) -> str:
+    return yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True)
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fleetsim"),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701 (Markdown; the HTML report escapes on its own)
+    )
+    environment.filters["md"] = _markdown
+    return environment.get_template("experiment.md.j2")
+
+
+def _markdown(text: Any) -> str:
+    """Keep a text from being read as HTML or as the edge of a table's cell."""
+    return re.sub(r"([|<\\`])", r"\\\1", str(text)).replace("\n", " ")

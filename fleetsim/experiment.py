@@ -1,0 +1,217 @@
+"""Experiments as data: what is claimed, fixed before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from fleetsim.clock import format_time, parse_time
+from fleetsim.config import Config, load_config, make_config, scalar_keys
+from fleetsim.criteria import KINDS, Criterion
+from fleetsim.documents import check_fields, read_mapping
+from fleetsim.errors import InputError, found, nearest
+from fleetsim.project import Project
+
+__all__ = ["Criterion", "Experiment", "load_experiment", "parameter_types"]
+
+EXPERIMENT_SCHEMA = 1
+MIN_REPEATS = 10
+
+
+def _text(what: str) -> Any:
+    return Annotated[str, Meta(min_length=1, description=what, extra={"allowed": "text"})]
+
+
+class _Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of experiment.yaml."""
+
+    schema: Annotated[int, Meta(ge=1, le=1, extra={"allowed": "1"})]
+    title: _text("title")  # type: ignore[valid-type]
+    date: _text("when it was written down")  # type: ignore[valid-type]
+    feature: _text("what is tried")  # type: ignore[valid-type]
+    question: _text("the question")  # type: ignore[valid-type]
+    hypothesis: _text("the hypothesis")  # type: ignore[valid-type]
+    config: _text("path of the configuration, from the experiment's folder")  # type: ignore[valid-type]
+    interval: _text("now, or the start of the first interval")  # type: ignore[valid-type]
+    batches: Annotated[int, Meta(ge=1, extra={"allowed": "a whole number from 1"})] = 1
+    repeats: Annotated[
+        int,
+        Meta(
+            ge=MIN_REPEATS,
+            le=10**4,
+            description="cold processes that generate the batch",
+            extra={"allowed": f"a whole number from {MIN_REPEATS} to 10000"},
+        ),
+    ]
+    replicates: Annotated[
+        int,
+        Meta(
+            ge=2,
+            le=10**6,
+            description="seeds whose counts are drawn in memory",
+            extra={"allowed": "a whole number from 2 to 1000000"},
+        ),
+    ]
+    alpha: Annotated[float, Meta(gt=0, lt=1, extra={"allowed": "a number between 0 and 1"})] = 0.05
+    criteria: Annotated[
+        list[dict[str, Any]], Meta(min_length=1, extra={"allowed": "a list of criteria"})
+    ]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment, with the parameters of one run put in.
+
+    `id` is the folder's name; `parameters` holds every effective parameter, by its name.
+    """
+
+    id: str
+    title: str
+    date: str
+    feature: str
+    question: str
+    hypothesis: str
+    interval: str
+    batches: int
+    repeats: int
+    replicates: int
+    alpha: float
+    criteria: tuple[Criterion, ...]
+    config: Config
+    config_file: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Every effective parameter: the experiment, its numbers, each scalar of the config."""
+        return {
+            "experiment": self.id,
+            "repeats": self.repeats,
+            "replicates": self.replicates,
+            **{key: getattr(self.config, key) for key in scalar_keys()},
+        }
+
+
+def parameter_types() -> dict[str, type]:
+    """Return the parameters that a run may override, with their types."""
+    return {"repeats": int, "replicates": int, **scalar_keys()}
+
+
+def load_experiment(
+    project: Project, name: str, overrides: Mapping[str, Any] | None = None
+) -> Experiment:
+    """Read an experiment and put parameters in.
+
+    Parameters
+    ----------
+    project : Project
+    name : str
+        An id or a path.
+    overrides : mapping, optional
+        Values by parameter name; None means "as the YAML says".
+
+    Raises
+    ------
+    InputError
+        One error that lists every fault of the file, or of the parameters.
+    """
+    path = project.experiment_file(name)
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    _check_names(given)
+    run_keys = {key: given.pop(key) for key in ("repeats", "replicates") if key in given}
+    data = read_mapping(path, "experiment")
+    values, faults = check_fields(_Spec, data)
+    criteria = _criteria(values.pop("criteria", []), faults)
+    faults += _interval_faults(values)
+    if faults:
+        raise InputError(project.relative(path), *faults)
+    if run_keys:
+        changed, faults = check_fields(_Spec, {**data, **run_keys})
+        if faults:
+            raise InputError("parameters", *faults)
+        values.update({key: changed[key] for key in run_keys})
+    config_file = path.parent / values.pop("config")
+    config = load_config(config_file)  # the file's own faults first
+    if given:
+        config = make_config(config.as_dict(), given, source="parameters")
+    values.pop("schema")
+    return Experiment(
+        id=path.parent.name,
+        criteria=criteria,
+        config=config,
+        config_file=project.relative(config_file),
+        **values,
+    )
+
+
+def _check_names(names: Mapping[str, Any]) -> None:
+    known = parameter_types()
+    faults = []
+    for name in names:
+        if not str(name).isidentifier():
+            faults.append(f"{found(name)} is not a name; allowed: {', '.join(known)}")
+        elif name not in known:
+            faults.append(
+                f"{name}: no such parameter{nearest(name, known)}; allowed: {', '.join(known)}"
+            )
+    if faults:
+        raise InputError("parameters", *faults)
+
+
+def _criteria(rows: list[dict[str, Any]], faults: list[str]) -> tuple[Criterion, ...]:
+    criteria = []
+    for number, row in enumerate(rows, start=1):
+        label = f"criteria[{row.get('id', number)}]."
+        values, wrong = check_fields(Criterion, row, label)
+        kind = values.get("kind")
+        if kind is not None and kind not in KINDS:
+            wrong.append(
+                f"{label}kind: found {kind!r}{nearest(kind, KINDS)}; allowed: {', '.join(KINDS)}"
+            )
+        wrong += _limit_faults(label, kind, values)
+        faults += wrong
+        if not wrong:
+            criteria.append(Criterion(**values))
+    ids = [criterion.id for criterion in criteria]
+    for name in sorted({name for name in ids if ids.count(name) > 1}):
+        faults.append(f"criteria: the id {name!r} stands twice; every criterion has its own")
+    return tuple(criteria)
+
+
+def _limit_faults(label: str, kind: str | None, values: Mapping[str, Any]) -> list[str]:
+    faults = []
+    needed = KINDS[kind].limits if kind in KINDS else ()
+    for name in ("low", "high", "tolerance"):
+        value = values.get(name)
+        if value is None and name in needed:
+            faults.append(f"{label}{name}: missing; a criterion of kind {kind} needs it")
+        elif value is not None and kind in KINDS and name not in needed:
+            faults.append(f"{label}{name}: found {value!r}; a criterion of kind {kind} has none")
+        elif value is not None and not 0 <= value < float("inf"):
+            faults.append(f"{label}{name}: found {value!r}; allowed: a finite number from 0")
+    low, high = values.get("low"), values.get("high")
+    if low is not None and high is not None and low > high:
+        faults.append(f"{label}low: found {low!r}, above high ({high!r})")
+    if values.get("tolerance") is not None and not 0 < values["tolerance"] < 1:
+        faults.append(
+            f"{label}tolerance: found {values['tolerance']!r}; allowed: a fraction between 0 and 1"
+        )
+    return faults
+
+
+def _interval_faults(values: dict[str, Any]) -> list[str]:
+    interval = values.get("interval")
+    if interval is None:
+        return []
+    if interval == "now":
+        if values.get("batches", 1) > 1:
+            return ["batches: found more than 1 with interval now; give a start for more batches"]
+        return []
+    try:
+        values["interval"] = format_time(parse_time(interval))
+    except ValueError as error:
+        return [f"interval: {error}, or now"]
+    return []

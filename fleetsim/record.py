@@ -1,0 +1,183 @@
+"""The record of a run, `result.json`: everything that its document and its report say."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fleetsim.errors import InputError
+from fleetsim.evidence import Test
+from fleetsim.measure import container_memory_peak
+from fleetsim.project import Project, source_hash
+
+__all__ = ["CriterionRecord", "Measurements", "Record", "overall_line", "read_record"]
+
+RECORD_NAME = "result.json"
+RECORD_SCHEMA = 1
+_PACKAGES = (
+    "numpy",
+    "scipy",
+    "pandas",
+    "matplotlib",
+    "papermill",
+    "nbconvert",
+    "jupyterlab",
+    "msgspec",
+    "pyyaml",
+)
+
+
+class CriterionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One criterion with its verdict; `tests` names the tests that it rests on."""
+
+    id: str
+    kind: str
+    title: str
+    stated: str
+    low: float | None
+    high: float | None
+    observed: float | bool | None
+    unit: str
+    verdict: str
+    a_priori: float | None
+    tests: list[str]
+    method: str
+    note: str
+
+
+class Measurements(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured; lists have one entry for each repeat, sizes are bytes, times seconds."""
+
+    event_count: int
+    generation_seconds: list[float]
+    stated_generation_seconds: list[float]
+    process_seconds: list[float]
+    peak_rss_bytes: list[int]
+    batch_bytes: int
+    batch_disk_bytes: int
+
+
+class RunError(msgspec.Struct, frozen=True):
+    """Why a run failed: kind of error, its message, and the number of the notebook's cell."""
+
+    kind: str
+    message: str
+    cell: int | None
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True):
+    """What was written down before the run."""
+
+    title: str
+    date: str
+    feature: str
+    question: str
+    hypothesis: str
+    config_file: str
+    interval: str
+    batches: int
+    alpha: float
+
+
+class Expected(msgspec.Struct, frozen=True, kw_only=True):
+    """What the model said before the run: events and bytes, and what does not add up."""
+
+    mean: float
+    standard_deviation: float
+    line_bytes: float
+    findings: list[str]
+    remedies: list[str]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One run.
+
+    `status` is planned (nothing ran yet), completed or failed. Two runs of one seed are equal but
+    for measurements, started, finished, run_id and provenance.
+    """
+
+    schema: int = RECORD_SCHEMA
+    experiment: str
+    run_id: str
+    key: str
+    status: str
+    error: RunError | None
+    started: str
+    finished: str
+    parameters: dict[str, Any]
+    config: dict[str, Any]
+    description: Description
+    expected: Expected
+    batch_ids: list[str]
+    criteria: list[CriterionRecord]
+    tests: list[Test]
+    measurements: Measurements | None
+    provenance: dict[str, Any]
+
+    def criterion(self, name: str) -> CriterionRecord:
+        """Return a criterion by its id."""
+        return next(criterion for criterion in self.criteria if criterion.id == name)
+
+    def encode(self) -> bytes:
+        """Return the record as strict, indented JSON."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+
+def read_record(run: Path) -> Record:
+    """Return the record of a run folder.
+
+    Raises
+    ------
+    InputError
+        Where there is none or it is damaged.
+    """
+    path = run / RECORD_NAME
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Record)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(str(run), f"no {RECORD_NAME} here: not a run") from None
+    except OSError as error:
+        raise InputError(str(path), f"cannot be read: {error.strerror}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(str(path), f"damaged: {error}") from None
+
+
+def overall_line(criteria: Sequence[CriterionRecord]) -> str:
+    """Return how many criteria have each verdict: ``11 pass, 2 fail, 0 inconclusive``."""
+    verdicts = [criterion.verdict for criterion in criteria]
+    return ", ".join(f"{verdicts.count(v)} {v}" for v in ("pass", "fail", "inconclusive"))
+
+
+def provenance(project: Project, commands: Sequence[str]) -> dict[str, Any]:
+    """Return what a reader needs to judge and repeat a run; no host, user or path stands in it."""
+    return {
+        "versions": {
+            "fleetsim": version("fleetsim"),
+            "python": platform.python_version(),
+            **{name: version(name) for name in _PACKAGES},
+        },
+        "source_sha256": source_hash(),
+        "source_dirty": project.is_dirty(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu_model": _cpu_model(),
+        "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 2),
+        "cgroup_memory_peak_bytes": container_memory_peak(),
+        "commands": list(commands),
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

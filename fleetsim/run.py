@@ -1,0 +1,362 @@
+"""One run of an experiment, step by step; the notebook calls the steps, and so may a script.
+
+The run works in a hidden folder beside its final place and appears there when it is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from fleetsim.batch import read_meta
+from fleetsim.check import Check, check_experiment
+from fleetsim.clock import Instant, batch_name, format_time, parse_time
+from fleetsim.companies import read_companies
+from fleetsim.criteria import KINDS, Verdict, judge, type_margin
+from fleetsim.document import (
+    by_chance,
+    chance,
+    criteria_table,
+    planned_record,
+    render_document,
+)
+from fleetsim.errors import FleetsimError, InputError
+from fleetsim.evidence import Evidence, gather, replicate_counts
+from fleetsim.experiment import Experiment, load_experiment
+from fleetsim.files import PARTIAL, claim_folder, point_link, publish_folder, write_file
+from fleetsim.measure import DataSet, generate_data
+from fleetsim.plots import PLOTS, draw, render
+from fleetsim.project import Project, find_project, source_hash
+from fleetsim.record import RECORD_NAME, Measurements, Record, overall_line, provenance
+from fleetsim.tables import Table, number
+from fleetsim.tally import FaultKind, Tally, tally_batches
+
+__all__ = ["Run", "open_run", "publish_run", "run_key"]
+
+NOTEBOOK = "experiment.ipynb"
+DOCUMENT_NAME = "experiment.md"
+LATEST = "latest"
+
+
+def open_run(
+    experiment: str = "000-smoke", *, results: str | None = None, **parameters: Any
+) -> Run:
+    """Start a run of an experiment.
+
+    Parameters
+    ----------
+    experiment : str
+        Id of the experiment, or a path.
+    results : str, optional
+        Folder of the results; a relative path starts at the project's root.
+    **parameters
+        `repeats`, `replicates`, and any scalar key of the configuration; None means "as the YAML
+        says".
+
+    Raises
+    ------
+    InputError
+        Where the experiment or a parameter is wrong; nothing has been written.
+    """
+    for name, value in (("experiment", experiment), ("results", results)):
+        if not isinstance(value, str) and (name, value) != ("results", None):
+            raise InputError("parameters", f"{name}: found {value!r}; allowed: text")
+    project = find_project()
+    return Run(project, load_experiment(project, experiment, parameters), project.results(results))
+
+
+class Run:
+    """A run under way. The steps are, in this order: generate, inspect, test, judge, finish.
+
+    Parameters
+    ----------
+    project : Project
+    experiment : Experiment
+    results : Path
+        Folder of the results; the run appears in ``results/<experiment>/<run_id>``.
+    """
+
+    def __init__(self, project: Project, experiment: Experiment, results: Path) -> None:
+        self.project = project
+        self.experiment = experiment
+        self.started = Instant.now()
+        self.key = run_key(project, experiment)
+        second = self.started.wall_us // 1_000_000 * 1_000_000
+        self.run_id = f"{batch_name(second)}-{self.key[:8]}"
+        self.final = results / experiment.id / self.run_id
+        self.folder = self.final.with_name(f".{self.run_id}{PARTIAL}")
+        self._lock = claim_folder(self.folder)
+        self._check = check_experiment(experiment)
+        self._data: DataSet | None = None
+        self._tally: Tally | None = None
+        self._evidence: Evidence | None = None
+        self._record = msgspec.structs.replace(
+            planned_record(experiment, self._check),
+            run_id=self.run_id,
+            key=self.key,
+            started=format_time(self.started.wall_us),
+        )
+
+    def __repr__(self) -> str:
+        return f"Run({self.experiment.id!r}, {self.run_id!r})"
+
+    def _repr_html_(self) -> str:
+        return self.claims()._repr_html_()
+
+    def claims(self) -> Table:
+        """Return what the experiment claims, and how it will be measured."""
+        rows = tuple((c.id, c.stated, c.method) for c in self.experiment.criteria)
+        return Table(("criterion", "stated", "measured by"), rows, self.experiment.hypothesis)
+
+    def check(self) -> Table:
+        """Return each criterion's probability to pass, before anything runs."""
+        return check_table(self._check)
+
+    def generate(self, progress: Callable[[int], object] | None = None) -> Table:
+        """Make companies and batches with the real commands in cold processes; return the times."""
+        experiment = self.experiment
+        folder = self.folder / "data"
+        folder.mkdir()
+        self._data = generate_data(
+            experiment.config,
+            folder,
+            interval=experiment.interval,
+            batches=experiment.batches,
+            repeats=experiment.repeats,
+            progress=progress,
+        )
+        repeats = self._data.repeats
+        series = {
+            "generation, monotonic clock [s]": [r.generation_seconds for r in repeats],
+            "generation_time - interval_start [s]": [r.stated_generation_seconds for r in repeats],
+            "whole process [s]": [r.process_seconds for r in repeats],
+            "peak resident set [MB]": [r.peak_rss_bytes / 1e6 for r in repeats],
+        }
+        rows = tuple(
+            (name, *(f"{value:.3f}" for value in (min(v), sorted(v)[len(v) // 2], max(v))))
+            for name, v in series.items()
+        )
+        return Table((f"{len(repeats)} cold runs", "least", "median", "most"), rows)
+
+    def inspect(self) -> Table:
+        """Read the files back from the disk; return what was found in them."""
+        data = self._need(self._data, "generate")
+        self._tally = tally_batches(self.experiment.config, data.companies, list(data.batches))
+        rows = []
+        for kind, what in _FAULT_WORDS.items():
+            count, examples = self._tally.faults_of(kind)
+            rows.append((what, str(count), str(examples[0]) if examples else "none found"))
+        caption = f"{self._tally.lines} lines in {len(self._tally.batch_ids)} batch folder(s)"
+        return Table(("faults", "number", "the first"), tuple(rows), caption)
+
+    def test(self) -> Table:
+        """Draw the counts of the replicate seeds, make all tests, and return them."""
+        data, tally = self._need(self._data, "generate"), self._need(self._tally, "inspect")
+        experiment = self.experiment
+        start_us = parse_time(read_meta(data.batches[0]).interval_start)
+        replicates = replicate_counts(
+            experiment.config,
+            read_companies(data.companies).eligible(start_us),
+            experiment.replicates,
+            experiment.batches,
+        )
+        self._evidence = gather(
+            experiment.config,
+            data,
+            tally,
+            replicates,
+            interval=experiment.interval,
+            alpha=experiment.alpha,
+            type_margin=type_margin(experiment.criteria),
+        )
+        rows = tuple(
+            (
+                test.name,
+                test.null,
+                number(test.statistic),
+                number(test.p_value, 3),
+                number(test.p_holm, 3),
+                test.note or "",
+            )
+            for test in self._evidence.tests
+        )
+        return Table(("test", "hypothesis", "statistic", "p", "p (Holm)", "note"), rows)
+
+    def plot(self, name: str, size: tuple[float, float] = (8.0, 3.4)) -> ShownFigure:
+        """Draw a plot of `PLOTS`, keep it under ``figures/`` and show it with its alt text."""
+        if name not in PLOTS:
+            raise InputError("plot", f"found {name!r}; allowed: {', '.join(PLOTS)}")
+        evidence = self._need(self._evidence, "test")
+        figure, alt = draw(name, evidence, self.experiment.criteria, size)
+        images = render(figure)
+        folder = self.folder / "figures"
+        folder.mkdir(exist_ok=True)
+        for form, content in images.items():
+            (folder / f"{name}.{form}").write_bytes(content)
+        return ShownFigure(images["png"], alt)
+
+    def judge(self) -> Table:
+        """Decide every criterion on the evidence; return the verdicts."""
+        evidence = self._need(self._evidence, "test")
+        criteria = []
+        for planned, criterion in zip(self._record.criteria, self.experiment.criteria, strict=True):
+            judgement = judge(criterion, evidence)
+            criteria.append(
+                msgspec.structs.replace(
+                    planned,
+                    observed=judgement.observed,
+                    low=judgement.low,
+                    high=judgement.high,
+                    verdict=judgement.verdict.value,
+                    tests=list(KINDS[criterion.kind].tests),
+                    note=judgement.note,
+                )
+            )
+        tally = evidence.tally
+        self._record = msgspec.structs.replace(
+            self._record,
+            status="completed",
+            batch_ids=list(tally.batch_ids),
+            criteria=criteria,
+            tests=list(evidence.tests),
+            measurements=Measurements(
+                event_count=tally.lines,
+                generation_seconds=[r.generation_seconds for r in evidence.repeats],
+                stated_generation_seconds=[r.stated_generation_seconds for r in evidence.repeats],
+                process_seconds=[r.process_seconds for r in evidence.repeats],
+                peak_rss_bytes=[r.peak_rss_bytes for r in evidence.repeats],
+                batch_bytes=tally.batch_bytes,
+                batch_disk_bytes=tally.batch_disk_bytes,
+            ),
+        )
+        return criteria_table(self._record)
+
+    def finish(self) -> Summary:
+        """Write record, document and parameters, and let the run appear under its name."""
+        if self._record.status != "completed":
+            raise FleetsimError("the run has no verdicts yet: call judge() first")
+        for name in PLOTS:
+            if not (self.folder / "figures" / f"{name}.png").exists():
+                self.plot(name)
+        self._record = msgspec.structs.replace(
+            self._record,
+            finished=format_time(Instant.now().wall_us),
+            provenance=provenance(self.project, repeat_commands(self.experiment)),
+        )
+        write_run_files(self.folder, self._record)
+        publish_run(self.folder, self.final, latest=True)
+        return Summary(self._record)
+
+    @staticmethod
+    def _need(value: Any, step: str) -> Any:
+        if value is None:
+            raise FleetsimError(f"this step comes after {step}()")
+        return value
+
+
+class ShownFigure:
+    """A figure that a notebook shows as PNG, with an alt text for those who do not see it."""
+
+    def __init__(self, png: bytes, alt: str) -> None:
+        self.png = png
+        self.alt = alt
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {"image/png": self.png, "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+
+
+class Summary:
+    """The end of a run: the overall line, each criterion that did not pass with its reason."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+
+    def __repr__(self) -> str:
+        lines = [overall_line(self.record.criteria)]
+        for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE):
+            lines += [
+                f"{c.verdict}: {c.id}. {c.note}"
+                for c in self.record.criteria
+                if c.verdict == verdict.value
+            ]
+        return "\n".join([*lines, by_chance(self.record)])
+
+
+_FAULT_WORDS = {
+    FaultKind.FOLDER: "batch folder",
+    FaultKind.LINE: "form of a line",
+    FaultKind.MEMBER: "unknown company, driver, truck or type",
+    FaultKind.DUPLICATE: "event_id twice",
+    FaultKind.TIME: "timestamp outside the interval",
+    FaultKind.META: "record against files and configuration",
+}
+
+
+def check_table(check: Check) -> Table:
+    """Return a check as a table."""
+    rows = tuple(
+        (
+            row.criterion.id,
+            row.criterion.stated,
+            "measured" if row.a_priori is None else chance(row.a_priori),
+            row.outlook,
+        )
+        for row in check.criteria
+    )
+    return Table(("criterion", "stated", "P(pass)", "outlook"), rows)
+
+
+def run_key(project: Project, experiment: Experiment) -> str:
+    """Return the hash of everything that a run's content depends on."""
+    content = {
+        "notebook": project.notebook_hash(NOTEBOOK),
+        "source": source_hash(),
+        "experiment": {
+            name: getattr(experiment, name)
+            for name in ("id", "interval", "batches", "alpha", "hypothesis", "question", "title")
+        },
+        "criteria": experiment.criteria,
+        "config": experiment.config.as_dict(),
+        "parameters": experiment.parameters,
+    }
+    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
+
+
+def repeat_commands(experiment: Experiment) -> list[str]:
+    """Return the commands that repeat a run."""
+    words = [
+        f"-p {name} {value}"
+        for name, value in experiment.parameters.items()
+        if name != "experiment"
+    ]
+    notebook = ["papermill notebooks/experiment.ipynb out.ipynb", f"-p experiment {experiment.id}"]
+    return [
+        " ".join(["fleetsim run", experiment.id, *words]),
+        " ".join([*notebook, *words]),
+    ]
+
+
+def write_run_files(folder: Path, record: Record) -> None:
+    """Write the record, the document and the parameters of a run."""
+    write_file(folder / RECORD_NAME, record.encode())
+    write_file(folder / DOCUMENT_NAME, render_document(record).encode())
+    parameters = yaml.safe_dump(record.parameters, sort_keys=False, allow_unicode=True)
+    write_file(folder / "params.yaml", parameters.encode())
+
+
+def publish_run(folder: Path, final: Path, *, latest: bool) -> None:
+    """Let a finished run appear under its name, and `latest` point to it."""
+    try:
+        publish_folder(folder, final)
+    except OSError as error:
+        raise FleetsimError(
+            f"{final.name}: a run of this name stands already, started in the same second with the "
+            f"same inputs ({error.strerror}); run again"
+        ) from None
+    if latest:
+        point_link(final.parent / LATEST, final.name)

@@ -1,0 +1,60 @@
+"""Small tables that read well in a notebook and on a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from html import escape
+
+__all__ = ["Table", "number"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a header; a notebook shows HTML, ``str`` gives aligned columns."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+
+    def _repr_html_(self) -> str:
+        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in self.header)
+        body = "".join("<tr>" + "".join(_cell(text) for text in row) + "</tr>" for row in self.rows)
+        caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
+        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    def text(self, width: int = 100) -> str:
+        """Return aligned columns; the last one is wrapped at `width` characters."""
+        table = [self.header, *self.rows]
+        widths = [max(len(row[i]) for row in table) for i in range(len(self.header) - 1)]
+        indent = sum(widths) + 2 * len(widths)
+        room = max(width - indent, 30)
+        lines = []
+        for row in table:
+            first = "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=False))
+            parts = textwrap.wrap(row[-1], room) or [""]
+            lines.append(f"{first}  {parts[0]}".rstrip() if widths else parts[0])
+            lines += [" " * indent + part for part in parts[1:]]
+        return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    kind = f' class="{text}"' if text in ("pass", "fail", "inconclusive") else ""
+    return f"<td{kind}>{escape(text)}</td>"
+
+
+def number(value: float | bool | None, digits: int = 4) -> str:
+    """Return a value as a table shows it: yes or no, significant digits, a dash for nothing."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15):
+        return str(int(value))
+    return f"{value:.{digits}g}"
