@@ -1,5 +1,6 @@
 """The entry point: reads the clock before anything else, since ``--now`` means this moment."""
 
+import sys
 import time
 
 _WALL_NS, _MONOTONIC_NS = time.time_ns(), time.monotonic_ns()
@@ -7,9 +8,13 @@ _WALL_NS, _MONOTONIC_NS = time.time_ns(), time.monotonic_ns()
 
 def main() -> None:
     """Run the command line."""
-    from fleetsim import cli  # after the clock, and only where a command runs
+    try:
+        from fleetsim import cli  # after the clock, and only where a command runs
 
-    cli.main(_WALL_NS, _MONOTONIC_NS)
+        cli.main(_WALL_NS, _MONOTONIC_NS)
+    except KeyboardInterrupt:  # before the command line could catch it
+        print("fleetsim: interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

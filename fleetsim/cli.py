@@ -21,7 +21,7 @@ from fleetsim.errors import FleetsimError, InputError
 FINDING = 3
 
 
-class _TimeParam(click.ParamType[int]):
+class _TimeParam(click.ParamType):  # type: ignore[type-arg]  # not generic in older versions
     """An ISO 8601 time with its zone, as microseconds since 1970 UTC."""
 
     name = "time"
@@ -33,7 +33,7 @@ class _TimeParam(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
-class _OrdinalParam(click.ParamType[Any]):
+class _OrdinalParam(click.ParamType):  # type: ignore[type-arg]
     """A whole number from 0, or 'next'."""
 
     name = "n|next"
@@ -241,8 +241,9 @@ def run(
     """Run an experiment: execute its notebook, and make the report."""
     _lighten_papermill()
     from fleetsim.document import verdict_table
-    from fleetsim.execute import REPORT_HTML, REPORT_NOTEBOOK, execute
+    from fleetsim.execute import execute
     from fleetsim.project import find_project
+    from fleetsim.report import REPORT_HTML, REPORT_NOTEBOOK
     from fleetsim.run import Summary
 
     project = find_project()
@@ -275,8 +276,9 @@ def run(
 def report(name: str, only_check: bool, notebook: Path | None, results: str | None) -> None:
     """Make a run's document and report again from its record, or check them."""
     _lighten_papermill()
-    from fleetsim.execute import check_report, find_run, render_report
     from fleetsim.project import find_project
+    from fleetsim.record import find_run
+    from fleetsim.report import check_report, render_report
 
     folder = find_run(find_project(), name, results)
     if not only_check:
@@ -370,6 +372,7 @@ def _progress(expected: float) -> Iterator[Any]:
 
 
 def _terminate(signum: int, frame: object) -> None:
+    _say("terminated")
     sys.exit(128 + signum)  # unwinds, so that nothing half-written stays
 
 

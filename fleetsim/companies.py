@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from glob import escape
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -71,7 +72,7 @@ def write_companies(
         _check_years(config, cohorts, now_us if at_us is None else at_us)
     make_folder(path.parent)
     total = config.number_of_companies * cohorts
-    with exclusive(path.parent, path.name):
+    with exclusive(path.parent, escape(path.name)):
         base_us = _base_time(path, at_us)
         if base_us is None:
             base_us = now_us if at_us is None else at_us

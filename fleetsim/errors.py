@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["FleetsimError", "InputError", "nearest"]
+__all__ = ["FleetsimError", "InputError", "found", "nearest"]
 
 _FOUND_LIMIT = 80  # characters of an offending value that a message repeats
 LINE_LIMIT = 300  # the same where two whole lines are held against each other

@@ -96,7 +96,7 @@ class ReportExporter(HTMLExporter):
 
 def _record_of(nb: Any) -> Record | None:
     carried = nb.metadata.get("fleetsim", {}).get("record")
-    return None if carried is None else msgspec.convert(carried, Record)
+    return None if carried is None else msgspec.json.decode(carried, type=Record)
 
 
 def render_html(notebook: nbformat.NotebookNode) -> str:

@@ -1,8 +1,13 @@
-"""The kernel of a run: this very Python, over a socket file instead of a TCP port."""
+"""The kernel of a run: this very Python, over sockets in a private folder instead of TCP ports."""
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
+import weakref
+from pathlib import Path
+from typing import Any
 
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
@@ -13,7 +18,11 @@ __all__ = ["OwnKernelManager"]
 class OwnKernelManager(AsyncKernelManager):
     """Start a kernel of this interpreter, whatever kernels a user has installed."""
 
-    transport = "ipc"  # no TCP port is opened
+    def __init__(self, **kwargs: Any) -> None:
+        # By default the sockets would lie in the working folder, which may not be writable.
+        folder = tempfile.mkdtemp(prefix="fleetsim-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        super().__init__(transport="ipc", ip=str(Path(folder) / "kernel"), **kwargs)
 
     @property
     def kernel_spec(self) -> KernelSpec:

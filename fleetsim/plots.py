@@ -32,11 +32,12 @@ _STYLE: Any = {
     "axes.spines.top": False,
     "axes.titlelocation": "left",
     "axes.titlesize": 11,
-    "figure.dpi": 110,
+    "figure.dpi": 100,
     "figure.facecolor": "white",
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text: a fifth of the size, and it can be searched
     "svg.hashsalt": "fleetsim",  # or the ids inside an SVG differ from run to run
 }
 

@@ -11,15 +11,16 @@ from typing import Any
 
 import msgspec
 
-from fleetsim.errors import InputError
+from fleetsim.errors import InputError, nearest
 from fleetsim.evidence import Test
 from fleetsim.measure import container_memory_peak
 from fleetsim.project import Project, source_hash
 
-__all__ = ["CriterionRecord", "Measurements", "Record", "overall_line", "read_record"]
+__all__ = ["CriterionRecord", "Measurements", "Record", "find_run", "overall_line", "read_record"]
 
 RECORD_NAME = "result.json"
 RECORD_SCHEMA = 1
+LATEST = "latest"  # link to the newest completed run of an experiment
 _PACKAGES = (
     "numpy",
     "scipy",
@@ -146,6 +147,26 @@ def read_record(run: Path) -> Record:
         raise InputError(str(path), f"cannot be read: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(str(path), f"damaged: {error}") from None
+
+
+def find_run(project: Project, name: str, results: str | None = None) -> Path:
+    """Return the folder of a run: a path, ``<experiment>/<run_id>``, or ``<experiment>``'s latest.
+
+    Raises
+    ------
+    InputError
+        Where there is none.
+    """
+    folder = project.results(results)
+    for candidate in (Path(name), folder / name, folder / name / LATEST):
+        if (candidate / RECORD_NAME).is_file():
+            return candidate.resolve()
+    known = sorted(path.parent.name for path in folder.glob(f"*/{LATEST}"))
+    raise InputError(
+        "RUN",
+        f"found {name!r}{nearest(name, known)}; allowed: a run's folder, <experiment>/<run_id>, "
+        f"or an experiment with a completed run: {', '.join(known) or '(none yet)'}",
+    )
 
 
 def overall_line(criteria: Sequence[CriterionRecord]) -> str:

@@ -5,6 +5,7 @@ The run works in a hidden folder beside its final place and appears there when i
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,7 @@ from fleetsim.files import PARTIAL, claim_folder, point_link, publish_folder, wr
 from fleetsim.measure import DataSet, generate_data
 from fleetsim.plots import PLOTS, draw, render
 from fleetsim.project import Project, find_project, source_hash
-from fleetsim.record import RECORD_NAME, Measurements, Record, overall_line, provenance
+from fleetsim.record import LATEST, RECORD_NAME, Measurements, Record, overall_line, provenance
 from fleetsim.tables import Table, number
 from fleetsim.tally import FaultKind, Tally, tally_batches
 
@@ -40,11 +41,14 @@ __all__ = ["Run", "open_run", "publish_run", "run_key"]
 
 NOTEBOOK = "experiment.ipynb"
 DOCUMENT_NAME = "experiment.md"
-LATEST = "latest"
 
 
 def open_run(
-    experiment: str = "000-smoke", *, results: str | None = None, **parameters: Any
+    experiment: str = "000-smoke",
+    results: str | None = None,
+    repeats: int | None = None,
+    replicates: int | None = None,
+    **configuration: Any,
 ) -> Run:
     """Start a run of an experiment.
 
@@ -54,19 +58,24 @@ def open_run(
         Id of the experiment, or a path.
     results : str, optional
         Folder of the results; a relative path starts at the project's root.
-    **parameters
-        `repeats`, `replicates`, and any scalar key of the configuration; None means "as the YAML
-        says".
+    repeats : int, optional
+        Cold processes that generate the batch.
+    replicates : int, optional
+        Seeds whose counts are drawn in memory.
+    **configuration
+        Scalar keys of the configuration. None means "as the YAML says", here and above.
 
     Raises
     ------
     InputError
         Where the experiment or a parameter is wrong; nothing has been written.
     """
-    for name, value in (("experiment", experiment), ("results", results)):
-        if not isinstance(value, str) and (name, value) != ("results", None):
-            raise InputError("parameters", f"{name}: found {value!r}; allowed: text")
+    if not isinstance(experiment, str):
+        raise InputError("parameters", f"experiment: found {experiment!r}; allowed: text")
+    if not isinstance(results, str | None):
+        raise InputError("parameters", f"results: found {results!r}; allowed: text")
     project = find_project()
+    parameters = {"repeats": repeats, "replicates": replicates, **configuration}
     return Run(project, load_experiment(project, experiment, parameters), project.results(results))
 
 
@@ -354,9 +363,11 @@ def publish_run(folder: Path, final: Path, *, latest: bool) -> None:
     try:
         publish_folder(folder, final)
     except OSError as error:
-        raise FleetsimError(
-            f"{final.name}: a run of this name stands already, started in the same second with the "
-            f"same inputs ({error.strerror}); run again"
-        ) from None
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise FleetsimError(
+                f"{final.name}: a run of this name stands already, started in the same second with "
+                "the same inputs; run again"
+            ) from None
+        raise FleetsimError(f"{final}: cannot be published: {error.strerror}") from error
     if latest:
         point_link(final.parent / LATEST, final.name)

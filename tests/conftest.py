@@ -1,0 +1,60 @@
+"""Fixtures for all tests: a small configuration, and the command line within this process."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from support import AT, Cli, Outcome, Project
+
+import fleetsim.cli
+
+# The same examples every time, however slow the machine: a red test is a fault, not bad luck.
+settings.register_profile("fleetsim", deadline=None, derandomize=True, database=None)
+settings.load_profile("fleetsim")
+
+
+@pytest.fixture
+def small() -> dict[str, Any]:
+    """Return a configuration of 5 companies with 3 drivers each; about 30 events a batch."""
+    return {
+        "seed": 42,
+        "number_of_companies": 5,
+        "drivers_per_company": 3,
+        "event_rate_per_driver": 2.0,
+        "company_onboarding_interval": "PT1H",
+    }
+
+
+@pytest.fixture
+def fleetsim_cli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Cli]:
+    """Return a function that runs a command in this process, by the way of the real entry point."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def call(*arguments: object) -> Outcome:
+        monkeypatch.setattr("sys.argv", ["fleetsim", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            fleetsim.cli.main(time.time_ns(), time.monotonic_ns())
+        printed = capsys.readouterr()
+        return Outcome(stopped.value.code or 0, printed.out, printed.err)
+
+    yield call
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def project(tmp_path: Path, small: dict[str, Any], fleetsim_cli: Cli) -> Project:
+    """Return a project whose companies joined at `AT`, without any batch."""
+    made = Project(tmp_path / "config.json", tmp_path / "companies.jsonl", tmp_path / "events")
+    made.config.write_text(json.dumps(small))
+    assert fleetsim_cli(*made.make_companies("--at", AT)).code == 0
+    return made

@@ -1,0 +1,63 @@
+"""What several tests share besides fixtures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+AT = "2025-11-08T12:00:00Z"
+AT_US = 1_762_603_200_000_000  # the same moment [microseconds since 1970 UTC]
+NAME = "20251108T120000Z"  # the batch that starts then
+
+
+class Outcome(NamedTuple):
+    """What a command did: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Outcome]
+
+
+class Project(NamedTuple):
+    """A configuration file, its companies file and the folder of its batches."""
+
+    config: Path
+    companies: Path
+    events: Path
+
+    @property
+    def batch(self) -> Path:
+        """The batch that starts at `AT`."""
+        return self.events / NAME
+
+    def write(self, **values: Any) -> None:
+        """Change keys of the configuration."""
+        data = json.loads(self.config.read_text()) | values
+        self.config.write_text(json.dumps(data))
+
+    def make_companies(self, *options: object) -> list[object]:
+        """Return the command that makes the companies."""
+        return ["companies", "--config", self.config, "--output", self.companies, *options]
+
+    def make_events(self, *options: object) -> list[object]:
+        """Return the command that makes a batch, at `AT` unless the options say another time."""
+        start = [] if {"--interval-start", "--now"} & set(options) else ["--interval-start", AT]
+        base = ["events", "--config", self.config, "--companies", self.companies]
+        return [*base, "--output", self.events, *start, *options]
+
+
+def tree(folder: Path) -> dict[str, tuple[bytes | None, int]]:
+    """Return each path below a folder with its content and its time of change."""
+    return {
+        str(path.relative_to(folder)): (
+            path.read_bytes() if path.is_file() else None,
+            path.stat().st_mtime_ns,
+        )
+        for path in sorted(folder.rglob("*"))
+    }
