@@ -17,6 +17,7 @@ import numpy as np
 import fleetsim
 from fleetsim.clock import LAST_US, Instant, batch_name, format_time
 from fleetsim.config import SEED_MAX, Config
+from fleetsim.documents import read_struct
 from fleetsim.encode import encode_events
 from fleetsim.errors import FleetsimError, InputError, found
 from fleetsim.files import exclusive, make_folder, publish_folder, staging_folder
@@ -115,14 +116,7 @@ def read_meta(batch: Path) -> BatchMeta:
         Where there is none or it is damaged.
     """
     path = batch / META_NAME
-    try:
-        meta = msgspec.json.decode(path.read_bytes(), type=BatchMeta)
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(str(batch), f"no {META_NAME} here: not a batch") from None
-    except OSError as error:
-        raise InputError(str(path), f"cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(str(path), f"damaged: {error}", next_step=_MAKE_AGAIN) from None
+    meta = read_struct(path, BatchMeta, "batch", _MAKE_AGAIN)
     if meta.schema != META_SCHEMA:
         raise InputError(str(path), f"found schema {meta.schema}; allowed: {META_SCHEMA}")
     if meta.ordinal > SEED_MAX:

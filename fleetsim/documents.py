@@ -11,14 +11,16 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 import yaml
 
 from fleetsim.errors import InputError, found, nearest
 
-__all__ = ["check_fields", "parse_scalar", "read_mapping"]
+__all__ = ["check_fields", "parse_scalar", "read_mapping", "read_struct"]
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 class _CoreLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -112,6 +114,34 @@ def read_mapping(path: Path | str, what: str) -> dict[str, Any]:
             f"found {_kind_of(data)}; a {what} is a mapping of keys to values (key: value)",
         )
     return data
+
+
+def read_struct(path: Path, kind: type[S], what: str, next_step: str | None = None) -> S:
+    """Return the typed record that a JSON file of ours holds.
+
+    Parameters
+    ----------
+    path : Path
+    kind : type
+        A msgspec struct.
+    what : str
+        What its folder is, for the messages ("batch").
+    next_step : str, optional
+        What to do about a damaged file.
+
+    Raises
+    ------
+    InputError
+        Where there is none, or it is damaged.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(str(path.parent), f"no {path.name} here: not a {what}") from None
+    except OSError as error:
+        raise InputError(str(path), f"cannot be read: {error.strerror}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(str(path), f"damaged: {error}", next_step=next_step) from None
 
 
 def _parse_yaml(path: Path, text: str) -> Any:

@@ -213,7 +213,7 @@ def _replicates(axes: Sequence[Axes], evidence: Evidence, criteria: Sequence[Cri
     ax.axvline(evidence.tally.lines, color="black", lw=1, label=f"this run {evidence.tally.lines}")
     ax.set(xlabel="events of a run", ylabel=f"seeds in {width} events")
     ax.set_ylim(top=1.45 * ax.get_ylim()[1])
-    ax.legend(ncols=2, loc="upper center")
+    ax.legend(ncols=2, loc="upper center", frameon=True, framealpha=0.9, edgecolor="none")
     return (
         f"Histogram of the event counts of {len(counts)} seeds, {low} to {high}, mean "
         f"{counts.mean():.1f}, with the Poisson law of mean {mean:g}.{text}"

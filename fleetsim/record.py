@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from fleetsim.documents import read_struct
 from fleetsim.errors import InputError, nearest
 from fleetsim.evidence import Test
 from fleetsim.measure import container_memory_peak
@@ -138,15 +139,7 @@ def read_record(run: Path) -> Record:
     InputError
         Where there is none or it is damaged.
     """
-    path = run / RECORD_NAME
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Record)
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(str(run), f"no {RECORD_NAME} here: not a run") from None
-    except OSError as error:
-        raise InputError(str(path), f"cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(str(path), f"damaged: {error}") from None
+    return read_struct(run / RECORD_NAME, Record, "run")
 
 
 def find_run(project: Project, name: str, results: str | None = None) -> Path:

@@ -8,6 +8,8 @@ from html import escape
 
 __all__ = ["Table", "number"]
 
+_LEFT = 'style="text-align: left"'  # JupyterLab would align text to the right
+
 
 @dataclass(frozen=True)
 class Table:
@@ -18,7 +20,7 @@ class Table:
     caption: str = ""
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in self.header)
+        head = "".join(f'<th scope="col" {_LEFT}>{escape(name)}</th>' for name in self.header)
         body = "".join("<tr>" + "".join(_cell(text) for text in row) + "</tr>" for row in self.rows)
         caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
         return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
@@ -46,7 +48,7 @@ class Table:
 
 def _cell(text: str) -> str:
     kind = f' class="{text}"' if text in ("pass", "fail", "inconclusive") else ""
-    return f"<td{kind}>{escape(text)}</td>"
+    return f"<td{kind} {_LEFT}>{escape(text)}</td>"
 
 
 def number(value: float | bool | None, digits: int = 4) -> str:

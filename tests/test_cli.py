@@ -1,0 +1,183 @@
+"""The commands around experiments, as a user types them."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def own_project(tmp_path, monkeypatch):
+    """Return a project of its own, with this repository's experiments and notebooks."""
+    for name in ("experiments", "notebooks"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path / "notebooks")  # a folder below the root does as well
+    return tmp_path
+
+
+def test_check_shows_the_contradiction_of_experiment_001(fleetsim_cli):
+    """Probabilities, the contradiction and the remedies are on the terminal; exit code 0."""
+    done = fleetsim_cli("check", "001-baseline")
+    assert done.code == 0
+    assert re.search(r"event_count_stated .* 3\.72e-59 +cannot pass", done.out)
+    assert "No number of events satisfies both" in done.out
+    assert "4.658" in done.out
+    assert "134" in done.out
+
+
+def test_check_strict_ends_with_a_finding(fleetsim_cli):
+    """``--strict`` exits with 3 for a contradictory experiment, and 0 for a sound one."""
+    assert fleetsim_cli("check", "001-baseline", "--strict").code == 3
+    assert fleetsim_cli("check", "002-baseline-5k", "--strict").code == 0
+
+
+def test_check_gives_json(fleetsim_cli):
+    """``--json`` holds every criterion with its probability, and the remedies."""
+    result = json.loads(fleetsim_cli("check", "001-baseline", "--json").out)
+    assert len(result["criteria"]) == 13
+    assert result["mean"] == 3500
+    assert {row["parameter"] for row in result["remedies"]["event_count_stated"]} == {
+        "event_rate_per_driver",
+        "number_of_companies",
+        "drivers_per_company",
+    }
+
+
+def test_an_unknown_experiment_lists_those_that_exist(fleetsim_cli):
+    """Exit code 2, the nearest id and all ids."""
+    for command in ("check", "run", "document"):
+        done = fleetsim_cli(command, "001-basline")
+        assert done.code == 2
+        assert "did you mean 001-baseline?" in done.err
+        assert "000-smoke, 001-baseline, 002-baseline-5k" in done.err
+        assert "Traceback" not in done.err
+
+
+def test_a_folder_without_a_project_says_so(fleetsim_cli, tmp_path, monkeypatch):
+    """Outside of a project, the error names the way in."""
+    monkeypatch.chdir(tmp_path)
+    done = fleetsim_cli("check", "001-baseline")
+    assert done.code == 2
+    assert "FLEETSIM_ROOT" in done.err
+    monkeypatch.setenv("FLEETSIM_ROOT", str(tmp_path))
+    assert "holds no experiments/" in fleetsim_cli("check", "001-baseline").err
+    monkeypatch.setenv("FLEETSIM_ROOT", str(ROOT))
+    assert fleetsim_cli("check", "001-baseline").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-p", "seeed", "1"], "did you mean seed?"),
+        (["-p", "a=1;import os;os.remove('x')", "5"], "is not a name"),
+        (["-p", "seed", "true"], "seed: found True"),
+        (["-p", "seed", "1.5"], "seed: found 1.5"),
+        (["-p", "seed", "-1"], "seed: found -1"),
+        (["-p", "event_rate_per_driver", "1e9"], "from 0 to 10000"),
+        (["-p", "repeats", "9"], "from 10"),
+        (["-f", "missing.yaml"], "no such file"),
+        (["-f", "other.yaml"], "experiment: found '001-baseline'"),
+    ],
+)
+def test_wrong_parameters_are_one_error_and_write_nothing(
+    fleetsim_cli, own_project, words, message
+):
+    """Exit code 2 before a kernel starts, and no results folder appears."""
+    Path("other.yaml").write_text("experiment: 001-baseline\nseed: 3\n")
+    done = fleetsim_cli("run", "000-smoke", *words)
+    assert done.code == 2
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert not (own_project / "results").exists()
+
+
+@pytest.mark.notebook
+def test_run_ends_with_verdicts_and_the_report(fleetsim_cli, own_project):
+    """Parameters of file and command line arrive; verdicts, overall line and path end it."""
+    Path("params.yaml").write_text("experiment: 000-smoke\nseed: 3\nevent_rate_per_driver: 1e1\n")
+    done = fleetsim_cli("run", "000-smoke", "-f", "params.yaml", "-p", "seed", "4", "--strict")
+    assert done.err == ""
+    assert done.out.startswith("criterion")
+    assert "event_count_expected" in done.out
+    report = Path(done.out.splitlines()[-1].removeprefix("report: "))
+    assert report.name == "report.html"
+    record = json.loads(report.with_name("result.json").read_text())
+    assert record["parameters"]["seed"] == 4
+    assert record["parameters"]["event_rate_per_driver"] == 10.0
+    verdicts = [criterion["verdict"] for criterion in record["criteria"]]
+    assert done.code == (0 if set(verdicts) == {"pass"} else 3)
+    assert f"{verdicts.count('pass')} pass, " in done.out
+    assert fleetsim_cli("report", "000-smoke", "--check").code == 0
+    assert fleetsim_cli("verify", report.parent).code == 0
+    events = next(report.parent.glob("data/raw/events/*/events.jsonl"))
+    events.write_bytes(events.read_bytes()[:-1])
+    assert fleetsim_cli("verify", report.parent).code == 3
+    document = report.with_name("experiment.md")
+    document.write_text(document.read_text().replace("pass", "fail"))
+    done = fleetsim_cli("report", f"000-smoke/{record['run_id']}", "--check")
+    assert (done.code, "experiment.md is not what" in done.out) == (3, True)
+    assert fleetsim_cli("report", report.parent).code == 0
+    assert fleetsim_cli("report", report.parent, "--check").code == 0
+
+
+@pytest.mark.notebook
+def test_a_run_that_breaks_exits_with_1(fleetsim_cli, own_project):
+    """One message names the kind of error and where the evidence lies."""
+    path = own_project / "notebooks" / "experiment.ipynb"
+    path.write_text(path.read_text().replace('"run.inspect()"', '"1 / 0"'))
+    done = fleetsim_cli("run", "000-smoke")
+    assert done.code == 1
+    assert "ZeroDivisionError: division by zero" in done.err
+    assert "report.ipynb" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_report_of_no_run_says_what_is_allowed(fleetsim_cli, own_project):
+    """An experiment without a run, and a notebook that does not exist, are usage errors."""
+    done = fleetsim_cli("report", "001-baseline")
+    assert done.code == 2
+    assert "(none yet)" in done.err
+
+
+def test_document_needs_experiments_or_all(fleetsim_cli, own_project):
+    """Neither or both is a usage error; an id writes that document."""
+    assert fleetsim_cli("document").code == 2
+    assert fleetsim_cli("document", "--all", "000-smoke").code == 2
+    path = own_project / "experiments" / "000-smoke" / "experiment.md"
+    before = path.read_text()
+    path.unlink()
+    assert fleetsim_cli("document", "000-smoke").code == 0
+    assert path.read_text() == before
+
+
+def test_every_command_has_help(fleetsim_cli):
+    """``--help`` of the group lists the commands, and each of them explains itself."""
+    listed = fleetsim_cli("--help").out
+    for command in ("companies", "events", "check", "run", "verify", "report", "document"):
+        assert command in listed
+        done = fleetsim_cli(command, "--help")
+        assert done.code == 0
+        assert "Usage: fleetsim" in done.out
+
+
+def test_module_and_command_are_the_same():
+    """``python -m fleetsim`` is ``fleetsim``."""
+    done = subprocess.run(
+        [sys.executable, "-m", "fleetsim", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("fleetsim, version ")
+
+
+def test_the_example_of_the_readme_prints_what_it_shows(monkeypatch, capsys):
+    """The Python example in README.md, run as it stands, gives the output beneath it."""
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    code, shown = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, re.DOTALL).groups()
+    exec(compile(code, "README.md", "exec"), {})  # noqa: S102 (our own example)
+    assert capsys.readouterr().out == shown
