@@ -5,10 +5,6 @@ Every test returns a frozen `TestResult`. Two-sided p-values are central,
 ``poisson.test`` and ``binom.test`` report another two-sided p (by likelihood, "minlike").
 A test that cannot be made has `p_value` None and a `note` that says why: no data is never a pass.
 Invalid input raises `ValueError`. Nothing here reads, writes, draws or prints.
-
-The laws are SciPy's. The exceptions: the Anderson-Darling law, which SciPy lacks; the far lower
-tail of the gamma law at shapes above 10**5, where `scipy.special.gammainc` stops its series early;
-and the noncentral t law, where `scipy.stats.nct` gives NaN at large noncentrality.
 """
 
 from __future__ import annotations
@@ -16,13 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from numbers import Real
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
+
+from fleetsim import laws
 
 __all__ = [
     "TestResult",
@@ -59,10 +56,7 @@ MAX_COUNT = 2**53
 _EPSILON = float(np.finfo(np.float64).eps)
 _TIE = 1e-7
 _BLOCK = 2**20
-_LARGE_SHAPE = 1e5
 _EQUIVALENCE_CONFIDENCE = 0.90
-# The fitted correction of the Anderson-Darling law is good to 1e-4 from this many offsets on.
-_EXACT_EDGE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,76 +200,6 @@ def _sum(values: Floats) -> float:
     return math.fsum(head.tolist() + values[rows * 1024 :].tolist())
 
 
-@cache
-def _quadrature(n_nodes: int) -> tuple[Floats, Floats]:
-    """Return nodes and weights of the Gauss-Legendre rule on [-1, 1]."""
-    nodes, weights = np.polynomial.legendre.leggauss(n_nodes)
-    return nodes, weights
-
-
-def _log1p_minus(x: Floats) -> Floats:
-    """Return log(1 + x) - x without cancellation near 0."""
-    near = np.abs(x) < 0.01
-    small = np.where(near, x, 0.0)
-    # The series -x**2/2 + x**3/3 - ..., by Horner's rule; the first term left out is x**11/11.
-    series = np.zeros_like(small)
-    for power in range(10, 1, -1):
-        series = series * small + (-1.0) ** (power + 1) / power
-    return np.where(near, series * small**2, np.log1p(np.where(near, 0.0, x)) - x)
-
-
-def _gamma_cdf(shape: float, x: float) -> float:
-    """Return P(X <= x) for the gamma law of scale 1, good in the far lower tail at any shape."""
-    if shape <= _LARGE_SHAPE or not shape / 2 < x < shape - 4 * math.sqrt(shape):
-        return float(special.gammainc(shape, x))
-    # Here SciPy's power series ends after 2000 terms, too few (at shape 10**9 and 5 standard
-    # deviations it is 70 % low). P = x**a exp(-x) / Gamma(a + 1) * a * int_0^1 (1 - v)**(a - 1)
-    # exp(x v) dv: the factor by Stirling's series, the integral by Gauss-Legendre quadrature over
-    # the part where the integrand, which falls at least as fast as exp(-slope v), exceeds e**-45.
-    slope = shape - 1 - x
-    end = min(1.0, 45 / slope)
-    nodes, node_weights = _quadrature(100)
-    v = end * (nodes + 1) / 2
-    integrand = np.exp((shape - 1) * _log1p_minus(-v) - slope * v)
-    integral = end / 2 * float(np.sum(node_weights * integrand))
-    deviation = float(_log1p_minus(np.array([(x - shape) / shape]))[0])
-    log_factor = shape * deviation - 1 / (12 * shape) + math.log(shape) / 2
-    return math.exp(log_factor) * integral / math.sqrt(2 * math.pi)
-
-
-def _gamma_sf(shape: float, x: float) -> float:
-    """Return P(X > x) for the gamma law of scale 1."""
-    return float(special.gammaincc(shape, x))
-
-
-def _gamma_quantile(shape: float, p: float) -> float:
-    """Return the x with P(X <= x) = p for the gamma law of scale 1."""
-    x = float(special.gammaincinv(shape, p))
-    if shape <= _LARGE_SHAPE or p > 1e-5:
-        return x
-    from scipy.optimize import brentq
-
-    # SciPy inverts its own faulty tail (see _gamma_cdf).
-    sd = math.sqrt(shape)
-    low, high = shape - 12 * sd, shape - 4.1 * sd
-    return float(brentq(lambda x: math.log(_gamma_cdf(shape, x) / p), low, high, rtol=1e-15))
-
-
-def _poisson_cdf(count: int, mean: float) -> float:
-    """Return P(X <= count) for X ~ Poisson(mean)."""
-    return _gamma_sf(count + 1.0, mean)
-
-
-def _poisson_sf(count: int, mean: float) -> float:
-    """Return P(X >= count), the count itself included, for X ~ Poisson(mean)."""
-    return 1.0 if count == 0 else _gamma_cdf(float(count), mean)
-
-
-def _chi2_sf(statistic: float, df: int) -> float:
-    """Return P(chi2_df > statistic)."""
-    return _gamma_sf(df / 2, statistic / 2)
-
-
 def _central(lower: float, upper: float) -> float:
     """Return the central two-sided p from P(X <= x) and P(X >= x)."""
     return min(1.0, 2 * min(lower, upper))
@@ -318,7 +242,7 @@ def poisson_interval(count: float, confidence: float = 0.95) -> tuple[float, flo
     """
     events = _count("count", count)
     tail = (1 - _fraction("confidence", confidence)) / 2
-    low = _gamma_quantile(float(events), tail) if events else 0.0
+    low = laws.gamma_quantile(float(events), tail) if events else 0.0
     return low, float(special.gammainccinv(events + 1.0, tail))
 
 
@@ -361,7 +285,7 @@ def poisson_count_test(count: float, mean: float) -> TestResult:
     return TestResult(
         "poisson_count",
         statistic=float(events),
-        p_value=_central(_poisson_cdf(events, rate), _poisson_sf(events, rate)),
+        p_value=_central(laws.poisson_cdf(events, rate), laws.poisson_sf(events, rate)),
         n=events,
         estimate=events / rate,
         interval=(low / rate, high / rate),
@@ -407,8 +331,8 @@ def poisson_equivalence_test(count: float, mean: float, margin: float) -> TestRe
         return TestResult(
             "poisson_equivalence", statistic=float(events), n=events, null=null, note=note
         )
-    too_low = _poisson_sf(events, rate * (1 - width))
-    too_high = _poisson_cdf(events, rate * (1 + width))
+    too_low = laws.poisson_sf(events, rate * (1 - width))
+    too_high = laws.poisson_cdf(events, rate * (1 + width))
     low, high = poisson_interval(events, _EQUIVALENCE_CONFIDENCE)
     return TestResult(
         "poisson_equivalence",
@@ -535,7 +459,7 @@ def dispersion_test(counts: npt.ArrayLike) -> TestResult:
     return TestResult(
         "dispersion",
         statistic=statistic,
-        p_value=_central(_gamma_cdf(df / 2, statistic / 2), _chi2_sf(statistic, df)),
+        p_value=_central(laws.gamma_cdf(df / 2, statistic / 2), laws.chi2_sf(statistic, df)),
         df=df,
         n=x.size,
         estimate=statistic / df,
@@ -593,7 +517,7 @@ def poisson_fit_test(counts: npt.ArrayLike, mean: float) -> TestResult:
     if expected.min() < MIN_EXPECTATION:
         note += f"; the smallest expectation is {expected.min():.3g}, so p is rough"
     return TestResult(
-        "poisson_fit", statistic, _chi2_sf(statistic, df), df, x.size, null=null, note=note
+        "poisson_fit", statistic, laws.chi2_sf(statistic, df), df, x.size, null=null, note=note
     )
 
 
@@ -601,8 +525,8 @@ def _poisson_tail_cells(n: int, mean: float) -> tuple[int, int]:
     """Return i and j, the first and last cell (x <= i and x >= j) of `n` counts."""
     if n < MIN_EXPECTATION:
         return 0, 0
-    first = _smallest(lambda x: n * _poisson_cdf(x, mean) >= MIN_EXPECTATION)
-    beyond = _smallest(lambda x: n * _poisson_sf(x, mean) < MIN_EXPECTATION)
+    first = _smallest(lambda x: n * laws.poisson_cdf(x, mean) >= MIN_EXPECTATION)
+    beyond = _smallest(lambda x: n * laws.poisson_sf(x, mean) < MIN_EXPECTATION)
     return first, beyond - 1
 
 
@@ -623,7 +547,7 @@ def _smallest(holds: Callable[[int], bool]) -> int:
 
 def _poisson_cells(first: int, last: int, mean: float) -> Floats:
     """Return the probabilities of x <= first, of each value between, and of x >= last."""
-    lower, upper = _poisson_cdf(first, mean), _poisson_sf(last, mean)
+    lower, upper = laws.poisson_cdf(first, mean), laws.poisson_sf(last, mean)
     inner = np.arange(first + 1, last, dtype=np.float64)
     if inner.size == 0:
         return np.array([lower, upper])
@@ -631,7 +555,7 @@ def _poisson_cells(first: int, last: int, mean: float) -> Floats:
     # exp(x log(mean) - mean - gammaln(x + 1)) loses digits at large means.
     logs = np.concatenate([[0.0], np.cumsum(np.log(mean / inner[1:]))])
     parts = np.exp(logs - logs.max())
-    total = _poisson_cdf(last - 1, mean) - lower
+    total = laws.poisson_cdf(last - 1, mean) - lower
     return np.concatenate([[lower], total * parts / parts.sum(), [upper]])
 
 
@@ -699,7 +623,7 @@ def category_test(observed: npt.ArrayLike, weights: npt.ArrayLike) -> TestResult
         return TestResult("category", n=n, null=null, note="; ".join(notes))
     statistic = _pearson(counts, n * shares)
     df = None if exact else counts.size - 1
-    p_value = _multinomial_p(counts, shares) if df is None else _chi2_sf(statistic, df)
+    p_value = _multinomial_p(counts, shares) if df is None else laws.chi2_sf(statistic, df)
     return TestResult(
         "category",
         statistic=statistic,
@@ -950,7 +874,7 @@ def independence_test(table: npt.ArrayLike) -> TestResult:
     return TestResult(
         "independence",
         statistic=statistic,
-        p_value=_chi2_sf(statistic, df),
+        p_value=laws.chi2_sf(statistic, df),
         df=df,
         n=n,
         estimate=math.sqrt(statistic / (n * smaller)),
@@ -1087,7 +1011,7 @@ def edge_test(offsets: npt.ArrayLike, length: float, resolution: float = 0.0) ->
     return TestResult(
         "edge",
         statistic=statistic,
-        p_value=_anderson_darling_sf(statistic, n),
+        p_value=laws.anderson_darling_sf(statistic, n),
         n=n,
         null=f"offsets ~ uniform on [0, {end:.12g})",
     )
@@ -1097,97 +1021,6 @@ def _refuse_zero(x: Floats) -> None:
     """Raise if the smallest offset is 0, where a logarithm is infinite."""
     if x[0] == 0:
         raise ValueError("offsets: a value is 0, must be > 0 while resolution is 0; give the tick")
-
-
-def _anderson_darling_sf(statistic: float, n: int) -> float:
-    """Return P(A2 > statistic) for n uniforms."""
-    if n == 1:
-        # A2 = -1 - ln(u (1 - u)) can be solved for u; x / (1 + sqrt(1 - x)) is 1 - sqrt(1 - x).
-        x = min(1.0, 4 * math.exp(-1 - statistic))
-        return x / (1 + math.sqrt(1 - x))
-    if n < _EXACT_EDGE and statistic < 9:
-        # Below 16 offsets the correction is off by up to 0.01, and the tail formula by 4e-4.
-        return min(1.0, max(0.0, 1 - _anderson_darling_small_cdf(statistic, n)))
-    if statistic > 6:
-        # Leading term of the limiting law; exact enough, and free of 1 - cdf.
-        return math.sqrt(3) * _chi2_sf(2 * statistic, 1)
-    limit = _anderson_darling_limit_cdf(statistic)
-    return min(1.0, max(0.0, 1 - limit - _anderson_darling_correction(limit, n)))
-
-
-def _anderson_darling_limit_cdf(z: float) -> float:
-    """Return the limit for many observations of P(A2 < z); error below 1e-10 up to z = 6.
-
-    Anderson and Darling (1952), doi:10.1214/aoms/1177729437: with t = (4 j + 1)**2 pi**2 / (8 z),
-    P = sqrt(2 pi) / z sum_j binom(-1/2, j) (4 j + 1) exp(-t)
-    int_0^inf exp(z / (8 (w**2 + 1)) - t w**2) dw, the integral by quadrature.
-    """
-    if z < 0.01:
-        return 0.0
-    nodes, node_weights = _quadrature(200)
-    total, factor = 0.0, 1.0
-    for j in range(100):
-        t = (4 * j + 1) ** 2 * math.pi**2 / (8 * z)
-        if t > 700:
-            break
-        end = math.sqrt(40 / t)  # exp(-40) of the peak and less is left out
-        w = end * (nodes + 1) / 2
-        values = np.exp(z / (8 * (w**2 + 1)) - t * w**2)
-        integral = end / 2 * float(np.sum(node_weights * values))
-        total += factor * (4 * j + 1) * math.exp(-t) * integral
-        factor *= -(j + 0.5) / (j + 1)
-    return math.sqrt(2 * math.pi) / z * total
-
-
-def _anderson_darling_small_cdf(z: float, n: int) -> float:
-    """Return P(A2 < z) for n from 2 to 15 uniforms; error below 1e-5 (n = 2: 3e-5).
-
-    A2 + n is a sum of functions h_i of the ordered u_i, so that
-    E exp(-p A2) = n! int_(u_1 < ... < u_n) prod exp(-p (h_i(u_i) - 1)) du is one running integral
-    after another. It is inverted by the Euler method of Abate and Whitt (1995), ORSA J. Comput. 7,
-    36, doi:10.1287/ijoc.7.1.36.
-    """
-    if z < 0.05:
-        return 0.0
-    # The density jumps at its lower end for n = 2: the series converges slowly there.
-    n_terms, step = (100, 0.01) if n == 2 else (40, 0.03)
-    n_averaged = 15
-    k = np.arange(n_terms + n_averaged)
-    p = (22 + 2j * math.pi * k[:, None]) / (2 * z)
-    # The grid is even in logit(u), du = u (1 - u) dlogit: both ends are then far away and smooth.
-    logit = np.arange(-25, 25, step)
-    log_u, log_v = -np.logaddexp(0, -logit), -np.logaddexp(0, logit)
-    running = np.ones((k.size, logit.size), dtype=np.complex128)
-    for i in range(1, n + 1):
-        h = -((2 * i - 1) * log_u + (2 * n + 1 - 2 * i) * log_v) / n
-        f = i * step * running * np.exp(log_u + log_v - p * (h - 1))
-        # Cubic through four neighbours; nothing happens in the outermost steps.
-        parts = (13 * (f[:, 1:-2] + f[:, 2:-1]) - f[:, :-3] - f[:, 3:]) / 24
-        running = np.zeros_like(f)
-        running[:, 2:-1] = np.cumsum(parts, axis=1)
-        running[:, -1] = running[:, -2]
-    terms = (-1.0) ** k * (running[:, -1] / p[:, 0]).real
-    terms[0] /= 2
-    averages = special.binom(n_averaged - 1, np.arange(n_averaged)) / 2 ** (n_averaged - 1)
-    return math.exp(11) / z * float(np.dot(averages, np.cumsum(terms)[-n_averaged:]))
-
-
-def _anderson_darling_correction(x: float, n: int) -> float:
-    """Return what to add to the limiting P(A2 < z) = x for n observations.
-
-    The polynomials fitted by Marsaglia and Marsaglia (2004), doi:10.18637/jss.v009.i02.
-    """
-    if x > 0.8:
-        c = (-130.2137, 745.2337, -1705.091, 1950.646, -1116.360, 255.7844)
-        return float(np.polynomial.polynomial.polyval(x, c)) / n
-    edge = 0.01265 + 0.1757 / n
-    if x < edge:
-        t = x / edge
-        shape = math.sqrt(t) * (1 - t) * (49 * t - 102)
-        return shape * (0.0037 / n**2 + 0.00078 / n + 0.00006) / n
-    t = (x - edge) / (0.8 - edge)
-    c = (-0.00022633, 6.54034, -14.6538, 14.458, -8.259, 1.91864)
-    return float(np.polynomial.polynomial.polyval(t, c)) * (0.04213 + 0.01365 / n) / n
 
 
 def spacing_test(offsets: npt.ArrayLike, length: float, resolution: float = 0.0) -> TestResult:
@@ -1243,7 +1076,7 @@ def spacing_test(offsets: npt.ArrayLike, length: float, resolution: float = 0.0)
     return TestResult(
         "spacing",
         statistic=statistic,
-        p_value=_central(_gamma_cdf(shape, x_scaled), _gamma_sf(shape, x_scaled)),
+        p_value=_central(laws.gamma_cdf(shape, x_scaled), laws.gamma_sf(shape, x_scaled)),
         n=n,
         null=null,
     )
@@ -1335,33 +1168,8 @@ def _noncentrality(t: float, df: int, p: float) -> float:
     high = t * math.sqrt(2 * float(special.gammainccinv(df / 2, p / 4)) / df)
     high += abs(float(special.ndtri(p / 4))) + 1
     return float(
-        brentq(
-            lambda shift: _noncentral_t_cdf(t, df, shift) - p, 0.0, high, xtol=1e-300, rtol=1e-14
-        )
+        brentq(lambda s: laws.noncentral_t_cdf(t, df, s) - p, 0.0, high, xtol=1e-300, rtol=1e-14)
     )
-
-
-def _noncentral_t_cdf(t: float, df: int, shift: float) -> float:
-    """Return P(T <= t), t > 0, for T = (Z + shift) / W, Z normal, W**2 = chi2_df / df.
-
-    scipy.stats.nct gives NaN at large noncentrality, so the defining integral is done here, over
-    whichever of Z and W is the wider in units of the other; the inner law is then smooth.
-    """
-    nodes, node_weights = _quadrature(300)
-    if 2 * df < t * t:
-        # Over Z: P(W >= (Z + shift) / t), which is 1 where Z < -shift.
-        low, high = max(-shift, -15.0), 15.0
-        z = (high - low) / 2 * nodes + (high + low) / 2
-        density = np.exp(-z * z / 2) / math.sqrt(2 * math.pi) * (high - low) / 2
-        inner = special.gammaincc(df / 2, df / 2 * ((z + shift) / t) ** 2)
-        return float(special.ndtr(-shift)) + float(np.sum(node_weights * density * inner))
-    # Over W: P(Z <= t W - shift). The density is scaled to sum 1, so its constant drops out.
-    low = math.sqrt(2 * float(special.gammaincinv(df / 2, 1e-35)) / df)
-    high = math.sqrt(2 * float(special.gammainccinv(df / 2, 1e-35)) / df)
-    w = (high - low) / 2 * nodes + (high + low) / 2
-    logs = (df - 1) * np.log(w) - df * (w - 1) * (w + 1) / 2
-    density = node_weights * np.exp(logs - logs.max())
-    return float(np.sum(density * special.ndtr(t * w - shift)) / np.sum(density))
 
 
 # ---------------------------------------------------------------------------------------------

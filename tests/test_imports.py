@@ -29,6 +29,7 @@ ORDER = [
     "tally",
     "launcher",
     "measure",
+    "laws",
     "stats",
     "power",
     "evidence",
