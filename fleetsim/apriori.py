@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from scipy import stats as laws
 
 from fleetsim.config import Config, make_config
 from fleetsim.encode import driver_digits
-from fleetsim.errors import InputError
 from fleetsim.model import EVENT_FIELDS, Kind, escaped, type_law
+from fleetsim.power import poisson_acceptance, poisson_between
 
-__all__ = ["Expectation", "Remedy", "expected_line_bytes", "poisson_between", "remedies"]
+__all__ = ["Expectation", "Remedy", "expected_line_bytes", "remedies", "tolerance_limits"]
+
+Floats = npt.NDArray[np.float64]
 
 PASS_WANTED = 0.99
 _PARAMETERS = ("event_rate_per_driver", "number_of_companies", "drivers_per_company")
 _RATE_DIGITS = 4  # significant digits of a rate that is proposed
-_TAIL = 1e-18  # probability of company numbers that are left out of a mixture
+_TAIL = 1e-18  # probability of company numbers that are left out of a mixture, on each side
+_POINTS = 4000  # company numbers that are gone through one by one
+_GROUPS = 200  # the same where every type of event is looked at
+_NORMAL_MEAN = 1e4  # from here on the quantiles of a Poisson law are taken as normal
+_STEPS = np.array([1e-7, 1e-5, 1e-4, 1e-3, 0.01, 0.03, *np.arange(0.1, 0.95, 0.1)])
 
 
 @dataclass(frozen=True)
@@ -63,61 +71,103 @@ class Expectation:
         config = self.config
         return self.batches * config.drivers_per_company * config.event_rate_per_driver
 
-    def _means(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return the possible means, one for each number of active companies, and their weights."""
-        n, p = self.config.number_of_companies, self.config.active_fraction
-        if p in (0.0, 1.0):
+    def _active(self, *edges: float) -> tuple[Floats, Floats]:
+        """Return possible means, by the number of active companies, and their probabilities.
+
+        Where these numbers are too many to go through, neighbours are taken together; finely near
+        `edges` [events], the limits of the range whose probability is asked for.
+        """
+        n, p, each = (
+            self.config.number_of_companies,
+            self.config.active_fraction,
+            self._company_mean,
+        )
+        if p in (0.0, 1.0) or each == 0:
             return np.array([self.mean]), np.ones(1)
-        companies = laws.binom(n, p)
-        active = np.arange(companies.ppf(_TAIL), companies.isf(_TAIL) + 1)
-        return active * self._company_mean, companies.pmf(active)
+        law = laws.binom(n, p)
+        # From the top, since a quantile of 1 - 1e-18 would be that of 1.
+        first, last = law.ppf(_TAIL), n - laws.binom(n, 1 - p).ppf(_TAIL)
+        if last - first < _POINTS:
+            active = np.arange(first, last + 1)
+            return active * each, law.pmf(active)
+        parts = [np.linspace(first, last, _POINTS // 4)]
+        for edge in edges:
+            if 0 <= edge < math.inf:
+                reach = 9 * math.sqrt(edge + 81) + each  # Poisson deviations of the count [events]
+                around = np.linspace((edge - reach) / each, (edge + reach) / each, _POINTS // 4)
+                parts.append(around[(around > first) & (around < last)])
+        starts = np.unique(np.floor(np.concatenate(parts)))
+        ends = np.append(starts[1:] - 1, last)
+        weights = law.cdf(ends) - law.cdf(starts - 1)
+        return (starts + ends) / 2 * each, weights
 
     def count_between(self, low: float, high: float) -> float:
         """Return P(low <= N <= high) for the number of events N."""
-        means, weights = self._means()
+        means, weights = self._active(low, high)
+        return float(np.sum(weights * poisson_between(low, high, means)))
+
+    def count_within(self, tolerance: float) -> float:
+        """Return P(N lies within the tolerance, a fraction, of what the active companies make)."""
+        means, weights = self._active()
+        low, high = tolerance_limits(means, tolerance)
         return float(np.sum(weights * poisson_between(low, high, means)))
 
     def count_follows_law(self, tolerance: float) -> float:
         """Return P(N within the tolerance of its mean, and not rejected by the exact test).
 
-        The test decides at alpha / family, the first step of Holm's procedure.
+        The test decides at alpha / family, the first step of Holm's procedure; later steps, which
+        other rejections open, take next to nothing from it.
         """
-        means, weights = self._means()
-        level = self.alpha / self.family
-        low = np.maximum(laws.poisson.ppf(level / 2, means), means * (1 - tolerance))
-        high = np.minimum(laws.poisson.isf(level / 2, means), means * (1 + tolerance))
-        return float(np.sum(weights * poisson_between(low, high, means)))
+        means, weights = self._active()
+        low, high = tolerance_limits(means, tolerance)
+        least, largest = poisson_acceptance(means, self.alpha / self.family)
+        inside = poisson_between(np.maximum(low, least), np.minimum(high, largest), means)
+        return float(np.sum(weights * inside))
 
     def types_follow_law(self, margin: float) -> float:
         """Return P(chi-square does not reject, and every 90 % interval lies inside the margin).
 
-        Normal approximation for the shares, and at least this probability (Bonferroni).
+        Normal approximation for the shares, and at least this probability (Bonferroni). A single
+        type leaves nothing to test.
         """
-        if self.mean <= 0:
-            return 0.0
         shares = np.array(type_law(self.config).probabilities)
-        shares = shares[(shares > 0) & (shares < 1)]
-        deviation = np.sqrt(shares * (1 - shares) / self.mean)
+        shares = shares[shares > 0]
+        if len(shares) < 2 or self.mean <= 0:
+            return 0.0
+        means, weights = self._active()
+        if len(means) > _GROUPS:  # groups, each as if its companies were the fewest
+            starts = np.linspace(0, len(means), _GROUPS, endpoint=False).astype(int)
+            means, weights = means[starts], np.add.reduceat(weights, starts)
+        # The number of events in steps of its quantiles, each step as if it were the fewest.
+        steps = _STEPS[:, None]
+        exact = laws.poisson.ppf(steps, np.minimum(means, _NORMAL_MEAN))
+        normal = means + laws.norm.ppf(steps) * np.sqrt(means)
+        events = np.where(means < _NORMAL_MEAN, exact, normal)
+        chance = weights * np.diff(_STEPS, append=1.0)[:, None]
+        deviation = np.sqrt(shares * (1 - shares) / np.maximum(events, 1)[:, :, None])
         room = margin / deviation - laws.norm.isf(0.05)
-        outside = np.where(room > 0, 2 * laws.norm.sf(np.maximum(room, 0)), 1.0)
-        return float(max(0.0, 1 - self.alpha / self.family - outside.sum()))
+        outside = np.where(room > 0, 2 * laws.norm.sf(np.maximum(room, 0)), 1.0).sum(axis=2)
+        passed = np.where(events > 0, 1 - self.alpha / self.family - outside, 0.0)
+        return float(np.sum(chance * np.maximum(passed, 0)))
 
     def spread_follows_law(self, low: float, high: float, confidence: float = 0.95) -> float:
-        """Return P(the interval of variance/mean contains 1 and lies in (low, high))."""
+        """Return P(the interval of variance/mean contains 1 and lies in (low, high)).
+
+        The replicates' counts have the law of this run's companies: D ~ chi-square, unless all of
+        them are 0, where there is no D.
+        """
         df = self.replicates - 1
         tail = (1 - confidence) / 2
         upper, lower = laws.chi2.isf(tail, df), laws.chi2.ppf(tail, df)
         # The interval of D = sum (x - mean)^2 / mean is (D / upper, D / lower), and D ~ chi2(df).
         least, most = max(lower, low * upper), min(upper, high * lower)
-        return float(max(0.0, laws.chi2.sf(least, df) - laws.chi2.sf(most, df)))
+        inside = laws.chi2.sf(least, df) - laws.chi2.sf(most, df)
+        return float(max(0.0, inside - math.exp(-self.mean * self.replicates)))
 
 
-def poisson_between(low: Any, high: Any, mean: Any) -> Any:
-    """Return P(low <= X <= high) for X ~ Poisson(mean), by the tail that keeps its digits."""
-    low, high = np.ceil(low), np.floor(high)
-    above = laws.poisson.sf(low - 1, mean) - laws.poisson.sf(high, mean)
-    below = laws.poisson.cdf(high, mean) - laws.poisson.cdf(low - 1, mean)
-    return np.maximum(np.where(low > mean, above, below), 0.0)
+def tolerance_limits(mean: Any, tolerance: float) -> tuple[Any, Any]:
+    """Return mean * (1 -+ tolerance), numbers or arrays, without the noise of the last digits."""
+    return np.round(mean * (1 - tolerance), 9), np.round(mean * (1 + tolerance), 9)
 
 
 def expected_line_bytes(config: Config) -> float:
@@ -152,8 +202,10 @@ def _mean_digits(last: int) -> float:
 class Remedy:
     """A change of one parameter that reconciles a configuration with a stated range.
 
-    `nearest` is the value whose mean is nearest the middle of the range; `smallest` the smallest
-    change that passes with probability `PASS_WANTED`. None where no allowed value does.
+    `nearest` is the allowed value whose mean is nearest the middle of the range, None where the
+    parameter's limits keep it outside of the range or the parameter has no influence. `smallest`
+    is the smallest change that passes with probability `PASS_WANTED`, None where no allowed value
+    does. Rates are tried in steps of four significant digits, or finer for a narrow range.
     """
 
     parameter: str
@@ -162,81 +214,142 @@ class Remedy:
     smallest: float | None
 
 
-def remedies(expectation: Expectation, low: float, high: float) -> list[Remedy]:
-    """Return for each parameter what would bring the count into low .. high [events]."""
-    return [_remedy(expectation, name, low, high) for name in _PARAMETERS]
+def remedies(
+    expectation: Expectation,
+    chance: Callable[[Expectation], float],
+    window: Callable[[Expectation], tuple[float, float]],
+) -> list[Remedy]:
+    """Return for each parameter what would reconcile a configuration with a criterion.
+
+    Parameters
+    ----------
+    expectation : Expectation
+        As the configuration stands.
+    chance : callable
+        Probability that an honest run passes.
+    window : callable
+        The range of counts that the criterion asks for [events]; both ends are finite.
+    """
+    return [_remedy(_Axis(expectation, name), chance, window) for name in _PARAMETERS]
 
 
-def _remedy(expectation: Expectation, name: str, low: float, high: float) -> Remedy:
-    current = getattr(expectation.config, name)
-    middle = (low + high) / 2
-    per_unit = expectation.mean / current if current else _mean_per_unit(expectation, name)
-    ideal = middle / per_unit if per_unit else 0.0
-    nearest = _allowed(expectation, name, _round(name, ideal))
+class _Axis:
+    """One parameter, the others fixed: its allowed values, numbered in whole steps.
+
+    Parameters
+    ----------
+    expectation : Expectation
+    name : str
+        The parameter.
+    """
+
+    def __init__(self, expectation: Expectation, name: str) -> None:
+        self.expectation = expectation
+        self.name = name
+        self.current = getattr(expectation.config, name)
+        self.whole = isinstance(self.current, int)
+        kind = next(f.type for f in msgspec.structs.fields(Config) if f.name == name)
+        meta = next(part for part in kind.__metadata__ if isinstance(part, msgspec.Meta))
+        self.limits = (float(meta.ge or 0), float(meta.le or math.inf))
+        self.digits = 0  # decimals of a step
+        self.mean_per_unit = self._with(1).mean
+
+    def refine(self, ideal: float, width: float) -> None:
+        """Choose the step of a rate: fine beside the ideal value and a range's width [events]."""
+        if self.whole:
+            return
+        self.digits = _RATE_DIGITS - 1 - math.floor(math.log10(max(ideal, 1e-9)))
+        finest = self.digits + 15 - _RATE_DIGITS
+        while self.mean_per_unit * 10.0**-self.digits > width / 100 and self.digits < finest:
+            self.digits += 1
+
+    def number(self, value: float) -> int:
+        """Return the number of the allowed step nearest to a value."""
+        low, high = (self._steps(limit) for limit in self.limits)
+        return min(max(round(self._steps(value)), math.ceil(low)), math.floor(high))
+
+    def around(self, value: float, towards: float) -> int:
+        """Return the number of the step at a value, or the next one away from `towards`."""
+        steps = self._steps(value)
+        return math.floor(steps) if towards > steps else math.ceil(steps)
+
+    def value(self, number: int) -> float:
+        """Return the value of a step."""
+        if self.whole:
+            return number
+        return number / 10**self.digits if self.digits >= 0 else float(number * 10**-self.digits)
+
+    def at(self, number: int) -> Expectation:
+        """Return the expectation at a step."""
+        return self._with(self.value(number))
+
+    def _steps(self, value: float) -> float:
+        return value * 10.0**self.digits
+
+    def _with(self, value: float) -> Expectation:
+        config = make_config(self.expectation.config.as_dict(), {self.name: value})
+        return replace(self.expectation, config=config)
+
+
+def _remedy(
+    axis: _Axis,
+    chance: Callable[[Expectation], float],
+    window: Callable[[Expectation], tuple[float, float]],
+) -> Remedy:
+    nothing = Remedy(axis.name, axis.current, None, None)
+    if axis.mean_per_unit == 0:
+        return nothing
+    low, high = window(axis.expectation)
+    axis.refine((low + high) / 2 / axis.mean_per_unit, high - low)
+    for _ in range(3):  # a line's length, and so a range of sizes, depends a little on the fleet
+        ideal = (low + high) / 2 / axis.mean_per_unit
+        middle = axis.number(ideal)
+        low, high = window(axis.at(middle))
+
+    def distance(number: int) -> tuple[float, float]:
+        there = axis.at(number)
+        return abs(there.mean - sum(window(there)) / 2), abs(axis.value(number) - axis.current)
+
+    beside = (axis.number(axis.value(middle + step)) for step in (-1, 0, 1))
+    nearest = min(beside, key=distance)
+    clamped = not axis.limits[0] <= ideal <= axis.limits[1]
+    if clamped and not low <= axis.at(nearest).mean <= high:
+        return nothing
+
+    def passes(number: int) -> bool:
+        return chance(axis.at(number)) >= PASS_WANTED
+
+    ends = (axis.number(low / axis.mean_per_unit), axis.number(high / axis.mean_per_unit))
+    good = nearest if passes(nearest) else _climb(lambda k: chance(axis.at(k)), *ends)
     smallest = None
-    if nearest is not None:
-        smallest = _smallest_change(expectation, name, current, ideal, low, high)
-    return Remedy(name, current, nearest, smallest)
+    if good is not None:
+        bad = axis.around(axis.current, good)
+        while (
+            abs(good - bad) > 1
+        ):  # the probability only rises from the current value to a good one
+            between = (good + bad) // 2
+            good, bad = (between, bad) if passes(between) else (good, between)
+        smallest = axis.value(good)
+    return Remedy(axis.name, axis.current, axis.value(nearest), smallest)
 
 
-def _mean_per_unit(expectation: Expectation, name: str) -> float:
-    changed = _with(expectation, name, 1)
-    return changed.mean if changed else 0.0
+def _climb(chance: Callable[[int], float], low: int, high: int) -> int | None:
+    """Return a number from low to high with the probability wanted, where a single peak has one."""
+    known: dict[int, float] = {}
 
+    def height(number: int) -> float:
+        if number not in known:
+            known[number] = chance(number)
+        return known[number]
 
-def _smallest_change(
-    expectation: Expectation, name: str, current: float, ideal: float, low: float, high: float
-) -> float | None:
-    """Bisect between the current value and the ideal one, where the probability only rises."""
-
-    def passes(value: float) -> bool:
-        changed = _with(expectation, name, value)
-        return changed is not None and changed.count_between(low, high) >= PASS_WANTED
-
-    whole = name != "event_rate_per_driver"
-    step = 1.0 if whole else 10.0 ** (math.floor(math.log10(max(ideal, 1e-9))) + 1 - _RATE_DIGITS)
-    up = ideal > current
-    bad = math.floor(current / step) if up else math.ceil(current / step)
-    good = round(ideal / step)
-    if not passes(_value(good, step, whole)):
-        neighbours = [good + 1, good - 1]
-        good_ones = [g for g in neighbours if passes(_value(g, step, whole))]
-        if not good_ones:
-            return None
-        good = good_ones[0]
-    while abs(good - bad) > 1:
-        between = (good + bad) // 2
-        if passes(_value(between, step, whole)):
-            good = between
+    while high - low > 2:
+        third = max((high - low) // 3, 1)
+        left, right = low + third, high - third
+        if height(left) < height(right):
+            low = left
         else:
-            bad = between
-    return _value(good, step, whole)
-
-
-def _value(steps: int, step: float, whole: bool) -> float:
-    return steps if whole else float(f"{steps * step:.{_RATE_DIGITS}g}")
-
-
-def _round(name: str, value: float) -> float:
-    if name == "event_rate_per_driver":
-        return float(f"{value:.{_RATE_DIGITS}g}")
-    return max(1, round(value))
-
-
-def _allowed(expectation: Expectation, name: str, value: float) -> float | None:
-    return value if _with(expectation, name, value) else None
-
-
-def _with(expectation: Expectation, name: str, value: float) -> Expectation | None:
-    """Return the expectation under another value of one parameter; None where it is not allowed."""
-    try:
-        config = make_config(expectation.config.as_dict(), {name: value})
-    except InputError:
-        return None
-    return Expectation(
-        config,
-        expectation.batches,
-        expectation.replicates,
-        expectation.alpha,
-        expectation.family,
-    )
+            high = right
+        if max(known.values()) >= PASS_WANTED:
+            break
+    best = max({*known, *range(low, min(high, low + 2) + 1)}, key=height)
+    return best if height(best) >= PASS_WANTED else None

@@ -106,14 +106,26 @@ def check_experiment(experiment: Experiment) -> Check:
     findings = [_chance_finding(row, expectation, windows) for row in rows]
     findings.append(_exclusions(windows))
     mended = {
-        row.criterion.id: remedies(expectation, *windows[row.criterion.id])
+        row.criterion.id: _remedies(row.criterion, expectation)
         for row in rows
-        if row.criterion.id in windows
-        and row.a_priori is not None
+        if row.a_priori is not None
         and row.a_priori < DOUBTFUL
+        and KINDS[row.criterion.kind].stated_range
         and math.isfinite(windows[row.criterion.id][1])
     }
     return Check(expectation, rows, tuple(f for f in findings if f), mended)
+
+
+def _remedies(criterion: Criterion, expectation: Expectation) -> list[Remedy]:
+    kind = KINDS[criterion.kind]
+
+    def chance(changed: Expectation) -> float:
+        return kind.a_priori(criterion, changed) or 0.0
+
+    def window(changed: Expectation) -> tuple[float, float]:
+        return kind.window(criterion, changed) if kind.window else (0.0, math.inf)
+
+    return remedies(expectation, chance, window)
 
 
 def _chance_finding(
@@ -126,14 +138,21 @@ def _chance_finding(
     if name not in windows:
         return f"{name}: {row.outlook}; {chance}."
     low, high = windows[name]
-    per_line = expected_line_bytes(expectation.config)
-    asked = f"{low:.0f} to {high:.0f} events"
-    if row.criterion.unit == "MB":
+    asked = _events(low, high)
+    if row.criterion.kind.startswith("batch_size"):
+        per_line = expected_line_bytes(expectation.config)
         asked += f" ({low * per_line / MB:.2f} to {high * per_line / MB:.2f} MB)"
     return (
         f"{name}: {row.outlook}; it asks for {asked}, the configuration makes "
         f"{expectation.mean:g} ± {expectation.standard_deviation:.0f}: {chance}."
     )
+
+
+def _events(low: float, high: float) -> str:
+    """Return a range as the whole numbers of events inside it."""
+    if not math.isfinite(high):
+        return f"{math.ceil(low)} events or more"
+    return f"{math.ceil(low)} to {math.floor(high)} events"
 
 
 def _exclusions(windows: dict[str, tuple[float, float]]) -> str | None:
@@ -145,23 +164,20 @@ def _exclusions(windows: dict[str, tuple[float, float]]) -> str | None:
     ]
     if not pairs:
         return None
-    ranges = ", ".join(f"{name} {low:.0f} to {high:.0f}" for name, (low, high) in windows.items())
-    return (
-        f"No number of events satisfies both of these at once: {'; '.join(pairs)}. "
-        f"In events: {ranges}."
-    )
+    ranges = "; ".join(f"{name} asks for {_events(*window)}" for name, window in windows.items())
+    return f"No number of events satisfies both of these at once: {'; '.join(pairs)}. {ranges}."
 
 
 def remedy_text(remedy: Remedy) -> str:
     """Return a remedy as a phrase."""
     if remedy.nearest is None:
-        return f"{remedy.parameter}: no allowed value reaches it"
+        return f"{remedy.parameter} {remedy.current:.12g}: no allowed value reaches the range"
     smallest = (
-        f"smallest change that passes with probability >= {PASS_WANTED:g}: {remedy.smallest:g}"
+        f"smallest change that passes with probability >= {PASS_WANTED:g}: {remedy.smallest:.12g}"
         if remedy.smallest is not None
         else f"no value passes with probability >= {PASS_WANTED:g}"
     )
     return (
-        f"{remedy.parameter} {remedy.current:g} -> {remedy.nearest:g} has its mean nearest the "
-        f"middle; {smallest}"
+        f"{remedy.parameter} {remedy.current:.12g} -> {remedy.nearest:.12g} has its mean nearest "
+        f"the middle; {smallest}"
     )

@@ -89,11 +89,16 @@ def render_document(record: Record) -> str:
         seconds = measured.stated_generation_seconds if now else measured.generation_seconds
     text = _template().render(
         record=record,
+        short_id=_short_id(record.experiment),
+        command=record.provenance.get("commands", [f"fleetsim run {record.experiment}"])[0],
         planned=record.status == "planned",
         e=record.expected,
         configuration=_yaml(record),
         at="" if now else f" --at {interval}",
         when="--now" if now else f"--interval-start {interval}",
+        batches=f" --batches {record.description.batches}"
+        if record.description.batches > 1
+        else "",
         seconds=seconds,
         formula="(generation_time - interval_start)" if now else "(generation_seconds)",
         overall=overall_line(record.criteria),
@@ -140,6 +145,12 @@ def chance(probability: float) -> str:
     return f"{probability:.3g}" if probability > 1e-300 else f"10^{math.log10(probability):.0f}"
 
 
+def _short_id(experiment: str) -> str:
+    """Return the number of an experiment, ``001`` of ``001-baseline``, or an id without one."""
+    number, _, _ = experiment.partition("-")
+    return number if number.isdecimal() else experiment
+
+
 def _yaml(record: Record) -> str:
     return yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True)
 
@@ -156,5 +167,5 @@ def _template() -> jinja2.Template:
 
 
 def _markdown(text: Any) -> str:
-    """Keep a text from being read as HTML or as the edge of a table's cell."""
-    return re.sub(r"([|<\\`])", r"\\\1", str(text)).replace("\n", " ")
+    """Keep a text from being read as HTML, as emphasis, or as the edge of a table's cell."""
+    return re.sub(r"([|<\\`*])", r"\\\1", " ".join(str(text).split()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,8 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from fleetsim import stats
-from fleetsim.companies import read_companies
+from fleetsim import power, stats
 from fleetsim.config import SEED_MAX, Config, make_config
 from fleetsim.generate import count_events
 from fleetsim.measure import DataSet, Repeat
@@ -21,7 +21,13 @@ __all__ = ["TESTS", "Evidence", "Test", "gather", "replicate_counts"]
 
 
 class Test(msgspec.Struct, frozen=True, kw_only=True):
-    """One test as the record holds it; `p_holm` is None where it is outside the family."""
+    """One test as the record holds it; `p_holm` is None where it is outside the family.
+
+    `detectable` is the smallest effect that this test would have caught with 90 % power at the
+    run's alpha, unadjusted: for event_count the relative increase of the rate (0.05 is 5 %), for
+    event_types Cohen's w, for the dispersion tests variance/mean above 1. None elsewhere: against
+    every alternative the other tests have another power, so no single number exists.
+    """
 
     __test__ = False  # not a test case of pytest
 
@@ -50,7 +56,7 @@ class Evidence:
     tally : Tally
     repeats : tuple of Repeat
     replicates : int64 array (n_replicates,)
-        Event counts of as many seeds, drawn in memory.
+        Event counts of as many seeds, drawn in memory; the run's own is the first.
     mean : float
         Events that the configuration and the eligible drivers lead to expect, all batches.
     alpha : float
@@ -95,19 +101,47 @@ class _Data:
 
 @dataclass(frozen=True)
 class TestEntry:
-    """One test of the battery; `family` tells whether a small p speaks against the generator."""
+    """One test of the battery.
+
+    Attributes
+    ----------
+    name : str
+    make : callable
+    family : bool
+        Whether a small p speaks against the generator; such tests are adjusted together (Holm).
+    detectable : callable
+        What the test would have caught at a level, or None (see `Test`).
+    """
+
+    __test__ = False
 
     name: str
     make: Callable[[_Data], stats.TestResult]
     family: bool = True
+    detectable: Callable[[_Data, stats.TestResult, float], float | None] = lambda d, t, a: None
+
+
+def _detectable_shares(data: _Data, test: stats.TestResult, alpha: float) -> float | None:
+    if not test.n or test.df is None:  # the exact test has no noncentral chi-square law
+        return None
+    return power.detectable_shares(test.n, test.df, alpha)
+
+
+def _detectable_dispersion(data: _Data, test: stats.TestResult, alpha: float) -> float | None:
+    return None if test.df is None else power.detectable_dispersion(test.df, alpha)
 
 
 #: The battery of a run. A new test is one entry here.
 TESTS = (
-    TestEntry("event_count", lambda d: stats.poisson_count_test(d.tally.lines, d.mean)),
+    TestEntry(
+        "event_count",
+        lambda d: stats.poisson_count_test(d.tally.lines, d.mean),
+        detectable=lambda d, t, alpha: power.detectable_rate_shift(d.mean, alpha),
+    ),
     TestEntry(
         "event_types",
         lambda d: stats.category_test(d.tally.type_counts, type_law(d.config).probabilities),
+        detectable=_detectable_shares,
     ),
     TestEntry(
         "event_types_within_margin",
@@ -121,13 +155,19 @@ TESTS = (
         lambda d: stats.poisson_fit_test(d.tally.counts.ravel(), count_law(d.config).mean),
     ),
     TestEntry(
-        "events_per_driver_dispersion", lambda d: stats.dispersion_test(d.tally.counts.ravel())
+        "events_per_driver_dispersion",
+        lambda d: stats.dispersion_test(d.tally.counts.ravel()),
+        detectable=_detectable_dispersion,
     ),
     TestEntry(
         "event_times_uniform",
         lambda d: stats.uniformity_test(d.tally.offsets_us, d.config.interval_us, 1),
     ),
-    TestEntry("event_count_spread", lambda d: stats.dispersion_test(d.replicates)),
+    TestEntry(
+        "event_count_spread",
+        lambda d: stats.dispersion_test(d.replicates),
+        detectable=_detectable_dispersion,
+    ),
 )
 
 
@@ -184,11 +224,11 @@ def gather(
         replicates=replicates,
         mean=mean,
         alpha=alpha,
-        tests=_make_tests(look),
+        tests=_make_tests(look, alpha),
     )
 
 
-def _make_tests(data: _Data) -> tuple[Test, ...]:
+def _make_tests(data: _Data, alpha: float) -> tuple[Test, ...]:
     results = [(entry, _attempt(entry, data)) for entry in TESTS]
     family = [
         entry.name for entry, result in results if entry.family and result.p_value is not None
@@ -198,19 +238,24 @@ def _make_tests(data: _Data) -> tuple[Test, ...]:
     return tuple(
         Test(
             name=entry.name,
-            statistic=result.statistic,
+            statistic=_finite(result.statistic),
             p_value=result.p_value,
             p_holm=float(adjusted[entry.name]) if entry.name in adjusted else None,
             df=result.df,
             n=result.n,
-            estimate=result.estimate,
+            estimate=_finite(result.estimate),
             interval=result.interval,
-            detectable=None,
+            detectable=None if result.p_value is None else entry.detectable(data, result, alpha),
             null=result.null,
             note=result.note,
         )
         for entry, result in results
     )
+
+
+def _finite(value: float | None) -> float | None:
+    """Keep what strict JSON can write: an infinite statistic has p = 0 and a note that says why."""
+    return value if value is None or math.isfinite(value) else None
 
 
 def _attempt(entry: TestEntry, data: _Data) -> stats.TestResult:
@@ -219,8 +264,3 @@ def _attempt(entry: TestEntry, data: _Data) -> stats.TestResult:
         return entry.make(data)
     except ValueError as error:
         return stats.TestResult(name=entry.name, note=f"not made: {error}")
-
-
-def eligible_companies(config: Config, data: DataSet, start_us: int) -> npt.NDArray[np.bool_]:
-    """Return which companies of a data set produce events, bool (n_companies,)."""
-    return read_companies(data.companies).eligible(start_us)

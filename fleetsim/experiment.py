@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 from msgspec import Meta
 
 from fleetsim.clock import format_time, parse_time
@@ -20,6 +21,7 @@ __all__ = ["Criterion", "Experiment", "load_experiment", "parameter_types"]
 
 EXPERIMENT_SCHEMA = 1
 MIN_REPEATS = 10
+_RUN_KEYS = ("repeats", "replicates")  # numbers of experiment.yaml that a run may set
 
 
 def _text(what: str) -> Any:
@@ -57,9 +59,7 @@ class _Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         ),
     ]
     alpha: Annotated[float, Meta(gt=0, lt=1, extra={"allowed": "a number between 0 and 1"})] = 0.05
-    criteria: Annotated[
-        list[dict[str, Any]], Meta(min_length=1, extra={"allowed": "a list of criteria"})
-    ]
+    criteria: Annotated[list[Any], Meta(min_length=1, extra={"allowed": "a list of criteria"})]
 
 
 @dataclass(frozen=True)
@@ -89,15 +89,14 @@ class Experiment:
         """Every effective parameter: the experiment, its numbers, each scalar of the config."""
         return {
             "experiment": self.id,
-            "repeats": self.repeats,
-            "replicates": self.replicates,
+            **{key: getattr(self, key) for key in _RUN_KEYS},
             **{key: getattr(self.config, key) for key in scalar_keys()},
         }
 
 
 def parameter_types() -> dict[str, type]:
     """Return the parameters that a run may override, with their types."""
-    return {"repeats": int, "replicates": int, **scalar_keys()}
+    return {**dict.fromkeys(_RUN_KEYS, int), **scalar_keys()}
 
 
 def load_experiment(
@@ -111,7 +110,7 @@ def load_experiment(
     name : str
         An id or a path.
     overrides : mapping, optional
-        Values by parameter name; None means "as the YAML says".
+        Values by parameter name, NumPy scalars included; None means "as the YAML says".
 
     Raises
     ------
@@ -119,35 +118,54 @@ def load_experiment(
         One error that lists every fault of the file, or of the parameters.
     """
     path = project.experiment_file(name)
-    given = {key: value for key, value in (overrides or {}).items() if value is not None}
-    _check_names(given)
-    run_keys = {key: given.pop(key) for key in ("repeats", "replicates") if key in given}
+    given = {key: _plain(value) for key, value in (overrides or {}).items() if value is not None}
     data = read_mapping(path, "experiment")
     values, faults = check_fields(_Spec, data)
     criteria = _criteria(values.pop("criteria", []), faults)
     faults += _interval_faults(values)
+    config_file = path.parent / values.get("config", "")
+    if "config" in values and not config_file.is_file():
+        faults.append(
+            f"config: found {found(data['config'])}; allowed: the path of a configuration file, "
+            "from the experiment's folder"
+        )
     if faults:
         raise InputError(project.relative(path), *faults)
-    if run_keys:
-        changed, faults = check_fields(_Spec, {**data, **run_keys})
-        if faults:
-            raise InputError("parameters", *faults)
-        values.update({key: changed[key] for key in run_keys})
-    config_file = path.parent / values.pop("config")
-    config = load_config(config_file)  # the file's own faults first
-    if given:
-        config = make_config(config.as_dict(), given, source="parameters")
-    values.pop("schema")
+    config = load_config(config_file)
+    config, changed = _put_in(config, data, given)
     return Experiment(
         id=path.parent.name,
         criteria=criteria,
         config=config,
         config_file=project.relative(config_file),
-        **values,
+        **{k: v for k, v in values.items() if k not in ("schema", "config", *_RUN_KEYS)},
+        **changed,
     )
 
 
-def _check_names(names: Mapping[str, Any]) -> None:
+def _put_in(
+    config: Config, data: Mapping[str, Any], given: Mapping[str, Any]
+) -> tuple[Config, dict[str, Any]]:
+    """Return the configuration with the parameters put in, and the run's own numbers."""
+    faults = _name_faults(given)
+    run_keys = {key: given[key] for key in _RUN_KEYS if key in given}
+    scalars = {key: given[key] for key in scalar_keys() if key in given}
+    numbers, wrong = check_fields(_Spec, {**data, **run_keys})
+    try:
+        config = make_config(config.as_dict(), scalars)
+    except InputError as error:
+        wrong += error.faults
+    if faults or wrong:
+        raise InputError("parameters", *faults, *wrong)
+    return config, {key: numbers[key] for key in _RUN_KEYS}
+
+
+def _plain(value: Any) -> Any:
+    """Return a NumPy scalar as the plain value that it holds, anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _name_faults(names: Mapping[str, Any]) -> list[str]:
     known = parameter_types()
     faults = []
     for name in names:
@@ -157,39 +175,48 @@ def _check_names(names: Mapping[str, Any]) -> None:
             faults.append(
                 f"{name}: no such parameter{nearest(name, known)}; allowed: {', '.join(known)}"
             )
-    if faults:
-        raise InputError("parameters", *faults)
+    return faults
 
 
-def _criteria(rows: list[dict[str, Any]], faults: list[str]) -> tuple[Criterion, ...]:
-    criteria = []
+def _criteria(rows: list[Any], faults: list[str]) -> tuple[Criterion, ...]:
+    """Return the criteria of a list, and add what is wrong with it to the faults."""
+    criteria, ids = [], []
     for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            faults.append(f"criteria[{number}]: found {found(row)}; allowed: a mapping")
+            continue
         label = f"criteria[{row.get('id', number)}]."
+        ids.append(str(row.get("id", number)))
         values, wrong = check_fields(Criterion, row, label)
         kind = values.get("kind")
         if kind is not None and kind not in KINDS:
             wrong.append(
                 f"{label}kind: found {kind!r}{nearest(kind, KINDS)}; allowed: {', '.join(KINDS)}"
             )
-        wrong += _limit_faults(label, kind, values)
+        wrong += _limit_faults(label, kind, row, values)
         faults += wrong
         if not wrong:
             criteria.append(Criterion(**values))
-    ids = [criterion.id for criterion in criteria]
     for name in sorted({name for name in ids if ids.count(name) > 1}):
         faults.append(f"criteria: the id {name!r} stands twice; every criterion has its own")
     return tuple(criteria)
 
 
-def _limit_faults(label: str, kind: str | None, values: Mapping[str, Any]) -> list[str]:
+def _limit_faults(
+    label: str, kind: str | None, row: Mapping[str, Any], values: Mapping[str, Any]
+) -> list[str]:
+    """Return what is wrong with the limits of a criterion, as far as their types are right."""
     faults = []
     needed = KINDS[kind].limits if kind in KINDS else ()
     for name in ("low", "high", "tolerance"):
         value = values.get(name)
-        if value is None and name in needed:
-            faults.append(f"{label}{name}: missing; a criterion of kind {kind} needs it")
+        if row.get(name) is None and name in needed:
+            faults.append(f"{label}{name}: missing; a criterion of kind {kind} needs {name}")
         elif value is not None and kind in KINDS and name not in needed:
-            faults.append(f"{label}{name}: found {value!r}; a criterion of kind {kind} has none")
+            faults.append(
+                f"{label}{name}: found {value!r}; a criterion of kind {kind} has "
+                f"{' and '.join(needed) or 'no limits'}"
+            )
         elif value is not None and not 0 <= value < float("inf"):
             faults.append(f"{label}{name}: found {value!r}; allowed: a finite number from 0")
     low, high = values.get("low"), values.get("high")

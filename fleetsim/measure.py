@@ -5,11 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,16 +21,17 @@ from fleetsim.batch import read_meta
 from fleetsim.clock import parse_time
 from fleetsim.config import Config
 from fleetsim.errors import FleetsimError
-from fleetsim.tally import content_fingerprint
+from fleetsim.tally import content_fingerprint, in_time
 
 __all__ = ["DataSet", "Repeat", "generate_data", "measure_lock", "run_child"]
 
-_LOCK = Path(tempfile.gettempdir()) / "fleetsim-measure.lock"
+# One file for the whole machine: the folder that $TMPDIR names may differ between users.
+_LOCK = Path("/tmp/fleetsim-measure.lock")  # noqa: S108 (an empty file, only ever locked)
 _CGROUP_PEAK = Path("/sys/fs/cgroup/memory.peak")
 
 
 class Child(msgspec.Struct, frozen=True):
-    """What the kernel accounted for one child process."""
+    """What the kernel accounted for one child process; a signal gives a negative exit code."""
 
     exit_code: int
     seconds: float
@@ -61,7 +62,10 @@ class Repeat:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A generated data set on the disk and the measurements of the runs that made it."""
+    """A generated data set on the disk, and the measurements of the runs that made it.
+
+    `batches` are the first repeat's, in the order of their intervals.
+    """
 
     companies: Path
     batches: tuple[Path, ...]
@@ -74,6 +78,8 @@ def measure_lock() -> Iterator[None]:
     try:
         # Opened for reading, so that a lock file that another user made serves as well.
         descriptor = os.open(_LOCK, os.O_RDONLY | os.O_CREAT, 0o644)
+        with suppress(PermissionError):  # not our file
+            os.fchmod(descriptor, 0o644)  # whatever the umask, others can open it too
     except PermissionError:
         descriptor = os.open(_LOCK, os.O_RDONLY)
     try:
@@ -103,10 +109,14 @@ def run_child(arguments: Sequence[str], cwd: Path) -> Child:
     child = msgspec.json.decode(done.stdout, type=Child)
     if child.exit_code != 0:
         printed = done.stderr.decode(errors="replace").strip()
-        raise FleetsimError(
-            f"fleetsim {arguments[0]} ended with exit code {child.exit_code}:\n{printed}"
-        )
+        raise FleetsimError(f"fleetsim {arguments[0]} {_ending(child.exit_code)}:\n{printed}")
     return child
+
+
+def _ending(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    return f"was ended by the signal {signal.strsignal(-exit_code) or -exit_code}"
 
 
 def generate_data(
@@ -131,6 +141,7 @@ def generate_data(
     interval : str
         "now", or the ISO 8601 start of the first interval.
     batches, repeats : int
+        How many batches, and how many cold processes make them; each at least 1.
     progress : callable, optional
         Called with 1 after each repeat.
 
@@ -156,14 +167,17 @@ def generate_data(
         arguments = ["events", *common, "--companies", "raw/companies.jsonl"]
         arguments += ["--output", str(output.relative_to(folder)), *when, "--batches", str(batches)]
         child = run_child(arguments, folder)
-        paths = sorted(output.glob("[!.]*"))
+        paths = in_time(output.glob("[!.]*"))
         results.append(_repeat(child, paths))
         content = [content_fingerprint(path) for path in paths]
         if repeat == 0:
             made, expected = paths, content
         else:
             if content != expected:
-                raise FleetsimError(f"repeat {repeat + 1} made other events than the first")
+                raise FleetsimError(
+                    f"repeat {repeat + 1} made other events than the first: the generator's "
+                    "output depends on something besides its configuration"
+                )
             shutil.rmtree(scratch)
         if progress:
             progress(1)
@@ -171,6 +185,7 @@ def generate_data(
 
 
 def _repeat(child: Child, batches: list[Path]) -> Repeat:
+    """Return the measurements of one run, from its process and from what its batches record."""
     metas = [read_meta(path) for path in batches]
     last, first = metas[-1], metas[0]
     stated_us = parse_time(last.generation_time) - parse_time(first.interval_start)

@@ -10,10 +10,13 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import numpy.typing as npt
+from matplotlib import font_manager, ft2font
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -27,6 +30,9 @@ from fleetsim.model import count_law, type_law
 __all__ = ["PLOTS", "Plot", "draw", "render"]
 
 DARK, MIDDLE, LIGHT, SIGNAL = "#1b3a57", "#5b8db8", "#c9d9e8", "#b5491f"
+BARS = 40  # of a histogram of counts
+MANY_TYPES = 40  # more names than these are not written at the axis
+TYPES_TOLD = 12  # in an alt text
 _STYLE: Any = {
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -56,15 +62,21 @@ def _events_per_driver(
 ) -> str:
     ax = axes[0]
     counts = evidence.tally.counts.ravel()
-    mean = count_law(evidence.config).mean
-    last = max(int(counts.max(initial=0)), int(laws.poisson.isf(0.5 / max(len(counts), 1), mean)))
-    k = np.arange(last + 1)
-    observed = np.bincount(counts, minlength=last + 1)
-    expected = len(counts) * laws.poisson.pmf(k, mean)
-    low, high = laws.binom.interval(0.95, len(counts), laws.poisson.pmf(k, mean))
-    ax.bar(k, observed, width=0.8, color=LIGHT, edgecolor=DARK, label="observed")
+    n, mean = len(counts), count_law(evidence.config).mean
+    tail = 0.5 / max(n, 1)  # beyond it less than half a driver is expected
+    first = min(int(counts.min(initial=2**62)), int(laws.poisson.ppf(tail, mean)))
+    last = max(int(counts.max(initial=0)), int(laws.poisson.isf(tail, mean)))
+    first = 0 if first <= BARS else first
+    width = 1 + (last - first) // BARS  # counts that share a bar
+    edges = np.arange(first, last + 1 + width, width)
+    middle = (edges[:-1] + edges[1:] - 1) / 2
+    observed, _ = np.histogram(counts, bins=edges - 0.5)
+    chance = np.diff(laws.poisson.cdf(edges - 1, mean))
+    expected = n * chance
+    low, high = laws.binom.interval(0.95, max(n, 1), chance)
+    ax.bar(middle, observed, 0.8 * width, color=LIGHT, edgecolor=DARK, label="observed")
     ax.errorbar(
-        k,
+        middle,
         expected,
         yerr=[np.maximum(expected - low, 0), np.maximum(high - expected, 0)],
         fmt="D",
@@ -74,14 +86,17 @@ def _events_per_driver(
         lw=1,
         label=f"Poisson({mean:g}), 95 % of samples",
     )
-    ax.set(xlabel="events of a driver in one batch", ylabel="drivers")
+    unit = "drivers" if width == 1 else f"drivers in {width} counts"
+    ax.set(xlabel="events of a driver in one batch", ylabel=unit)
+    ax.set_xlim(edges[0] - 1, max(edges[-1], edges[0] + 5))
+    ax.set_ylim(0, 1.4 * max(observed.max(), np.max(high), 1))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend()
-    none = int(observed[0])
+    ax.legend(ncols=2, loc="upper right")
+    none = int(np.sum(counts == 0))
     return (
-        f"Bars: how many of {len(counts)} drivers have 0, 1, 2 ... events; diamonds: what the "
-        f"Poisson law with mean {mean:g} expects. {none} drivers have no event, "
-        f"{expected[0]:.1f} are expected; the mean is {counts.mean() if len(counts) else 0:.3f}."
+        f"Bars: how many of {n} drivers have how many events; diamonds: what the Poisson law with "
+        f"mean {mean:g} expects. {none} drivers have no event, {n * np.exp(-mean):.1f} are "
+        f"expected; the mean is {counts.mean() if n else 0:.3f}."
     )
 
 
@@ -93,20 +108,31 @@ def _event_types(axes: Sequence[Axes], evidence: Evidence, criteria: Sequence[Cr
     weights = 100 * np.array(law.probabilities)
     at = np.arange(len(weights))
     shares = 100 * observed / max(total, 1)
+    top = weights.max()
     ax.bar(at, weights, width=0.6, color=LIGHT, edgecolor=DARK, hatch="//", label="weight")
     if total:
         limits = 100 * stats.share_intervals(observed, 0.95, simultaneous=True)
-        error = np.abs(limits.T - shares)
+        error = np.maximum(np.abs(limits.T - shares), 0)
+        top = max(top, limits.max())
         label = "share, simultaneous 95 % interval"
-        ax.errorbar(at, shares, yerr=error, fmt="o", color=SIGNAL, capsize=4, ms=5, label=label)
-    ax.set_xticks(at, [_short(name) for name in law.names])
-    ax.set(ylabel="share of the events [%]", ylim=(0, 1.35 * max(weights.max(), shares.max())))
-    ax.legend(loc="upper right")
+        ax.errorbar(at, shares, yerr=error, fmt="o", color=SIGNAL, capsize=3, ms=4, label=label)
+    if len(at) <= MANY_TYPES:
+        crowded = len(at) > 6
+        names = [_label(name, 12 if crowded else 24) for name in law.names]
+        ax.set_xticks(at, names, rotation=90 if crowded else 0)
+    else:
+        ax.set(xlabel="event type, by its place in the configuration, from 0")
+    ax.set(ylabel="share of the events [%]", ylim=(0, 1.4 * top))
+    ax.legend(ncols=2, loc="upper right")
+    if total == 0:
+        return f"The weights of {len(at)} event types; there is no event whose type could be shown."
+    far = np.argsort(-np.abs(shares - weights), kind="stable")[:TYPES_TOLD]
+    told = range(len(at)) if len(at) <= TYPES_TOLD else far.tolist()
     listed = ", ".join(
-        f"{_short(name)} {share:.1f} % (weight {weight:g} %)"
-        for name, share, weight in zip(law.names, shares, weights, strict=True)
+        f"{_printable(law.names[i])} {shares[i]:.1f} % (weight {weights[i]:.3g} %)" for i in told
     )
-    return f"Shares of the event types among {total} events against their weights: {listed}."
+    which = "" if len(at) <= TYPES_TOLD else f", the {TYPES_TOLD} of {len(at)} farthest off"
+    return f"Shares of the event types among {total} events against their weights{which}: {listed}."
 
 
 def _events_over_interval(
@@ -115,20 +141,19 @@ def _events_over_interval(
     ax = axes[0]
     minutes = evidence.tally.offsets_us / 60e6
     length = evidence.config.interval_us / 60e6
+    ax.set(xlabel="time since the start of the interval [min]", ylabel="events", xlim=(0, length))
+    if not len(minutes):
+        _nothing(ax)
+        return f"No event, so there is nothing to show over the interval of {length:g} minutes."
     cells = int(np.clip(len(minutes) // 50, 4, 60))
     observed, edges = np.histogram(minutes, bins=cells, range=(0, length))
     expected = len(minutes) / cells
-    low, high = laws.binom.interval(0.95, max(len(minutes), 1), 1 / cells)
+    low, high = laws.binom.interval(0.95, len(minutes), 1 / cells)
     ax.stairs(observed, edges, fill=True, color=LIGHT, label="observed")
     ax.stairs(observed, edges, color=DARK, lw=0.8)
     ax.axhline(expected, color=SIGNAL, lw=1.5, label="uniform law")
     ax.axhspan(low, high, color=SIGNAL, alpha=0.15, lw=0, label="95 % of cells")
-    ax.set(
-        xlabel="time since the start of the interval [min]",
-        ylabel=f"events in {60 * length / cells:.3g} s",
-        xlim=(0, length),
-        ylim=(0, 1.4 * max(observed.max(initial=1), high)),
-    )
+    ax.set(ylabel=f"events in {60 * length / cells:.3g} s", ylim=(0, 1.4 * max(*observed, high)))
     ax.legend(ncols=3, loc="upper right")
     return (
         f"Events in {cells} equal cells of the interval of {length:g} minutes: between "
@@ -143,20 +168,24 @@ def _offset_ecdf(axes: Sequence[Axes], evidence: Evidence, criteria: Sequence[Cr
     offsets = np.sort(evidence.tally.offsets_us) / 60e6
     n = len(offsets)
     for ax in axes:
-        ax.set(xlabel="time since the start of the interval [min]", xlim=(0, length))
-    whole.set(ylabel="share of the events", ylim=(0, 1))
+        ax.set(xlabel="time since the start [min]", xlim=(0, length))
+    whole.set(ylabel="share of the events", ylim=(0, 1.02))
     difference.set(ylabel="empirical CDF - uniform CDF")
     test = evidence.test("event_times_uniform")
     if test.statistic is None or not n:
+        for ax in axes:
+            _nothing(ax)
         return "No event, so there is no empirical distribution of the times to show."
     band = float(laws.kstwo.isf(0.05, n))
     shown = np.unique(np.linspace(0, n - 1, min(n, 1000)).astype(int))
-    cdf = (shown + 1) / n
+    # A step function, both ends of each step; where not all events are shown, straight between.
+    at = np.concatenate([[0], np.repeat(offsets[shown], 2), [length]])
+    cdf = np.concatenate([[0], np.column_stack([shown, shown + 1]).ravel() / n, [1]])
     whole.plot([0, length], [0, 1], color=SIGNAL, lw=1, ls="--", label="uniform law")
-    whole.plot(offsets[shown], cdf, color=DARK, lw=1.2, label="empirical CDF")
+    whole.plot(at, cdf, color=DARK, lw=1.2, label="empirical CDF")
     whole.legend(loc="upper left")
     difference.axhspan(-band, band, color=LIGHT, lw=0, label="95 % band (Kolmogorov)")
-    difference.plot(offsets[shown], cdf - offsets[shown] / length, color=DARK, lw=1.2)
+    difference.plot(at, cdf - at / length, color=DARK, lw=1.2)
     difference.axhline(0, color=SIGNAL, lw=1, ls="--")
     difference.margins(y=0.35)
     difference.legend(loc="upper right")
@@ -197,39 +226,72 @@ def _replicates(axes: Sequence[Axes], evidence: Evidence, criteria: Sequence[Cri
     low, high = int(counts.min()), int(counts.max())
     width = max(1, round((high - low) / 40))
     edges = np.arange(low, high + 2 * width, width) - 0.5
-    ax.hist(counts, bins=list(edges), color=LIGHT, ec=DARK, label=f"{len(counts)} seeds")
-    steps = np.arange(low, high + 1)
+    ax.hist(counts, bins=list(edges), color=LIGHT, ec=DARK, lw=0.6, label=f"{len(counts)} seeds")
+    steps = np.unique(np.linspace(low - 1, high + 1, 400).round())
+    steps = steps[steps >= 0]
     law = len(counts) * width * laws.poisson.pmf(steps, mean)
-    ax.plot(steps, law, color=SIGNAL, lw=1.5, label=f"Poisson({mean:g})")
-    ax.axvline(mean, color=DARK, ls="--", lw=1.2, label=f"configured mean {mean:g}")
-    stated = _stated_count(criteria)
-    text = ""
-    if stated:
-        middle = sum(stated) / 2
-        ax.axvspan(*stated, color=MIDDLE, alpha=0.25, lw=0, label="stated range")
-        ax.axvline(middle, color=MIDDLE, ls=":", lw=1.8, label=f"stated {middle:g}")
-        inside = int(np.sum((counts >= stated[0]) & (counts <= stated[1])))
-        text = f" {inside} of them lie in the stated range {stated[0]:g} to {stated[1]:g}."
-    ax.axvline(evidence.tally.lines, color="black", lw=1, label=f"this run {evidence.tally.lines}")
-    ax.set(xlabel="events of a run", ylabel=f"seeds in {width} events")
-    ax.set_ylim(top=1.45 * ax.get_ylim()[1])
-    ax.legend(ncols=2, loc="upper center", frameon=True, framealpha=0.9, edgecolor="none")
+    mark = "D" if len(steps) < 20 else "-"
+    ax.plot(steps, law, mark, ms=4, color=SIGNAL, lw=1.5, label=f"Poisson({mean:.6g})")
+    ax.axvline(mean, color=DARK, ls="--", lw=1.2, label=f"configured mean {mean:.6g}")
+    run = evidence.tally.lines
+    ax.axvline(run, color="black", lw=1, label=f"this run {run}")
+    ax.set(xlabel="events of a run", ylabel=f"seeds in {width} events" if width > 1 else "seeds")
+    ax.set_ylim(top=1.5 * ax.get_ylim()[1])
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    text = _stated_range(ax, counts, criteria)
+    ax.legend(ncols=2, loc="upper center", framealpha=0.9, frameon=True, edgecolor="none")
     return (
         f"Histogram of the event counts of {len(counts)} seeds, {low} to {high}, mean "
-        f"{counts.mean():.1f}, with the Poisson law of mean {mean:g}.{text}"
+        f"{counts.mean():.1f}, with the Poisson law of mean {mean:.6g}; this run has {run}.{text}"
     )
 
 
-def _stated_count(criteria: Sequence[Criterion]) -> tuple[float, float] | None:
-    for criterion in criteria:
-        if criterion.kind == "event_count_range":
-            return criterion.low or 0.0, criterion.high or 0.0
-    return None
+def _stated_range(ax: Axes, counts: npt.NDArray[np.int64], criteria: Sequence[Criterion]) -> str:
+    """Show the range that a criterion states; beside the axes where it is very far away."""
+    stated = next((c for c in criteria if c.kind == "event_count_range"), None)
+    if stated is None or stated.low is None or stated.high is None:
+        return ""
+    low, high = stated.low, stated.high
+    inside = int(np.sum((counts >= low) & (counts <= high)))
+    least, most = int(counts.min()), int(counts.max())
+    if max(high, most) - min(low, least) <= 12 * (most - least):
+        middle = (low + high) / 2
+        ax.axvspan(low, high, color=MIDDLE, alpha=0.25, lw=0, label="stated range")
+        ax.axvline(middle, color=MIDDLE, ls=":", lw=1.8, label=f"stated {middle:.6g}")
+    else:
+        left = low < least
+        ax.text(
+            0.01 if left else 0.99,
+            0.5,
+            f"{'← ' if left else ''}stated {low:.6g} to {high:.6g}{'' if left else ' →'}",
+            color=MIDDLE,
+            ha="left" if left else "right",
+            transform=ax.transAxes,
+        )
+    return f" {inside} of the seeds lie in the stated range {low:.6g} to {high:.6g}."
 
 
-def _short(name: str) -> str:
-    printable = "".join(c if c.isprintable() else "·" for c in name).replace("$", r"\$")
-    return printable if len(printable) <= 24 else printable[:23] + "…"
+def _nothing(ax: Axes) -> None:
+    ax.text(0.5, 0.5, "no event", ha="center", va="center", transform=ax.transAxes)
+    ax.set_yticks([])
+
+
+def _printable(name: str) -> str:
+    return "".join(c if c.isprintable() else "·" for c in name)
+
+
+def _label(name: str, room: int) -> str:
+    """Return a name as a tick's label: short, no formula, and only characters that the font has."""
+    known = _characters()
+    text = "".join(c if ord(c) in known else "·" for c in _printable(name))
+    return (text if len(text) <= room else text[: room - 1] + "…").replace("$", r"\$")
+
+
+@cache
+def _characters() -> frozenset[int]:
+    """Return the code points that the plots' font draws."""
+    path = font_manager.findfont(_STYLE["font.family"])
+    return frozenset(ft2font.FT2Font(path).get_charmap())
 
 
 PLOTS: dict[str, Plot] = {

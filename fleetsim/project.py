@@ -7,7 +7,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from fleetsim.errors import InputError, nearest
+from fleetsim.errors import InputError, found, nearest
 
 __all__ = ["Project", "find_project", "source_hash"]
 
@@ -58,12 +58,12 @@ class Project:
         candidates = [self.experiments / experiment / "experiment.yaml"]
         candidates += [path / "experiment.yaml", path]
         for candidate in candidates:
-            if candidate.is_file():
+            if os.path.isfile(candidate):  # False too for what no file can be called
                 return candidate
         ids = self.experiment_ids()
         raise InputError(
             "experiment",
-            f"found {experiment!r}{nearest(experiment, ids)}; "
+            f"found {found(experiment)}{nearest(experiment[:80], ids)}; "
             f"allowed: a path, or one of {', '.join(ids) or '(none exists)'}",
         )
 
@@ -73,7 +73,7 @@ class Project:
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
     def is_dirty(self) -> bool | None:
-        """Return whether tracked sources differ from the last commit; None where git cannot say."""
+        """Return whether sources differ from the last commit, or are new; None without git."""
         command = ["git", "status", "--porcelain", "--", "fleetsim", "notebooks", "experiments"]
         try:
             done = subprocess.run(command, cwd=self.root, capture_output=True, timeout=30)

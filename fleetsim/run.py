@@ -9,6 +9,7 @@ import errno
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import msgspec
@@ -147,7 +148,7 @@ class Run:
             "peak resident set [MB]": [r.peak_rss_bytes / 1e6 for r in repeats],
         }
         rows = tuple(
-            (name, *(f"{value:.3f}" for value in (min(v), sorted(v)[len(v) // 2], max(v))))
+            (name, *(f"{value:.3f}" for value in (min(v), median(v), max(v))))
             for name, v in series.items()
         )
         return Table((f"{len(repeats)} cold runs", "least", "median", "most"), rows)
@@ -298,7 +299,7 @@ class Summary:
 
 _FAULT_WORDS = {
     FaultKind.FOLDER: "batch folder",
-    FaultKind.LINE: "form of a line",
+    FaultKind.LINE: "form or order of a line",
     FaultKind.MEMBER: "unknown company, driver, truck or type",
     FaultKind.DUPLICATE: "event_id twice",
     FaultKind.TIME: "timestamp outside the interval",

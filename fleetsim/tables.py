@@ -32,14 +32,14 @@ class Table:
         return self.text()
 
     def text(self, width: int = 100) -> str:
-        """Return aligned columns; the last one is wrapped at `width` characters."""
+        """Return aligned columns; the last one is wrapped at `width`, but keeps 30 characters."""
         table = [self.header, *self.rows]
         widths = [max(len(row[i]) for row in table) for i in range(len(self.header) - 1)]
         indent = sum(widths) + 2 * len(widths)
         room = max(width - indent, 30)
         lines = []
         for row in table:
-            first = "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=False))
+            first = "  ".join(text.ljust(w) for text, w in zip(row[:-1], widths, strict=True))
             parts = textwrap.wrap(row[-1], room) or [""]
             lines.append(f"{first}  {parts[0]}".rstrip() if widths else parts[0])
             lines += [" " * indent + part for part in parts[1:]]

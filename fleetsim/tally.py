@@ -7,11 +7,12 @@ of the data model; only a line that deviates is parsed, to say what is wrong wit
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -21,11 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetsim.batch import EVENTS_NAME, META_NAME, BatchMeta, read_meta
-from fleetsim.clock import batch_name, format_time, parse_time
+from fleetsim.clock import LAST_US, batch_name, format_time, parse_time
 from fleetsim.companies import read_companies
 from fleetsim.config import Config
 from fleetsim.encode import driver_digits
-from fleetsim.errors import FleetsimError, InputError
+from fleetsim.errors import FleetsimError, InputError, found
 from fleetsim.files import PARTIAL
 from fleetsim.fleet import Fleet
 from fleetsim.model import EVENT_FIELDS, Kind, escaped
@@ -40,8 +41,8 @@ _TIME = rb"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z"
 _VALUE = {
     Kind.UUID: b"(" + _UUID + b")",
     Kind.COMPANY: b"(" + _UUID + b")",
-    Kind.DRIVER: b"DRV-(" + _UUID + rb")-(\d{3,})",
-    Kind.TRUCK: rb"TRK-([1-9]\d*)",
+    Kind.DRIVER: b"DRV-(" + _UUID + rb")-(\d{3,9})",
+    Kind.TRUCK: rb"TRK-([1-9]\d{0,17})",
     Kind.CHOICE: rb'((?:[^"\\]|\\.)*)',
     Kind.TIME: b"(" + _TIME + b")",
 }
@@ -56,7 +57,7 @@ class FaultKind(Enum):
     """What a fault is a fault of."""
 
     FOLDER = "folder"  # the batch folder and its files
-    LINE = "line"  # JSON, keys, types, form
+    LINE = "line"  # JSON, keys, types, form, order
     MEMBER = "member"  # companies, drivers and trucks that are not in the roster; unknown types
     DUPLICATE = "duplicate"  # an event id that stands twice
     TIME = "time"  # a timestamp outside [start, end)
@@ -82,14 +83,18 @@ class Tally:
     Attributes
     ----------
     batch_ids : tuple of str
+        In the order of their intervals.
+    unread : tuple of str
+        Those of them whose events file is missing or cannot be read: their lines count as none.
     lines : int
         Lines in the events files.
     counts : int64 array (n_batches, n_eligible_drivers)
         Events of each eligible driver, zeros included.
     type_counts : int64 array (n_types,)
         Events of each type, in the configuration's order.
-    offsets_us : int64 array (n_valid,)
-        Microseconds from the start of the interval, in the order of the files.
+    offsets_us : int64 array (n_inside,)
+        Microseconds from the start of the interval, in the order of the files; only of lines
+        without a fault of form or roster, and only those inside the interval.
     batch_bytes, batch_disk_bytes : int
         Sizes of the files, and allocated blocks with the folders.
     faults : tuple of Fault
@@ -99,6 +104,7 @@ class Tally:
     """
 
     batch_ids: tuple[str, ...]
+    unread: tuple[str, ...]
     lines: int
     counts: npt.NDArray[np.int64]
     type_counts: npt.NDArray[np.int64]
@@ -164,18 +170,22 @@ def tally_batches(config: Config, companies: Path, batches: list[Path]) -> Tally
     ------
     InputError
         Where the companies file cannot be read, or there is no batch.
+    FleetsimError
+        Where drivers join between the batches, so that they have no common roster.
     """
     if not batches:
         raise InputError(str(companies.parent), "no batch to read")
     fleet = read_companies(companies)
     faults = _Faults()
-    parts = [_tally_batch(config, fleet, batch, faults) for batch in sorted(batches)]
+    _check_fleet(config, fleet, companies, faults)
+    parts = [_tally_batch(config, fleet, batch, faults) for batch in in_time(batches)]
     for folder in sorted({batch.parent for batch in batches}):
         for left in sorted(folder.glob(f".*{PARTIAL}")):
             faults.add(FaultKind.FOLDER, left.name, "left by a writer that did not finish")
     _find_duplicates(parts, faults)
     return Tally(
         batch_ids=tuple(part.name for part in parts),
+        unread=tuple(part.name for part in parts if part.unread),
         lines=sum(part.lines for part in parts),
         counts=_stack([part.counts for part in parts]),
         type_counts=np.sum([part.type_counts for part in parts], axis=0),
@@ -187,8 +197,33 @@ def tally_batches(config: Config, companies: Path, batches: list[Path]) -> Tally
     )
 
 
+def in_time(batches: Iterable[Path]) -> list[Path]:
+    """Return batch folders in the order of their intervals; foreign names come last.
+
+    Names do not sort by time: ``…T120000.500000Z`` comes before ``…T120000Z``.
+    """
+
+    def start(batch: Path) -> tuple[int, str]:
+        try:
+            return parse_time(batch.name), batch.name
+        except ValueError:
+            return LAST_US, batch.name
+
+    return sorted(batches, key=start)
+
+
+def _check_fleet(config: Config, fleet: Fleet, companies: Path, faults: _Faults) -> None:
+    if len(fleet) % config.number_of_companies:
+        faults.add(
+            FaultKind.MEMBER,
+            companies.name,
+            f"it has {len(fleet)} lines; the configuration gives whole cohorts of "
+            f"{config.number_of_companies}",
+        )
+
+
 def _stack(rows: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
-    """Stack the counts of batches; a fleet that grew leaves no driver out of the later ones."""
+    """Return the counts of all batches in one array; refuse batches of different rosters."""
     width = max(len(row) for row in rows)
     if any(len(row) != width for row in rows):
         raise FleetsimError("the eligible fleet grew between the batches; tally them apart")
@@ -200,6 +235,7 @@ class _Part:
     """The tally of one batch; `event_ids` has its text ids, `line_of` their line numbers."""
 
     name: str
+    unread: bool
     lines: int
     counts: npt.NDArray[np.int64]
     type_counts: npt.NDArray[np.int64]
@@ -210,37 +246,43 @@ class _Part:
 
 def _tally_batch(config: Config, fleet: Fleet, batch: Path, faults: _Faults) -> _Part:
     name = batch.name
+    _check_folder(batch, faults)
     meta = _read_meta(batch, faults)
     start_us = _start_of(meta, batch, faults)
-    roster = _Roster.of(config, fleet, start_us)
+    # Where nothing says when the interval starts, every company counts as onboarded.
+    roster = _Roster.of(config, fleet, LAST_US if start_us is None else start_us)
     drivers = len(fleet) * config.drivers_per_company
     counts = np.zeros(drivers, np.int64)
     types = np.zeros(len(roster.types), np.int64)
     offsets: list[npt.NDArray[np.int64]] = []
     ids: list[npt.NDArray[np.bytes_]] = []
     numbers: list[npt.NDArray[np.int64]] = []
-    lines, digest = 0, hashlib.sha256()
-    path = batch / EVENTS_NAME
-    if not path.is_file():
-        faults.add(FaultKind.FOLDER, name, f"{EVENTS_NAME} is missing")
-        faults.add(FaultKind.LINE, name, f"there is no {EVENTS_NAME} to read")
-    else:
-        for first, chunk in _chunks(path):
+    lines, digest, unread = 0, hashlib.sha256(), False
+    above = (-1, -1)  # driver and offset of the line above
+    try:
+        for first, chunk in _chunks(batch / EVENTS_NAME):
             digest.update(b"".join(chunk))
             lines += len(chunk)
             rows = _read_lines(chunk, first, name, roster, faults)
             counts += np.bincount(rows.driver, minlength=drivers)
             types += np.bincount(rows.type_index, minlength=len(types))
-            offset, good = _offsets(rows, start_us, config.interval_us, name, faults)
-            offsets.append(offset[good])
             ids.append(rows.event_id)
             numbers.append(rows.number)
-    _check_folder(batch, faults)
+            if start_us is not None:
+                offset, good = _offsets(rows, start_us, config.interval_us, name, faults)
+                above = _check_order(rows, offset, good, above, name, faults)
+                offsets.append(offset[good])
+    except OSError as error:
+        unread = True
+        why = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read"
+        faults.add(FaultKind.FOLDER, name, f"{EVENTS_NAME} {why}")
+        faults.add(FaultKind.LINE, name, f"there is no {EVENTS_NAME} to read")
     if meta is not None:
-        _check_meta(config, fleet, meta, batch, lines, digest.hexdigest(), roster, faults)
+        _check_meta(config, fleet, meta, batch, start_us, lines, digest.hexdigest(), roster, faults)
     keep = np.repeat(roster.eligible, config.drivers_per_company)
     return _Part(
         name=name,
+        unread=unread,
         lines=lines,
         counts=counts[keep],
         type_counts=types,
@@ -284,14 +326,19 @@ def _read_lines(
             faults.add(FaultKind.LINE, f"{name} line {at}", _what_is_wrong(line))
             continue
         ident, driver_company, slot, company, truck, type_text, time_text = match.groups()
-        problem = _membership(roster, driver_company, slot, company, truck, type_text)
-        if problem:
-            faults.add(FaultKind.MEMBER, f"{name} line {at}", problem)
+        type_at = roster.types.get(type_text)
+        if type_at is None:
+            kind, problem = _unknown_type(roster, type_text, line)
+            faults.add(kind, f"{name} line {at}", problem)
+            continue
+        stranger = _membership(roster, driver_company, slot, company, truck)
+        if stranger:
+            faults.add(FaultKind.MEMBER, f"{name} line {at}", stranger)
             continue
         number.append(at)
         event_id.append(ident)
         driver.append(int(truck) - 1)
-        type_index.append(roster.types[type_text])
+        type_index.append(type_at)
         timestamp.append(time_text)
     return _Rows(
         number=np.array(number, np.int64),
@@ -302,10 +349,28 @@ def _read_lines(
     )
 
 
+def _unknown_type(roster: _Roster, text: bytes, line: bytes) -> tuple[FaultKind, str]:
+    """Say why a type's text between the quotes is none of the configuration's."""
+    try:
+        value = json.loads(b'"' + text + b'"')
+    except ValueError:  # not UTF-8, or a character that JSON wants escaped
+        return FaultKind.LINE, _what_is_wrong(line)
+    if isinstance(value, str) and _escaped(value) in roster.types:
+        return FaultKind.LINE, f"event_type {found(value)} has not the shortest escapes"
+    return FaultKind.MEMBER, f"event_type {found(value)} is not in the configuration"
+
+
+def _escaped(text: str) -> bytes | None:
+    try:
+        return escaped(text)
+    except UnicodeEncodeError:  # half of a pair of surrogates
+        return None
+
+
 def _membership(
-    roster: _Roster, driver_company: bytes, slot: bytes, company: bytes, truck: bytes, type_: bytes
+    roster: _Roster, driver_company: bytes, slot: bytes, company: bytes, truck: bytes
 ) -> str | None:
-    """Return what is wrong with who and what a line names, or None."""
+    """Return what is wrong with those whom a line names, or None."""
     index = roster.companies.get(company)
     if index is None:
         return f"company_id {company.decode()} is not in the companies file"
@@ -319,8 +384,6 @@ def _membership(
     position = index * roster.drivers_per_company + int(slot) + 1
     if int(truck) != position:
         return f"truck_id is TRK-{truck.decode()}, this driver's is TRK-{position}"
-    if type_ not in roster.types:
-        return f"event_type {type_.decode(errors='replace')!r} is not in the configuration"
     return None
 
 
@@ -328,30 +391,38 @@ def _what_is_wrong(line: bytes) -> str:
     """Say why a line does not have the exact form."""
     if not line.endswith(b"\n"):
         return "the last line is cut: it has no end"
+    if line.endswith(b"\r\n"):
+        return "ends with CR LF; a line ends with LF alone"
+    if not line.strip():
+        return "a blank line"
+    if line.startswith(codecs.BOM_UTF8):
+        return "begins with a byte order mark"
     try:
         text = line[:-1].decode()
         pairs = json.loads(text, object_pairs_hook=_Pairs, parse_constant=_refuse)
-    except UnicodeDecodeError:
-        return "not UTF-8"
+    except UnicodeDecodeError as error:
+        return f"not UTF-8: byte {error.start + 1} of the line is invalid"
+    except json.JSONDecodeError as error:
+        return f"not valid JSON: {error.msg} at character {error.pos + 1}"
     except (ValueError, RecursionError) as error:
-        return f"not valid JSON ({error})"
+        return f"not valid JSON: {error}"
     if not isinstance(pairs, _Pairs):
         return "not a JSON object"
     keys, expected = [key for key, _ in pairs], [f.name for f in EVENT_FIELDS]
-    missing = [key for key in expected if key not in keys]
-    extra = [key for key in keys if key not in expected]
-    if missing or extra:
-        return "; ".join(
-            [f"missing key {key!r}" for key in missing] + [f"extra key {key!r}" for key in extra]
-        )
+    twice = [f"key {found(key)} twice" for key in dict.fromkeys(keys) if keys.count(key) > 1]
+    missing = [f"missing key {key!r}" for key in expected if key not in keys]
+    extra = [f"extra key {found(key)}" for key in dict.fromkeys(keys) if key not in expected]
+    if twice or missing or extra:
+        return "; ".join([*twice, *missing, *extra])
     if keys != expected:
-        return "keys in another order or twice"
+        return f"keys in another order: {', '.join(keys)}"
     for key, value in pairs:
         if not isinstance(value, str):
-            return f"{key} is {type(value).__name__}, not text"
+            return f"{key} is {_JSON_NAMES.get(type(value), 'a number')}, not text"
     for f, (_, value) in zip(EVENT_FIELDS, pairs, strict=True):
-        if f.kind is not Kind.CHOICE and not re.fullmatch(_VALUE[f.kind], value.encode()):
-            return f"{f.name} is {value!r}, which does not have its form"
+        raw = value.encode(errors="surrogatepass")
+        if f.kind is not Kind.CHOICE and not re.fullmatch(_VALUE[f.kind], raw):
+            return f"{f.name} is {found(value)}, which does not have its form"
     return "valid JSON, but not in the compact form of the data model"
 
 
@@ -359,27 +430,61 @@ class _Pairs(list[tuple[str, Any]]):
     """A JSON object as its pairs, so that order and repeated keys stay visible."""
 
 
+_JSON_NAMES = {bool: "a truth value", type(None): "null", list: "a list", _Pairs: "an object"}
+
+
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
+
+
+#: A time without its Z: the places of its digits, and what stands between them.
+_TIME_FORM = b"0000-00-00T00:00:00.000000"
+_MARKS = np.array([i for i, c in enumerate(_TIME_FORM) if c != ord("0")])
+
+
+def _times(texts: list[bytes]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Return times as microseconds since 1970, and which of the texts are times that exist.
+
+    By arithmetic on the digits: NumPy's own conversion of bytes to datetime64 may crash the process
+    on a date that does not exist (2.4.6, arrays of some thousands).
+    """
+    if not texts:
+        return np.zeros(0, np.int64), np.zeros(0, np.bool_)
+    width = len(_TIME_FORM)
+    joined = b"".join(text[:width].ljust(width) for text in texts)
+    digits = np.frombuffer(joined, np.uint8).reshape(-1, width).astype(np.int64) - ord("0")
+    form = np.frombuffer(_TIME_FORM, np.uint8).astype(np.int64) - ord("0")
+    ok = (digits[:, _MARKS] == form[_MARKS]).all(axis=1)
+    rest = np.delete(digits, _MARKS, axis=1)
+    ok &= ((rest >= 0) & (rest <= 9)).all(axis=1)
+    rest[~ok] = 1  # any date
+
+    def number(first: int, last: int) -> npt.NDArray[np.int64]:
+        return rest[:, first:last] @ 10 ** np.arange(last - first - 1, -1, -1)
+
+    year, month, day = number(0, 4), number(4, 6), number(6, 8)
+    hour, minute, second = number(8, 10), number(10, 12), number(12, 14)
+    ok &= (year >= 1) & (month >= 1) & (month <= 12)
+    ok &= (hour <= 23) & (minute <= 59) & (second <= 59)
+    months = np.where(ok, 12 * (year - 1970) + month - 1, 0)
+    first_day, end = (
+        (months + step).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+        for step in (0, 1)
+    )
+    ok &= (day >= 1) & (day <= end - first_day)
+    seconds = ((first_day + day - 1) * 24 + hour) * 3600 + 60 * minute + second
+    return seconds * 1_000_000 + number(14, 20), ok
 
 
 def _offsets(
     rows: _Rows, start_us: int, length_us: int, name: str, faults: _Faults
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Return each line's offset [microseconds] and whether it lies inside the interval."""
-    good = np.ones(len(rows.timestamp), np.bool_)
-    try:
-        texts = np.array(rows.timestamp, "S26").astype("datetime64[us]")
-    except ValueError:  # a date that does not exist, as 2025-02-30: look at each line
-        texts = np.zeros(len(rows.timestamp), "datetime64[us]")
-        for i, raw in enumerate(rows.timestamp):
-            try:
-                texts[i] = np.datetime64(raw[:26].decode())
-            except ValueError:
-                good[i] = False
-                where = f"{name} line {rows.number[i]}"
-                faults.add(FaultKind.TIME, where, f"{raw.decode()} is no time")
-    offsets = texts.astype(np.int64) - start_us
+    times, good = _times(rows.timestamp)
+    for i in np.flatnonzero(~good).tolist():
+        where = f"{name} line {rows.number[i]}"
+        faults.add(FaultKind.TIME, where, f"{rows.timestamp[i].decode()} is no time")
+    offsets = times - start_us
     inside = (offsets >= 0) & (offsets < length_us)
     for i in np.flatnonzero(good & ~inside).tolist():
         side = "before the interval" if offsets[i] < 0 else "not before the end of the interval"
@@ -389,6 +494,29 @@ def _offsets(
             f"{rows.timestamp[i].decode()} lies {side}",
         )
     return offsets, good & inside
+
+
+def _check_order(
+    rows: _Rows,
+    offset: npt.NDArray[np.int64],
+    good: npt.NDArray[np.bool_],
+    above: tuple[int, int],
+    name: str,
+    faults: _Faults,
+) -> tuple[int, int]:
+    """Hold the lines to their order: company, driver, time. Return driver and offset of the last.
+
+    Lines whose time is wrong have no place in it and are passed over.
+    """
+    number = rows.number[good]
+    driver = np.concatenate([[above[0]], rows.driver[good]])
+    offset = np.concatenate([[above[1]], offset[good]])
+    late = (driver[1:] == driver[:-1]) & (offset[1:] < offset[:-1])
+    for i in np.flatnonzero(late | (driver[1:] < driver[:-1])).tolist():
+        what = "an event earlier than the one above" if late[i] else "a driver that stands above"
+        message = f"{what}; the order is company, driver, time"
+        faults.add(FaultKind.LINE, f"{name} line {number[i]}", message)
+    return int(driver[-1]), int(offset[-1])
 
 
 def _find_duplicates(parts: list[_Part], faults: _Faults) -> None:
@@ -414,28 +542,41 @@ def _read_meta(batch: Path, faults: _Faults) -> BatchMeta | None:
         return None
 
 
-def _start_of(meta: BatchMeta | None, batch: Path, faults: _Faults) -> int:
-    """Return the start of the interval: as recorded, or else as the folder's name says."""
-    for text in (meta.interval_start if meta else "", batch.name):
-        try:
-            return parse_time(text)
-        except ValueError:
-            continue
-    faults.add(FaultKind.TIME, batch.name, "neither the record nor the folder names an interval")
-    return 0
+def _start_of(meta: BatchMeta | None, batch: Path, faults: _Faults) -> int | None:
+    """Return the start of the interval, as the record and the folder's name agree.
+
+    Where they do not, a record that agrees with its own batch_id is believed, or else the name.
+    """
+    recorded, named = _time(meta.interval_start if meta else ""), _time(batch.name)
+    if meta and recorded is not None and batch_name(recorded) == meta.batch_id:
+        start: int | None = recorded
+    else:
+        start = recorded if named is None else named
+    if start is None:
+        faults.add(
+            FaultKind.TIME, batch.name, "neither the record nor the folder names an interval"
+        )
+    if start is None or batch_name(start) != batch.name:
+        faults.add(FaultKind.FOLDER, batch.name, "the folder's name is not the id of its batch")
+    return start
+
+
+def _time(text: str) -> int | None:
+    try:
+        return parse_time(text)
+    except ValueError:
+        return None
 
 
 def _check_folder(batch: Path, faults: _Faults) -> None:
-    names = {path.name for path in batch.iterdir()} if batch.is_dir() else set()
+    if not batch.is_dir():
+        faults.add(FaultKind.FOLDER, batch.name, "there is no such folder")
+        return
+    names = {path.name for path in batch.iterdir()}
     if META_NAME not in names:
         faults.add(FaultKind.FOLDER, batch.name, f"{META_NAME} is missing")
     for name in sorted(names - {META_NAME, EVENTS_NAME}):
         faults.add(FaultKind.FOLDER, batch.name, f"{name} does not belong to a batch")
-    try:
-        if batch_name(parse_time(batch.name)) != batch.name:
-            raise ValueError
-    except ValueError:
-        faults.add(FaultKind.FOLDER, batch.name, "the folder's name is not a batch id")
 
 
 def _check_meta(
@@ -443,6 +584,7 @@ def _check_meta(
     fleet: Fleet,
     meta: BatchMeta,
     batch: Path,
+    start_us: int | None,
     lines: int,
     sha256: str,
     roster: _Roster,
@@ -450,38 +592,45 @@ def _check_meta(
 ) -> None:
     """Hold the record to the files and to the configuration."""
     path = batch / EVENTS_NAME
-    try:
-        end = format_time(parse_time(meta.interval_start) + config.interval_us)
-    except ValueError:
-        end = "a time that follows from interval_start"
     expected: dict[str, Any] = {
         "batch_id": batch.name,
         "event_count": lines,
         "seed": config.seed,
-        "interval_end": end,
         "bytes": path.stat().st_size if path.is_file() else None,
         "sha256": sha256,
         "content_sha256": sha256,
-        "config": config.as_dict(),
         "format": "jsonl",
     }
+    if start_us is not None:
+        expected["interval_start"] = format_time(start_us)
+        expected["interval_end"] = format_time(start_us + config.interval_us)
     stated: dict[str, Any] = {name: getattr(meta, name) for name in expected}
-    expected["companies"] = (len(fleet), int(roster.eligible.sum()), fleet.sha256)
-    stated["companies"] = (meta.companies.lines, meta.companies.eligible, meta.companies.sha256)
+    used = {"lines": len(fleet), "eligible": int(roster.eligible.sum()), "sha256": fleet.sha256}
+    for name, value in used.items():
+        stated[f"companies.{name}"] = getattr(meta.companies, name)
+        expected[f"companies.{name}"] = value
+    effective = config.as_dict()
+    for name in dict.fromkeys([*effective, *meta.config]):
+        stated[f"config.{name}"] = meta.config.get(name)
+        expected[f"config.{name}"] = effective.get(name)
     for name, value in expected.items():
         if stated[name] != value:
             faults.add(
                 FaultKind.META,
                 f"{batch.name}/{META_NAME}",
-                f"{name} is {stated[name]!r}; the files and the configuration give {value!r}",
+                f"{name} is {found(stated[name])}; the files and the configuration give "
+                f"{found(value)}",
             )
 
 
 def size_of(batch: Path) -> tuple[int, int]:
     """Return the bytes of a batch's files, and the allocated bytes with the folder (as du)."""
+    if not batch.is_dir():
+        return 0, 0
     files = [path for path in batch.rglob("*") if path.is_file()]
+    folders = [batch, *(path for path in batch.rglob("*") if path.is_dir())]
     apparent = sum(path.stat().st_size for path in files)
-    allocated = sum(path.stat().st_blocks for path in [*files, batch]) * 512
+    allocated = sum(path.stat().st_blocks for path in [*files, *folders]) * 512
     return apparent, allocated
 
 
@@ -493,8 +642,16 @@ def content_fingerprint(batch: Path) -> str:
     start_us = parse_time(read_meta(batch).interval_start)
     digest = hashlib.sha256()
     for _, chunk in _chunks(batch / EVENTS_NAME):
-        # The timestamp is the last value of a line: 27 characters before '"}\n'.
-        digest.update(b"".join(line[:-30] for line in chunk))
-        times = np.array([line[-30:-4] for line in chunk], "S26").astype("datetime64[us]")
-        digest.update((times.astype(np.int64) - start_us).astype("<i8").tobytes())
+        # The timestamp is the last value of a line: 26 characters before 'Z"}\n'.
+        digest.update(np.array([len(line) for line in chunk], "<i8").tobytes())
+        digest.update(b"".join(line[:-30] + line[-4:] for line in chunk))
+        digest.update(_distances([line[-30:-4] for line in chunk], start_us))
     return digest.hexdigest()
+
+
+def _distances(texts: list[bytes], start_us: int) -> bytes:
+    """Return times as distances from the start; other texts as they are."""
+    times, ok = _times(texts)
+    if not ok.all():
+        return b"".join(texts)
+    return (times - start_us).astype("<i8").tobytes()
