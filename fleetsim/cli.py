@@ -160,14 +160,15 @@ def events(
 
 
 @cli.command()
-@click.argument("target", type=PATH, metavar="RUN_OR_BATCH")
+@click.argument("target", metavar="RUN_OR_BATCH")
 @click.option("--companies", "companies_file", type=PATH, help="The companies file of the batch.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def verify(target: Path, companies_file: Path | None, as_json: bool) -> None:
+def verify(target: str, companies_file: Path | None, as_json: bool) -> None:
     """Make batches again from their own records, and compare the content."""
     from fleetsim.verify import batches_below, verify_batch
 
-    results = [verify_batch(batch, companies_file) for batch in batches_below(target)]
+    batches = batches_below(_run_or_folder(target))
+    results = [verify_batch(batch, companies_file) for batch in batches]
     if as_json:
         rows = [
             {"batch_id": r.batch_id, "event_count": r.event_count, "findings": r.findings}
@@ -349,6 +350,16 @@ def _wrapped(text: str, indent: str = "") -> str:
         textwrap.fill(line, 100, initial_indent=indent, subsequent_indent=indent + "  ")
         for line in text.splitlines()
     )
+
+
+def _run_or_folder(target: str) -> Path:
+    """Return a folder given by its path, or the run that a name stands for."""
+    if Path(target).exists():
+        return Path(target)
+    from fleetsim.project import find_project
+    from fleetsim.record import find_run
+
+    return find_run(find_project(), target)
 
 
 def _config(path: Path, seed: int | None) -> Any:

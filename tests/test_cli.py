@@ -115,6 +115,8 @@ def test_run_ends_with_verdicts_and_the_report(fleetsim_cli, own_project):
     assert f"{verdicts.count('pass')} pass, " in done.out
     assert fleetsim_cli("report", "000-smoke", "--check").code == 0
     assert fleetsim_cli("verify", report.parent).code == 0
+    assert fleetsim_cli("verify", "000-smoke").code == 0
+    assert fleetsim_cli("verify", f"000-smoke/{record['run_id']}", "--json").code == 0
     events = next(report.parent.glob("data/raw/events/*/events.jsonl"))
     events.write_bytes(events.read_bytes()[:-1])
     assert fleetsim_cli("verify", report.parent).code == 3
