@@ -28,4 +28,7 @@ class OwnKernelManager(AsyncKernelManager):
     def kernel_spec(self) -> KernelSpec:
         """The kernel's command line."""
         command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        # Errors of cells come as messages; what the kernel logs is noise, such as the interrupt
+        # that is part of every shutdown.
+        command.append("--IPKernelApp.log_level=CRITICAL")
         return KernelSpec(argv=command, display_name="Python 3", language="python")
