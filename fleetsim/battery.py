@@ -1,0 +1,846 @@
+"""The full battery of tests on one batch and on many: what is asked, of what, and what it can see.
+
+A test is one entry of `BATTERY`. `run_battery` makes all that the sample allows, adjusts the
+p-values together (Holm decides, Benjamini-Hochberg lists suspects), and says beside each result
+the smallest effect that it would have caught with 90 % power, computed and not simulated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, special
+from scipy import stats as scipy_laws
+
+from fleetsim import laws, moments, power, stats
+from fleetsim.config import Config
+from fleetsim.model import count_law, type_law
+from fleetsim.sample import Sample
+from fleetsim.stats import TestResult
+
+__all__ = ["BATTERY", "Entry", "Kind", "Law", "Row", "entries", "law_of", "run_battery"]
+
+#: Cells of the interval, and of a period, in the tests of times.
+CELLS = 50
+
+_MINUTE_US, _SECOND_US, _MILLISECOND_US = 60_000_000, 1_000_000, 1_000
+_Z_POWER = float(special.ndtri(power.POWER))
+
+
+@dataclass(frozen=True)
+class Law:
+    """What the data are said to follow, and the margins of the equivalence tests.
+
+    Attributes
+    ----------
+    rate : float
+        Events per driver and batch interval.
+    weights : tuple of float
+        Probability of each event type, sum 1.
+    count_margin : float
+        Relative margin of the event count.
+    type_margin : float
+        Margin of a type's share, as a fraction; 0.03 is 3 points.
+    """
+
+    rate: float
+    weights: tuple[float, ...]
+    count_margin: float = 0.10
+    type_margin: float = 0.03
+
+
+def law_of(config: Config, *, count_margin: float = 0.10, type_margin: float = 0.03) -> Law:
+    """Return the law that a configuration states."""
+    return Law(
+        rate=count_law(config).mean,
+        weights=type_law(config).probabilities,
+        count_margin=count_margin,
+        type_margin=type_margin,
+    )
+
+
+class Kind(Enum):
+    """What a small p-value speaks for."""
+
+    EVIDENCE = "evidence"  # against the generator; a member of the Holm family
+    EQUIVALENCE = "equivalence"  # for the claim that it is close enough
+    STRUCTURE = "structure"  # p is 0 or 1: a single violation refutes, and none is by chance
+
+
+def _no_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One test of the battery.
+
+    Attributes
+    ----------
+    name : str
+    question : str
+        In plain words; "yes" is what an honest generator gives.
+    null : str
+        The hypothesis under test, in words.
+    make : callable
+        (Sample, Law) -> TestResult.
+    kind : Kind
+    batches : int
+        How many batches it needs.
+    continuous : bool
+        Whether the p-values of honest data are uniform at the size of the baseline. Where they are
+        discrete or conservative, as all are in small samples, too few rejections are no fault.
+    effect : callable
+        (Sample, Law, TestResult, level) -> the smallest effect caught at that level with 90 %
+        power (for an equivalence test: the largest under which it still shows its claim), or None
+        where no single number says it.
+    sees : str
+        What the test catches, with the effect as its first format field.
+    misses : str
+        What it is blind to.
+    """
+
+    name: str
+    question: str
+    null: str
+    make: Callable[[Sample, Law], TestResult]
+    kind: Kind = Kind.EVIDENCE
+    batches: int = 1
+    continuous: bool = True
+    effect: Callable[[Sample, Law, TestResult, float], float | None] = _no_effect
+    sees: str
+    misses: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One test of one run.
+
+    Attributes
+    ----------
+    entry : Entry
+    result : TestResult
+    p_holm : float or None
+        Adjusted for the family; None outside it or without a p-value.
+    p_bh : float or None
+        Benjamini and Hochberg's; below alpha the test is a suspect.
+    verdict : str
+        "pass", "fail" or "inconclusive" (no p-value, or an equivalence that is not shown).
+    suspect : bool
+    effect : float or None
+        See `Entry`; at the level alpha / (size of the family), which Holm's rule guarantees.
+    sentence : str
+        What this test would and would not have seen.
+    """
+
+    entry: Entry
+    result: TestResult
+    p_holm: float | None
+    p_bh: float | None
+    verdict: str
+    suspect: bool
+    effect: float | None
+    sentence: str
+
+
+# ---------------------------------------------------------------------------------------------
+# Tests on a sample
+# ---------------------------------------------------------------------------------------------
+
+
+def _mean(sample: Sample, law: Law) -> float:
+    """Return the expected events of all batches."""
+    return sample.counts.size * law.rate
+
+
+def _count(sample: Sample, law: Law) -> TestResult:
+    return stats.poisson_count_test(sample.n_events, _mean(sample, law))
+
+
+def _count_margin(sample: Sample, law: Law) -> TestResult:
+    return stats.poisson_equivalence_test(sample.n_events, _mean(sample, law), law.count_margin)
+
+
+def _types(sample: Sample, law: Law) -> TestResult:
+    return stats.category_test(sample.type_counts.sum(axis=0), law.weights)
+
+
+def _types_margin(sample: Sample, law: Law) -> TestResult:
+    observed = sample.type_counts.sum(axis=0)
+    return stats.category_equivalence_test(observed, law.weights, law.type_margin)
+
+
+def _driver_dispersion(sample: Sample, law: Law) -> TestResult:
+    if sample.n_events >= sample.counts.size:
+        return stats.dispersion_test(sample.counts.ravel())
+    # Below one event a driver chi-square is coarse: two events of one driver are then an outlier.
+    return moments.crowding_test(sample.counts.reshape(1, -1))
+
+
+def _sequence(sample: Sample, law: Law) -> TestResult:
+    """Test consecutive types; types too rare for an expected pair of their own are pooled."""
+    table = sample.type_pairs
+    weights = np.array(law.weights)
+    order = np.argsort(weights, kind="stable")
+    expected = float(table.sum()) * np.cumsum(weights[order]) ** 2
+    # The rarest types together: as many as it takes for their own pair to be expected once.
+    pooled = order[: int(np.searchsorted(expected, 1.0)) + 1]
+    if len(pooled) > 1:
+        rest = np.delete(np.arange(len(weights)), pooled)
+        rows = np.vstack([table[rest], table[pooled].sum(axis=0)])
+        table = np.column_stack([rows[:, rest], rows[:, pooled].sum(axis=1)])
+    return moments.association_test(table)
+
+
+def _inside(sample: Sample, law: Law) -> TestResult:
+    if sample.n_events == 0:
+        return TestResult("inside", n=0, null="no event is outside", note="no test: no event")
+    return TestResult(
+        "inside",
+        statistic=float(sample.outside),
+        p_value=0.0 if sample.outside else 1.0,
+        n=sample.n_events,
+        null="no event is outside",
+    )
+
+
+def _timed(
+    test: Callable[[npt.ArrayLike, float, float], TestResult],
+) -> Callable[[Sample, Law], TestResult]:
+    """Return a test of all batches' offsets together, at the resolution of one tick."""
+
+    def make(sample: Sample, law: Law) -> TestResult:
+        offsets = sample.all_offsets_us
+        if len(offsets) == 0 or sample.length_us < 2:
+            why = "the interval is one tick" if len(offsets) else "no event"
+            return TestResult(test.__name__, n=len(offsets), note=f"no test: {why}")
+        return test(offsets, sample.length_us, 1)
+
+    return make
+
+
+def _ends(sample: Sample, law: Law) -> TestResult:
+    offsets = sample.all_offsets_us
+    if len(offsets) == 0:
+        return TestResult("ends", n=0, note="no test: no event")
+    return moments.ends_test(offsets, sample.length_us)
+
+
+def _n_cells(events: float, ticks: int) -> int:
+    """Return how many cells hold an expectation of 5 or more: at most `CELLS`, one a tick."""
+    return int(min(CELLS, ticks, events // stats.MIN_EXPECTATION))
+
+
+def _phase(period_us: int | None) -> Callable[[Sample, Law], TestResult]:
+    """Return a test of the place of events within a period; None is the interval itself."""
+
+    def make(sample: Sample, law: Law) -> TestResult:
+        offsets = sample.all_offsets_us
+        period = sample.length_us if period_us is None else period_us
+        cells = _n_cells(len(offsets), period)
+        if cells < 2 or (period_us is not None and sample.length_us < 2 * period):
+            why = "too few events" if cells < 2 else "the interval holds fewer than two periods"
+            return TestResult("goodness", n=len(offsets), note=f"no test: {why}")
+        observed = np.bincount(offsets % period * cells // period, minlength=cells)
+        chances = moments.cell_probabilities(sample.length_us, period, cells)
+        return moments.goodness_test(observed[None, :].astype(np.int64), chances)
+
+    return make
+
+
+def _batch_cells(sample: Sample, law: Law) -> TestResult:
+    """Test equal time cells of each batch; the sum also sees what differs from batch to batch."""
+    inside = sum(len(part) for part in sample.offsets_us)
+    cells = _n_cells(inside / sample.n_batches, sample.length_us)
+    if cells < 2:
+        return TestResult("goodness", n=inside, note="no test: too few events")
+    observed = np.array(
+        [
+            np.bincount(part * cells // sample.length_us, minlength=cells)
+            for part in sample.offsets_us
+        ],
+        np.int64,
+    )
+    chances = moments.cell_probabilities(sample.length_us, sample.length_us, cells)
+    return moments.goodness_test(observed, chances)
+
+
+def _sizes(sample: Sample) -> npt.NDArray[np.float64]:
+    """Return how many events of each batch lie inside the interval, float64 (B,)."""
+    return np.array([len(part) for part in sample.offsets_us], np.float64)
+
+
+def _density(sample: Sample) -> float:
+    """Return the events per tick of the largest batch."""
+    return float(_sizes(sample).max()) / sample.length_us
+
+
+def _pairs_within(sample: Sample) -> float:
+    sizes = _sizes(sample)
+    return float(np.sum(sizes * (sizes - 1) / 2))
+
+
+def _pairs_across(sample: Sample) -> float:
+    sizes = _sizes(sample)
+    return float(sizes.sum() ** 2 - np.sum(sizes**2)) / 2
+
+
+def _ties(sample: Sample, law: Law) -> TestResult:
+    return moments.coincidence_test(
+        int(sample.ties.sum()), _pairs_within(sample), sample.length_us, _density(sample)
+    )
+
+
+def _ties_across(sample: Sample, law: Law) -> TestResult:
+    return moments.coincidence_test(
+        sample.ties_across, _pairs_across(sample), sample.length_us, _density(sample)
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# Effects
+# ---------------------------------------------------------------------------------------------
+
+
+def _rate_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
+    return power.detectable_rate_shift(_mean(sample, law), level)
+
+
+def _count_margin_effect(
+    sample: Sample, law: Law, result: TestResult, level: float
+) -> float | None:
+    """Return the largest relative shift under which closeness is still shown 9 times in 10."""
+    mean, margin = _mean(sample, law), law.count_margin
+    least = float(scipy_laws.poisson.isf(level, mean * (1 - margin))) + 1
+    largest = float(scipy_laws.poisson.ppf(level, mean * (1 + margin))) - 1
+
+    def lack(shift: float) -> float:
+        chances = power.poisson_between(least, largest, mean * np.array([1 - shift, 1 + shift]))
+        return float(chances.min()) - power.POWER
+
+    return float(optimize.brentq(lack, 0, margin)) if lack(0) > 0 else None
+
+
+def _types_margin_effect(
+    sample: Sample, law: Law, result: TestResult, level: float
+) -> float | None:
+    """Return the largest shift of a share under which closeness is still shown 9 times in 10."""
+    if not result.n:
+        return None
+    weights = np.array(law.weights)
+    error = math.sqrt(float(np.max(weights * (1 - weights))) / result.n)
+    room = law.type_margin - (_Z_POWER - float(special.ndtri(level))) * error
+    return room if room > 0 else None
+
+
+def _share_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
+    """Return Cohen's w of a one-sided chi-square test."""
+    if not result.n or not result.df:  # the exact test has no noncentral law
+        return None
+    return power.detectable_shares(result.n, result.df, level)
+
+
+def _cell_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
+    """Return Cohen's w of a two-sided chi-square test."""
+    return _share_effect(sample, law, result, level / 2)
+
+
+def _table_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
+    """Return Cramer's V of a two-sided chi-square test on a table with the types in its rows."""
+    w = _cell_effect(sample, law, result, level)
+    if w is None or not result.df or not result.estimate or not result.statistic or not result.n:
+        return w
+    # V**2 = X2 / (n min(rows - 1, columns - 1)) gives the smaller side back.
+    return w / math.sqrt(result.statistic / (result.n * result.estimate**2))
+
+
+def _dispersion_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
+    return power.detectable_dispersion(result.df, level) if result.df else None
+
+
+def fit_power(drivers: int, rate: float, ratio: float, level: float) -> float:
+    """Return the power of `stats.poisson_fit_test` against negative-binomial counts.
+
+    By the noncentral chi-square law with noncentrality n sum (q - p)**2 / p over the test's cells.
+
+    Parameters
+    ----------
+    drivers : int
+        Number of counts.
+    rate : float
+        Their mean, in truth and under the hypothesis.
+    ratio : float
+        True variance over mean, > 1.
+    level : float
+    """
+    first, last = stats._poisson_tail_cells(drivers, rate)
+    p = stats._poisson_cells(first, last, rate)
+    actual = scipy_laws.nbinom(rate / (ratio - 1), 1 / ratio)
+    q = np.diff(np.concatenate([[0.0], actual.cdf(np.arange(first, last)), [1.0]]))
+    shift = drivers * float(np.sum((q - p) ** 2 / p))
+    critical = scipy_laws.chi2.isf(level, len(p) - 1)
+    return float(scipy_laws.ncx2.sf(critical, len(p) - 1, shift))
+
+
+def _fit_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
+    if not result.df:
+        return None
+
+    def lack(log_excess: float) -> float:
+        ratio = 1 + math.exp(log_excess)
+        return fit_power(sample.counts.size, law.rate, ratio, level) - power.POWER
+
+    if lack(math.log(50)) < 0:
+        return None
+    return 1 + math.exp(float(optimize.brentq(lack, math.log(1e-4), math.log(50), xtol=1e-6)))
+
+
+def _distance_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
+    """Return the distance of distribution functions that KS catches, wherever it is.
+
+    At the place of the largest distance the empirical function is normal with a standard deviation
+    of at most 1 / (2 sqrt(n)); the supremum is at least as large as that one value.
+    """
+    if not result.n:
+        return None
+    critical = float(scipy_laws.kstwo.isf(level, result.n))
+    return min(1.0, critical + _Z_POWER / (2 * math.sqrt(result.n)))
+
+
+def trend_power(events: int, slope: float, level: float) -> float:
+    """Return the power of `stats.edge_test` against a density 1 + slope (2 u - 1).
+
+    A2 = sum Y_j**2 / (j (j + 1)) with Y_j the standardised Legendre components of the offsets; the
+    slope moves only Y_1, to slope sqrt(n / 3). The rest is taken as the gamma with its mean 1/2 and
+    variance 2 (pi**2 / 3 - 3 - 1/4).
+
+    Parameters
+    ----------
+    events : int
+    slope : float
+        Half the difference of the density at both ends, from 0 to 1.
+    level : float
+
+    References
+    ----------
+    Anderson and Darling (1952), Ann. Math. Stat. 23, 193. doi:10.1214/aoms/1177729437
+    """
+    critical = float(
+        optimize.brentq(lambda a: laws.anderson_darling_sf(a, max(events, 16)) - level, 0.1, 400)
+    )
+    variance = 2 * (math.pi**2 / 3 - 3.25)
+    shape, scale = 0.25 / variance, 2 * variance
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    first = (nodes + slope * math.sqrt(events / 3)) ** 2 / 2
+    rest = special.gammaincc(shape, np.maximum(critical - first, 0) / scale)
+    return float(np.sum(weights * rest) / np.sum(weights))
+
+
+def _trend_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
+    n = result.n
+    if not n or trend_power(n, 1.0, level) < power.POWER:
+        return None
+    return float(optimize.brentq(lambda s: trend_power(n, s, level) - power.POWER, 0, 1, xtol=1e-6))
+
+
+def _gap_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
+    """Return the share of the interval that, left empty at one end, is caught every time."""
+    n = result.n
+    if not n or moments.longest_gap_sf(1 - 1e-9, n) >= level:
+        return None
+    return float(
+        optimize.brentq(lambda g: moments.longest_gap_sf(g, n) - level, 0, 1 - 1e-9, xtol=1e-12)
+    )
+
+
+def _extra_pairs(possible: Callable[[Sample], float]) -> Callable[..., float | None]:
+    """Return an effect: how many pairs, added to those of chance, are caught."""
+
+    def effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
+        mean = possible(sample) / sample.length_us
+        # The least count with 2 P(X >= count) < level, from a chance count that may be low.
+        least = float(scipy_laws.poisson.isf(level / 2, mean)) + 1
+        if 2 * float(scipy_laws.poisson.sf(least - 1, mean)) >= level:
+            least += 1
+        return max(1.0, least - float(scipy_laws.poisson.ppf(1 - power.POWER, mean)))
+
+    return effect
+
+
+def _neighbour_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
+    pairs = sample.n_batches * (sample.n_drivers - 1)
+    return (_Z_POWER - float(special.ndtri(level / 2))) / math.sqrt(pairs)
+
+
+def _pair_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
+    pairs = sample.n_batches * (sample.n_batches - 1) / 2
+    z = _Z_POWER - float(special.ndtri(level / (2 * pairs)))
+    return min(1.0, z / math.sqrt(sample.n_drivers - 1))
+
+
+# ---------------------------------------------------------------------------------------------
+# The battery
+# ---------------------------------------------------------------------------------------------
+
+#: All tests. A new one is one entry here, and a control that it must catch in `controls`.
+BATTERY: tuple[Entry, ...] = (
+    Entry(
+        name="event_count",
+        question="Are there as many events as the configuration expects?",
+        null="the number of events is Poisson with drivers x rate x batches as its mean",
+        make=_count,
+        continuous=False,
+        effect=_rate_effect,
+        sees="a rate {:.2%} too high",
+        misses="a smaller shift, or any fault that leaves the total as it is",
+    ),
+    Entry(
+        name="event_count_within_margin",
+        question="Is the rate shown to lie within the margin?",
+        null="the rate is off by the margin or more",
+        make=_count_margin,
+        kind=Kind.EQUIVALENCE,
+        continuous=False,
+        effect=_count_margin_effect,
+        sees="closeness, as long as the true rate is within {:.2%} of the stated one",
+        misses="how the events spread over drivers, types and time",
+    ),
+    Entry(
+        name="event_types",
+        question="Do the event types follow their weights?",
+        null="types are drawn with the given weights",
+        make=_types,
+        effect=_share_effect,
+        sees="shares off by Cohen's w = {:.3f} (in points: about w/2 for a type of weight 40 %)",
+        misses="types in a pattern that keeps the shares",
+    ),
+    Entry(
+        name="event_types_within_margin",
+        question="Is every share shown to lie within the margin of its weight?",
+        null="some share is off by the margin or more",
+        make=_types_margin,
+        kind=Kind.EQUIVALENCE,
+        effect=_types_margin_effect,
+        sees="closeness, as long as every share is within {:.2%} of its weight, in points",
+        misses="types in a pattern that keeps the shares",
+    ),
+    Entry(
+        name="events_per_driver",
+        question="Do the counts of the drivers follow the Poisson law, zeros included?",
+        null="each driver's count is Poisson with the configured rate",
+        make=lambda s, w: stats.poisson_fit_test(s.counts.ravel(), w.rate),
+        effect=_fit_effect,
+        sees="negative-binomial counts with variance/mean {:.3f}",
+        misses="who the drivers are, and counts that fit the law too well",
+    ),
+    Entry(
+        name="events_per_driver_dispersion",
+        question="Is the variance of the drivers' counts their mean?",
+        null="the variance of the counts equals their mean",
+        make=_driver_dispersion,
+        effect=_dispersion_effect,
+        sees="variance/mean of {:.3f} or more",
+        misses="a law with another shape but the same variance",
+    ),
+    Entry(
+        name="event_times_inside",
+        question="Do all events lie inside their interval?",
+        null="no event is before the start, at the end or after it",
+        make=_inside,
+        kind=Kind.STRUCTURE,
+        continuous=False,
+        sees="a single event outside",
+        misses="where inside the interval the events are",
+    ),
+    Entry(
+        name="event_times_uniform",
+        question="Are the events spread evenly over the interval?",
+        null="offsets are uniform on the interval",
+        make=_timed(stats.uniformity_test),
+        effect=_distance_effect,
+        sees="times whose distribution function departs by {:.4f} of the events anywhere",
+        misses="fine patterns of a few seconds, and what happens close to both ends",
+    ),
+    Entry(
+        name="event_times_edges",
+        question="Are the events spread evenly up to both ends of the interval?",
+        null="offsets are uniform on the interval",
+        make=_timed(stats.edge_test),
+        effect=_trend_effect,
+        sees="a density that rises or falls linearly by {:.1%} of its mean at the ends",
+        misses="fine patterns of a few seconds",
+    ),
+    Entry(
+        name="event_times_ends",
+        question="Do events come as close to both ends of the interval as they should?",
+        null="offsets are uniform on the interval",
+        make=_ends,
+        effect=_gap_effect,
+        sees="{:.2%} of the interval left empty at one end",
+        misses="what happens between the first event and the last",
+    ),
+    Entry(
+        name="event_times_cells",
+        question="Do equal parts of the interval hold equally many events, but for chance?",
+        null="offsets are uniform on the interval",
+        make=_phase(None),
+        effect=_cell_effect,
+        sees="shares of the cells off by Cohen's w = {:.3f}",
+        misses="patterns finer than a cell",
+    ),
+    Entry(
+        name="event_times_minute",
+        question="Is no part of a minute preferred?",
+        null="the place of an event within its minute is uniform",
+        make=_phase(_MINUTE_US),
+        effect=_cell_effect,
+        sees="shares of the parts of a minute off by Cohen's w = {:.3f}",
+        misses="patterns of another period",
+    ),
+    Entry(
+        name="event_times_second",
+        question="Is no part of a second preferred?",
+        null="the place of an event within its second is uniform",
+        make=_phase(_SECOND_US),
+        effect=_cell_effect,
+        sees="shares of the parts of a second off by Cohen's w = {:.3f}",
+        misses="patterns of another period",
+    ),
+    Entry(
+        name="event_times_millisecond",
+        question="Are the last three digits of the times random?",
+        null="the place of an event within its millisecond is uniform",
+        make=_phase(_MILLISECOND_US),
+        effect=_cell_effect,
+        sees="shares of the parts of a millisecond off by Cohen's w = {:.3f}",
+        misses="patterns of another period",
+    ),
+    Entry(
+        name="event_times_spacings",
+        question="Do the gaps between events vary as those of independent times?",
+        null="offsets are independent and uniform on the interval",
+        make=lambda s, w: moments.spacings_test(s.offsets_us, s.length_us),
+        sees="clusters of events, and times that are too even",
+        misses="slow changes over the interval",
+    ),
+    Entry(
+        name="event_times_ties",
+        question="Do no more events share a microsecond than chance allows?",
+        null="pairs of equal times are Poisson with N (N - 1) / 2 / ticks as their mean",
+        make=_ties,
+        continuous=False,
+        effect=_extra_pairs(_pairs_within),
+        sees="{:.0f} or more pairs of events with one time, such as duplicates, beside chance",
+        misses="copies whose times were changed",
+    ),
+    Entry(
+        name="company_totals",
+        question="Do the companies' totals vary as independent drivers make them?",
+        null="events fall on the companies at random",
+        make=lambda s, w: moments.crowding_test(s.company_totals),
+        effect=_dispersion_effect,
+        sees="variance/mean of the companies' totals of {:.3f} or more",
+        misses="dependence that leaves the companies' totals as they are",
+    ),
+    Entry(
+        name="slot_totals",
+        question="Do drivers of one number, added up over companies, vary as independent ones?",
+        null="events fall on the drivers' numbers at random",
+        make=lambda s, w: moments.crowding_test(s.slot_totals),
+        effect=_dispersion_effect,
+        sees="variance/mean of the totals of {:.3f} or more, as where companies are copies",
+        misses="dependence within a company",
+    ),
+    Entry(
+        name="driver_neighbours",
+        question="Does a driver's count say nothing about the next one's?",
+        null="counts of neighbours in the fleet are uncorrelated",
+        make=lambda s, w: moments.neighbour_test(s.counts),
+        effect=_neighbour_effect,
+        sees="a correlation of neighbours of {:.3f} or more",
+        misses="dependence of drivers that stand apart",
+    ),
+    Entry(
+        name="types_by_company",
+        question="Is the mix of types the same in all companies, but for chance?",
+        null="type and company are independent",
+        make=lambda s, w: moments.association_test(s.types_by_company),
+        effect=_table_effect,
+        sees="an association of Cramer's V = {:.3f}",
+        misses="a pattern over time",
+    ),
+    Entry(
+        name="types_by_time",
+        question="Is the mix of types the same all over the interval, but for chance?",
+        null="type and time are independent",
+        make=lambda s, w: moments.association_test(s.types_by_time),
+        effect=_table_effect,
+        sees="an association of Cramer's V = {:.3f}",
+        misses="patterns finer than a twentieth of the interval",
+    ),
+    Entry(
+        name="types_in_sequence",
+        question="Does an event's type say nothing about the driver's next one?",
+        null="types of consecutive events of a driver are independent",
+        make=_sequence,
+        effect=_table_effect,
+        sees="an association of Cramer's V = {:.3f}",
+        misses="patterns over more than two events",
+    ),
+    Entry(
+        name="batch_totals",
+        question="Do the batches' totals scatter about the expected one as they should?",
+        null="each batch's total is Poisson with drivers x rate as its mean",
+        make=lambda s, w: moments.totals_test(s.totals, s.n_drivers * w.rate),
+        batches=2,
+        effect=_dispersion_effect,
+        sees="totals that scatter {:.2f} times as much in variance (and totals too much alike)",
+        misses="what happens within a batch",
+    ),
+    Entry(
+        name="batch_types",
+        question="Do the shares of the types scatter from batch to batch as they should?",
+        null="types are drawn with the given weights, in each batch anew",
+        make=lambda s, w: moments.goodness_test(s.type_counts, np.array(w.weights)),
+        batches=2,
+        effect=_dispersion_effect,
+        sees="shares that scatter {:.2f} times as much in variance (and shares too much alike)",
+        misses="a pattern within a batch that keeps its shares",
+    ),
+    Entry(
+        name="batch_times",
+        question="Do the parts of each interval hold what chance gives them?",
+        null="offsets are uniform on the interval, in each batch anew",
+        make=_batch_cells,
+        batches=2,
+        effect=_dispersion_effect,
+        sees="cells that scatter {:.2f} times as much in variance (and cells too much alike)",
+        misses="patterns finer than a cell",
+    ),
+    Entry(
+        name="batch_drivers",
+        question="Has every driver the same rate over all batches?",
+        null="events of all batches together fall on the drivers at random",
+        make=lambda s, w: moments.crowding_test(s.counts.sum(axis=0, keepdims=True)),
+        batches=2,
+        effect=_dispersion_effect,
+        sees="variance/mean of the drivers' totals over the batches of {:.3f} or more",
+        misses="differences that do not last from batch to batch",
+    ),
+    Entry(
+        name="batch_pairs",
+        question="Has no batch the same drivers busy as another one?",
+        null="drivers' counts in two batches are uncorrelated",
+        make=lambda s, w: moments.pair_correlation_test(s.counts),
+        batches=2,
+        effect=_pair_effect,
+        sees="two batches whose drivers' counts have a correlation of {:.3f} or more",
+        misses="batches that share only times or types",
+    ),
+    Entry(
+        name="batch_ties",
+        question="Do no more events of two batches share an offset than chance allows?",
+        null="pairs of equal offsets in two batches are Poisson with N M / ticks as their mean",
+        make=_ties_across,
+        batches=2,
+        continuous=False,
+        effect=_extra_pairs(_pairs_across),
+        sees="{:.0f} or more pairs with one offset, as where a stream is used twice, beside chance",
+        misses="copies whose times were changed",
+    ),
+)
+
+
+def entries(n_batches: int) -> tuple[Entry, ...]:
+    """Return the entries of `BATTERY` that this many batches are enough for."""
+    return tuple(entry for entry in BATTERY if entry.batches <= n_batches)
+
+
+def run_battery(sample: Sample, law: Law, *, alpha: float = 0.05) -> list[Row]:
+    """Make all tests that a sample has batches enough for.
+
+    Parameters
+    ----------
+    sample : Sample
+    law : Law
+        What the sample is said to follow.
+    alpha : float
+        Level of the whole family of tests, between 0 and 1.
+
+    Returns
+    -------
+    list of Row
+        In the order of `BATTERY`. A test that cannot be made is inconclusive, never a pass.
+
+    Raises
+    ------
+    ValueError
+        Where alpha is out of its range, or the law has another number of types than the sample.
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha is {alpha}, must be > 0 and < 1")
+    if len(law.weights) != sample.type_counts.shape[1]:
+        raise ValueError(
+            f"the law has {len(law.weights)} types, the sample {sample.type_counts.shape[1]}"
+        )
+    made = [(entry, entry.make(sample, law)) for entry in entries(sample.n_batches)]
+    family = {
+        entry.name: result.p_value
+        for entry, result in made
+        if entry.kind is Kind.EVIDENCE and result.p_value is not None
+    }
+    p_values = np.array(list(family.values()), np.float64)
+    p_holm = dict(zip(family, stats.holm(p_values).tolist(), strict=True))
+    p_bh = dict(zip(family, stats.benjamini_hochberg(p_values).tolist(), strict=True))
+    level = alpha / max(1, len(family))
+    rows = []
+    for entry, result in made:
+        effect = None
+        if result.p_value is not None:
+            own = level if entry.kind is Kind.EVIDENCE else alpha
+            effect = entry.effect(sample, law, result, own)
+        verdict = _verdict(entry, result, p_holm.get(entry.name), alpha)
+        rows.append(
+            Row(
+                entry=entry,
+                result=result,
+                p_holm=p_holm.get(entry.name),
+                p_bh=p_bh.get(entry.name),
+                verdict=verdict,
+                suspect=p_bh.get(entry.name, 1.0) < alpha,
+                effect=effect,
+                sentence=_sentence(entry, result, effect),
+            )
+        )
+    return rows
+
+
+def _verdict(entry: Entry, result: TestResult, p_holm: float | None, alpha: float) -> str:
+    if result.p_value is None:
+        return "inconclusive"
+    if entry.kind is Kind.EQUIVALENCE:
+        return "pass" if result.p_value < alpha else "inconclusive"
+    p = result.p_value if entry.kind is Kind.STRUCTURE else p_holm
+    return "fail" if p is not None and p < alpha else "pass"
+
+
+def _sentence(entry: Entry, result: TestResult, effect: float | None) -> str:
+    """Return what the test would and would not have seen."""
+    if result.p_value is None:
+        why = (result.note or "it does not apply").removeprefix("no test: ")
+        return f"This test was not made: {why}."
+    if effect is not None:
+        how = "shows" if entry.kind is Kind.EQUIVALENCE else "catches"
+        sees = f"In 9 of 10 runs this test {how} {entry.sees.format(effect)}"
+    elif "{" not in entry.sees:
+        sees = f"This test catches {entry.sees}"
+    elif entry.kind is Kind.EQUIVALENCE:
+        sees = "The data are too few to show closeness in 9 of 10 runs, even where it is perfect"
+    else:
+        sees = "No size of fault can be named that this test catches in 9 of 10 runs"
+    return f"{sees}. It does not see {entry.misses}."

@@ -1,0 +1,330 @@
+"""The tests of the tests: how often each rejects honest data, and how often it catches a fault.
+
+Every seed that is tried is counted; none is tried again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from scipy import stats as laws
+
+from fleetsim.battery import Kind, entries, law_of
+from fleetsim.config import SEED_MAX, Config
+from fleetsim.controls import Control, draw_columns, sample_of
+from fleetsim.sample import Columns
+from fleetsim.stats import holm
+
+__all__ = [
+    "BUDGET",
+    "LEVELS",
+    "PValues",
+    "PowerRow",
+    "SizeRow",
+    "UniformRow",
+    "binomial_band",
+    "calibrate",
+    "measure_power",
+    "size_table",
+    "uniformity_table",
+]
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+LEVELS = (0.05, 0.01, 0.001)
+#: Probability that some honest test falls out of its joint band.
+BUDGET = 0.01
+_CHUNK = 50
+
+
+@dataclass(frozen=True)
+class PValues:
+    """P-values of the battery over many seeds.
+
+    Attributes
+    ----------
+    tests : tuple of str
+        Names of the tests, in the battery's order.
+    values : float64 array (seeds, tests)
+        NaN where a test could not be made.
+    seeds : tuple of int
+        One a row.
+    batches : int
+        Batches that each seed drew.
+    """
+
+    tests: tuple[str, ...]
+    values: Floats
+    seeds: tuple[int, ...]
+    batches: int
+
+    def of(self, test: str) -> Floats:
+        """Return the p-values of one test, those that exist."""
+        column = self.values[:, self.tests.index(test)]
+        return column[~np.isnan(column)]
+
+
+@dataclass(frozen=True)
+class SizeRow:
+    """How often a test rejected honest data at one level.
+
+    `band` is the exact binomial 99 % band of one look, `joint` that of level 1 - BUDGET / (tests x
+    levels); counts. A test with discrete p-values has no lower limit (0).
+    """
+
+    test: str
+    level: float
+    seeds: int
+    rejected: int
+    band: tuple[int, int]
+    joint: tuple[int, int]
+
+    @property
+    def inside(self) -> bool:
+        """Whether the count lies in the joint band."""
+        return self.joint[0] <= self.rejected <= self.joint[1]
+
+
+@dataclass(frozen=True)
+class UniformRow:
+    """Whether a test's p-values on honest data are uniform, by Kolmogorov-Smirnov.
+
+    `limit` is BUDGET / tests: a `p_value` below it speaks against uniformity.
+    """
+
+    test: str
+    seeds: int
+    distance: float
+    p_value: float
+    limit: float
+
+    @property
+    def inside(self) -> bool:
+        """Whether the p-values may be called uniform."""
+        return self.p_value >= self.limit
+
+
+@dataclass(frozen=True)
+class PowerRow:
+    """How often one test caught a control.
+
+    Attributes
+    ----------
+    control, test : str
+    seeds : int
+        How many were tried.
+    share : float
+        Share of them in which the test alone has p < level.
+    share_holm : float
+        Share in which it decides after Holm's adjustment over the family.
+    interval : tuple of float
+        95 % Clopper-Pearson limits of `share`'s expectation.
+    computed : float or None
+        What a formula gives for `share`.
+    """
+
+    control: str
+    test: str
+    seeds: int
+    share: float
+    share_holm: float
+    interval: tuple[float, float]
+    computed: float | None
+
+
+def calibrate(config: Config, seeds: int, batches: int = 1, *, workers: int = 1) -> PValues:
+    """Run every test on honest data of the kit's own generator.
+
+    Parameters
+    ----------
+    config : Config
+        Seed r of the run is config.seed + r modulo 2**64.
+    seeds : int
+        How many, >= 1.
+    batches : int
+        Batches a seed, >= 1.
+    workers : int
+        Processes; the result does not depend on it.
+    """
+    return _p_values(draw_columns, config, seeds, batches, workers)
+
+
+def measure_power(
+    control: Control,
+    config: Config,
+    seeds: int,
+    batches: int | None = None,
+    *,
+    level: float = 0.05,
+    workers: int = 1,
+) -> list[PowerRow]:
+    """Measure how often each test catches a control, beside the computed power.
+
+    Parameters
+    ----------
+    control : Control
+    config : Config
+    seeds : int
+    batches : int, optional
+        As many as the control needs, by default.
+    level : float
+        Of each test alone, and of the family for `share_holm`.
+    workers : int
+
+    Returns
+    -------
+    list of PowerRow
+        One for each test of the battery but those of equivalence.
+    """
+    size = control.batches if batches is None else batches
+    found = _p_values(control.draw, config, seeds, size, workers)
+    kinds = {entry.name: entry.kind for entry in entries(size)}
+    adjusted = _adjust(found, kinds)
+    rows = []
+    for number, test in enumerate(found.tests):
+        if kinds[test] is Kind.EQUIVALENCE:
+            continue
+        # NaN compares as false: a test that was not made has caught nothing.
+        hits = int((found.values[:, number] < level).sum())
+        formula = control.computed.get(test)
+        exact = laws.binomtest(hits, seeds).proportion_ci(0.95, "exact")
+        rows.append(
+            PowerRow(
+                control=control.name,
+                test=test,
+                seeds=seeds,
+                share=hits / seeds,
+                share_holm=float((adjusted[:, number] < level).mean()),
+                interval=(float(exact.low), float(exact.high)),
+                computed=None if formula is None else formula(config, size, level),
+            )
+        )
+    return rows
+
+
+def _adjust(found: PValues, kinds: dict[str, Kind]) -> Floats:
+    """Return Holm's p-values of each seed's family; the structure's are left as they are."""
+    family = np.array([kinds[test] is Kind.EVIDENCE for test in found.tests])
+    adjusted = found.values.copy()
+    for row in adjusted:
+        mine = family & ~np.isnan(row)
+        row[mine] = holm(row[mine])
+    return adjusted
+
+
+def _p_values(
+    draw: Callable[[Config, int], Columns], config: Config, seeds: int, batches: int, workers: int
+) -> PValues:
+    if seeds < 1 or batches < 1:
+        raise ValueError(f"seeds is {seeds} and batches is {batches}, both must be >= 1")
+    chosen = [(config.seed + r) % (SEED_MAX + 1) for r in range(seeds)]
+    chunks = [chosen[start : start + _CHUNK] for start in range(0, seeds, _CHUNK)]
+    task = partial(_chunk, draw, config, batches)
+    if workers == 1:
+        parts = [task(chunk) for chunk in chunks]
+    else:
+        # A fresh interpreter: a fork of a process with threads may hang.
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            parts = list(pool.map(task, chunks))
+    tests = tuple(entry.name for entry in entries(batches))
+    return PValues(tests, np.concatenate(parts), tuple(chosen), batches)
+
+
+def _chunk(
+    draw: Callable[[Config, int], Columns], config: Config, batches: int, seeds: Sequence[int]
+) -> Floats:
+    law, battery = law_of(config), entries(batches)
+    values = np.full((len(seeds), len(battery)), math.nan)
+    for row, seed in enumerate(seeds):
+        seeded = msgspec.structs.replace(config, seed=seed)
+        sample = sample_of(draw(seeded, batches), config, batches)
+        for column, entry in enumerate(battery):
+            p = entry.make(sample, law).p_value
+            values[row, column] = math.nan if p is None else p
+    return values
+
+
+def binomial_band(n: int, p: float, level: float) -> tuple[int, int]:
+    """Return the central band of a binomial count.
+
+    The least and the largest k with P(X <= k) >= tail and P(X >= k) >= tail, tail = (1 - level)/2:
+    a count outside has a one-sided probability below `tail`.
+
+    Parameters
+    ----------
+    n : int
+    p : float
+    level : float
+        Probability of the band, at least.
+    """
+    tail = (1 - level) / 2
+    return int(laws.binom.ppf(tail, n, p)), int(laws.binom.isf(tail, n, p))
+
+
+def size_table(found: PValues, levels: Sequence[float] = LEVELS) -> list[SizeRow]:
+    """Return the rejection counts of honest data beside their bands.
+
+    Parameters
+    ----------
+    found : PValues
+        Of honest data.
+    levels : sequence of float
+
+    Returns
+    -------
+    list of SizeRow
+        For the tests that speak against the generator and could be made at all.
+    """
+    tested = [
+        entry
+        for entry in entries(found.batches)
+        if entry.kind is Kind.EVIDENCE and len(found.of(entry.name))
+    ]
+    looks = len(tested) * len(levels)
+    rows = []
+    for entry in tested:
+        p = found.of(entry.name)
+        for level in levels:
+            bands = [binomial_band(len(p), level, wide) for wide in (0.99, 1 - BUDGET / looks)]
+            one, joint = [(low if entry.continuous else 0, high) for low, high in bands]
+            rejected = int((p < level).sum())
+            rows.append(SizeRow(entry.name, level, len(p), rejected, one, joint))
+    return rows
+
+
+def uniformity_table(found: PValues) -> list[UniformRow]:
+    """Return the test that p-values of honest data are uniform, where their law is continuous.
+
+    Parameters
+    ----------
+    found : PValues
+        Of honest data.
+    """
+    tested = [
+        entry
+        for entry in entries(found.batches)
+        if entry.kind is Kind.EVIDENCE and entry.continuous and len(found.of(entry.name))
+    ]
+    rows = []
+    for entry in tested:
+        p = found.of(entry.name)
+        result = laws.kstest(p, "uniform")
+        rows.append(
+            UniformRow(
+                entry.name,
+                len(p),
+                float(result.statistic),
+                float(result.pvalue),
+                BUDGET / len(tested),
+            )
+        )
+    return rows
