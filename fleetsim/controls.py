@@ -23,7 +23,7 @@ from fleetsim.model import type_law
 from fleetsim.sample import Columns, Ints, Sample, make_sample
 from fleetsim.streams import BLOCK
 
-__all__ = ["CONTROLS", "Control", "draw_columns", "sample_of"]
+__all__ = ["CONTROLS", "Control", "draw_columns", "drawing_faults", "sample_of"]
 
 _SECOND_US = 1_000_000
 #: Sizes of the faults, shared by the control and its computed power.
@@ -46,7 +46,9 @@ class Control:
     caught_by : tuple of str
         Tests of the battery that are there for this fault, the strongest first.
     batches : int
-        How many batches it takes to see it.
+        How many batches it takes to see it at all.
+    caught_in : int
+        How many it takes to catch it in nearly every seed; 0 where `batches` are enough.
     computed : mapping
         By test, (Config, batches, level) -> the computed power, where a formula exists.
     """
@@ -56,6 +58,7 @@ class Control:
     draw: Callable[[Config, int], Columns]
     caught_by: tuple[str, ...]
     batches: int = 1
+    caught_in: int = 0
     computed: Mapping[str, Power] = field(default_factory=dict)
 
 
@@ -511,6 +514,7 @@ CONTROLS: tuple[Control, ...] = (
         fault="the rate is 2 % too high",
         draw=_rate_off,
         caught_by=("event_count",),
+        caught_in=32,
         computed={"event_count": _count_power},
     ),
     Control(
@@ -528,6 +532,7 @@ CONTROLS: tuple[Control, ...] = (
         fault="the first type is 2 points too common, the second too rare",
         draw=_types_off,
         caught_by=("event_types",),
+        caught_in=32,
         computed={"event_types": _type_power},
     ),
     Control(
@@ -720,3 +725,17 @@ CONTROLS: tuple[Control, ...] = (
         batches=8,
     ),
 )
+
+
+def drawing_faults(config: Config) -> list[str]:
+    """Return which controls cannot be made of a configuration, and why.
+
+    A fault needs something to spoil: two types for wrong weights, say, or a rate above zero.
+    """
+    faults = []
+    for control in CONTROLS:
+        try:
+            control.draw(config, control.batches)
+        except (ValueError, IndexError) as error:
+            faults.append(f"no control {control.name} ({control.fault}): {error}")
+    return faults
