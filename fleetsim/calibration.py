@@ -35,6 +35,7 @@ __all__ = [
     "UniformRow",
     "binomial_band",
     "calibrate",
+    "counted",
     "exact_interval",
     "make_calibration",
     "measure_controls",
@@ -363,6 +364,11 @@ def make_calibration(passes: Sequence[PValues], controls: Sequence[PowerRow]) ->
         laws=tuple(row for found in passes for row in uniformity_table(found, budget=budget)),
         controls=tuple(controls),
     )
+
+
+def counted(batches: int) -> str:
+    """Return a number of batches in words."""
+    return "1 batch" if batches == 1 else f"{batches} batches"
 
 
 def size_table(

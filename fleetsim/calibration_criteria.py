@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from scipy import stats as laws
 
 from fleetsim.battery import BATTERY, Kind
-from fleetsim.calibration import BUDGET, Calibration, PowerRow, binomial_band
+from fleetsim.calibration import BUDGET, Calibration, PowerRow, binomial_band, counted
 from fleetsim.claims import Criterion, Judgement, Verdict
 from fleetsim.controls import CONTROLS
 
@@ -42,7 +42,7 @@ def judge_rejections(criterion: Criterion, calibration: Calibration) -> Judgemen
                 f"{level:g}; it takes {MIN_EXPECTED / level:g} seeds"
             )
     listed = [
-        f"{row.test} in {row.batches} batch(es) rejects {row.rejected} of {row.seeds} at "
+        f"{row.test} in {counted(row.batches)} rejects {row.rejected} of {row.seeds} at "
         f"{row.level:g}, {row.joint[0]} to {row.joint[1]} are allowed"
         for row in outside
     ]
@@ -60,7 +60,7 @@ def judge_uniformity(criterion: Criterion, calibration: Calibration) -> Judgemen
         if seen > DISTANCE:
             why = f"only a distance from the uniform law above {seen:.3f} would be caught"
     listed = [
-        f"{row.test} in {row.batches} batch(es) has D = {row.distance:.4f}, p = {row.p_value:.2g}"
+        f"{row.test} in {counted(row.batches)} has D = {row.distance:.4f}, p = {row.p_value:.2g}"
         for row in outside
     ]
     looks = f"{len(rows)} distributions of p-values ({len({row.test for row in rows})} tests)"

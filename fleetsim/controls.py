@@ -23,7 +23,7 @@ from fleetsim.model import type_law
 from fleetsim.sample import Columns, Ints, Sample, make_sample
 from fleetsim.streams import BLOCK
 
-__all__ = ["CONTROLS", "Control", "draw_columns", "drawing_faults", "sample_of"]
+__all__ = ["CONTROLS", "Control", "control_faults", "draw_columns", "sample_of"]
 
 _SECOND_US = 1_000_000
 #: Sizes of the faults, shared by the control and its computed power.
@@ -727,15 +727,27 @@ CONTROLS: tuple[Control, ...] = (
 )
 
 
-def drawing_faults(config: Config) -> list[str]:
-    """Return which controls cannot be made of a configuration, and why.
+def control_faults(config: Config) -> list[str]:
+    """Return which controls a configuration has no room for, and why.
 
-    A fault needs something to spoil: two types for wrong weights, say, or a rate above zero.
+    A fault needs something to spoil: two types for wrong weights, a rate above zero, some drivers.
     """
+    # What matters shows in a small fleet as well.
+    small = msgspec.structs.replace(
+        config,
+        number_of_companies=min(config.number_of_companies, 100),
+        drivers_per_company=min(config.drivers_per_company, 10),
+        event_rate_per_driver=min(config.event_rate_per_driver, 10.0),
+    )
     faults = []
     for control in CONTROLS:
         try:
-            control.draw(config, control.batches)
-        except (ValueError, IndexError) as error:
-            faults.append(f"no control {control.name} ({control.fault}): {error}")
+            with np.errstate(divide="raise", invalid="raise"):
+                control.draw(small, control.batches)
+                for computed in control.computed.values():
+                    computed(config, control.batches, 0.05)
+        except (ValueError, IndexError, ArithmeticError) as error:
+            faults.append(
+                f"there is no room for the control {control.name} ({control.fault}): {error}"
+            )
     return faults
