@@ -21,9 +21,10 @@ from scipy.special import ndtri
 from fleetsim import stats
 from fleetsim.apriori import Expectation, expected_line_bytes, tolerance_limits
 from fleetsim.evidence import Evidence, Test
+from fleetsim.faults import FaultKind
 from fleetsim.model import type_law
 from fleetsim.power import poisson_between
-from fleetsim.tally import FaultKind, Tally
+from fleetsim.tally import Tally
 
 __all__ = ["KINDS", "Criterion", "Judgement", "Kind", "Verdict", "judge"]
 
@@ -152,7 +153,7 @@ def _meta_claim(evidence: Evidence) -> str:
 
 
 def _times_claim(evidence: Evidence) -> str:
-    looked_at = len(evidence.tally.offsets_us)
+    looked_at = evidence.tally.timed
     note = f"None of {looked_at} timestamps lies outside [start, end)."
     left = evidence.tally.lines - looked_at
     return f"{note} {left} of the lines have other faults and were not looked at." if left else note
@@ -200,7 +201,7 @@ def _judge_count_law(criterion: Criterion, evidence: Evidence) -> Judgement:
     test = evidence.test("event_count")
     passed = low <= count <= high and _not_rejected(test, evidence.alpha)
     interval = ""
-    if test.interval is not None:
+    if test.interval is not None and test.estimate is not None:
         interval = (
             f"; observed/expected is {test.estimate:.4f}, 95 % interval "
             f"{test.interval[0]:.4f} to {test.interval[1]:.4f}"
@@ -211,7 +212,7 @@ def _judge_count_law(criterion: Criterion, evidence: Evidence) -> Judgement:
 
 def _judge_types(criterion: Criterion, evidence: Evidence) -> Judgement:
     margin = criterion.tolerance or 0.0
-    observed = evidence.tally.type_counts
+    observed = evidence.tally.sample.type_counts.sum(axis=0)
     total = int(observed.sum())
     test = evidence.test("event_types")
     if total == 0 or test.p_holm is None:
@@ -243,7 +244,7 @@ def _judge_spread(criterion: Criterion, evidence: Evidence) -> Judgement:
     n = len(evidence.replicates)
     if test.interval is None or test.estimate is None:
         return Judgement(None, Verdict.INCONCLUSIVE, _no_verdict(test.note), low, high)
-    below, above = test.interval
+    below, above = (math.inf if end is None else end for end in test.interval)
     if not below <= 1 <= above:
         verdict = Verdict.FAIL
     else:
@@ -434,9 +435,7 @@ KINDS: dict[str, Kind] = {
     "batch_meta": Kind((), _structure(FaultKind.META, claim=_meta_claim), _certain),
     "timestamps_in_interval": Kind(
         (),
-        _structure(
-            FaultKind.TIME, claim=_times_claim, looked_at=lambda tally: len(tally.offsets_us)
-        ),
+        _structure(FaultKind.TIME, claim=_times_claim, looked_at=lambda tally: tally.timed),
         _some_event,
     ),
     "event_count_range": Kind(
@@ -484,7 +483,14 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def type_margin(criteria: Sequence[Criterion]) -> float:
-    """Return how far a type's share may lie from its weight: as the criteria say, or 3 points."""
-    margins = [c.tolerance for c in criteria if c.kind == "event_type_law" and c.tolerance]
-    return min(margins, default=0.03)
+def margins(criteria: Sequence[Criterion]) -> dict[str, float]:
+    """Return the margins of the equivalence tests: as the criteria say, or 10 % and 3 points."""
+
+    def least(kind: str, default: float) -> float:
+        stated = (c.tolerance for c in criteria if c.kind == kind and c.tolerance)
+        return min(stated, default=default)
+
+    return {
+        "count_margin": least("event_count_law", 0.10),
+        "type_margin": least("event_type_law", 0.03),
+    }

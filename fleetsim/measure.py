@@ -17,11 +17,11 @@ from pathlib import Path
 import msgspec
 
 from fleetsim import launcher
-from fleetsim.batch import read_meta
+from fleetsim.batch import in_time, read_meta
 from fleetsim.clock import parse_time
 from fleetsim.config import Config
 from fleetsim.errors import FleetsimError
-from fleetsim.tally import content_fingerprint, in_time
+from fleetsim.fingerprint import content_fingerprint
 
 __all__ = ["DataSet", "Repeat", "generate_data", "measure_lock", "run_child"]
 
