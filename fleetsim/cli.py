@@ -314,7 +314,8 @@ def audit(
     from fleetsim.audit import audit_data
 
     settings = _config(config, None)
-    size = sum(path.stat().st_size for path in data.rglob("*.jsonl")) if data.is_dir() else 0
+    files = (path for path in data.rglob("*.jsonl") if path.is_file())
+    size = sum(path.stat().st_size for path in files)
     with _progress(size, " bytes") as update:
         result = audit_data(settings, data, companies_file, alpha=alpha, progress=update)
     click.echo(json.dumps(result.as_dict(), indent=2) if as_json else audit_text(result))
