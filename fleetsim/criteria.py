@@ -18,7 +18,7 @@ import numpy.typing as npt
 from msgspec import Meta
 from scipy.special import ndtri
 
-from fleetsim import stats
+from fleetsim import battery, stats
 from fleetsim.apriori import Expectation, expected_line_bytes, tolerance_limits
 from fleetsim.evidence import Evidence, Test
 from fleetsim.faults import FaultKind
@@ -261,6 +261,27 @@ def _judge_spread(criterion: Criterion, evidence: Evidence) -> Judgement:
     return Judgement(test.estimate, verdict, note, low, high)
 
 
+def _judge_battery(criterion: Criterion, evidence: Evidence) -> Judgement:
+    tests = [test for test in evidence.tests if test.kind != battery.Kind.EQUIVALENCE.value]
+    rejecting = [test for test in tests if test.verdict == "fail"]
+    missing = [test for test in tests if test.p_value is None]
+    if rejecting:
+        said = "; ".join(f"{test.name} ({_p_text(test)})" for test in rejecting)
+        note = f"{len(rejecting)} of {len(tests)} tests reject: {said}."
+        return Judgement(len(rejecting), Verdict.FAIL, note)
+    if missing:
+        names = ", ".join(test.name for test in missing)
+        note = f"{len(missing)} of {len(tests)} tests could not be made: {names}."
+        return Judgement(None, Verdict.INCONCLUSIVE, _no_verdict(note.rstrip(".")))
+    suspects = [test.name for test in tests if test.suspect]
+    doubt = f" Suspicious without being sure: {', '.join(suspects)}." if suspects else ""
+    note = (
+        f"None of {len(tests)} tests rejects at the level {evidence.alpha:g} of them all; the "
+        f"smallest p after Holm's adjustment is {min(t.p_holm for t in tests if t.p_holm):.3g}."
+    )
+    return Judgement(0, Verdict.PASS, note + doubt)
+
+
 # --- time, memory, size --------------------------------------------------------------------------
 
 
@@ -410,8 +431,10 @@ def _not_rejected(test: Test, alpha: float) -> bool:
 
 
 def _p_text(test: Test) -> str:
-    if test.p_value is None or test.p_holm is None:
+    if test.p_value is None:
         return f"no p-value: {test.note}"
+    if test.p_holm is None:
+        return f"p = {test.p_value:.3g}"
     return f"p = {test.p_value:.3g}, {test.p_holm:.3g} after Holm's adjustment"
 
 
@@ -457,6 +480,15 @@ KINDS: dict[str, Kind] = {
         _judge_types,
         lambda c, e: e.types_follow_law(c.tolerance or 0.0),
         tests=("event_types", "event_types_within_margin"),
+    ),
+    "battery": Kind(
+        (),
+        _judge_battery,
+        lambda c, e: (1 - e.alpha) * e.count_between(1, math.inf),
+        tests=(
+            *(e.name for e in battery.BATTERY if e.kind is not battery.Kind.EQUIVALENCE),
+            "event_count_spread",
+        ),
     ),
     "event_count_spread": Kind(
         ("low", "high"),

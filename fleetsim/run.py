@@ -206,6 +206,7 @@ class Run:
         """Decide every criterion on the evidence; return the verdicts."""
         evidence = self._need(self._evidence, "test")
         criteria = []
+        made = {test.name for test in evidence.tests}
         for planned, criterion in zip(self._record.criteria, self.experiment.criteria, strict=True):
             judgement = judge(criterion, evidence)
             criteria.append(
@@ -215,7 +216,7 @@ class Run:
                     low=judgement.low,
                     high=judgement.high,
                     verdict=judgement.verdict.value,
-                    tests=list(KINDS[criterion.kind].tests),
+                    tests=[name for name in KINDS[criterion.kind].tests if name in made],
                     note=judgement.note,
                 )
             )
