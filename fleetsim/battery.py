@@ -107,8 +107,12 @@ class Entry:
         (Sample, Law, TestResult, level) -> the smallest effect caught at that level with 90 %
         power (for an equivalence test: the largest under which it still shows its claim), or None
         where no single number says it.
+    scale : callable
+        Law -> the factor that turns the effect into the number of `sees`, for effects in a unit
+        that only statisticians read. Cohen's w of equal parts is the root mean square of what they
+        hold too much or too little, and needs none.
     sees : str
-        What the test catches, with the effect as its first format field.
+        What the test catches, in plain words, with the scaled effect as its format field.
     misses : str
         What it is blind to.
     """
@@ -121,6 +125,7 @@ class Entry:
     batches: int = 1
     continuous: bool = True
     effect: Callable[[Sample, Law, TestResult, float], float | None] = _no_effect
+    scale: Callable[[Law], float] = lambda law: 1.0
     sees: str
     misses: str
 
@@ -370,6 +375,17 @@ def _table_effect(sample: Sample, law: Law, result: TestResult, level: float) ->
     return w / math.sqrt(result.statistic / (result.n * result.estimate**2))
 
 
+def _common_shift(law: Law) -> float:
+    """Return the share that moves between the two commonest types for a Cohen's w of 1."""
+    common = sorted(law.weights)[-2:]
+    return 1 / math.sqrt(sum(1 / weight for weight in common if weight))
+
+
+def _share_scatter(law: Law) -> float:
+    """Return w for a Cramer's V of 1: the mean square of what cells hold too much or too little."""
+    return math.sqrt(max(1, sum(weight > 0 for weight in law.weights) - 1))
+
+
 def _dispersion_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
     return power.detectable_dispersion(result.df, level) if result.df else None
 
@@ -527,7 +543,8 @@ BATTERY: tuple[Entry, ...] = (
         null="types are drawn with the given weights",
         make=_types,
         effect=_share_effect,
-        sees="shares off by Cohen's w = {:.3f} (in points: about w/2 for a type of weight 40%)",
+        scale=_common_shift,
+        sees="{:.2%} of all events that have one common type in place of another",
         misses="types in a pattern that keeps the shares",
     ),
     Entry(
@@ -546,7 +563,7 @@ BATTERY: tuple[Entry, ...] = (
         null="each driver's count is Poisson with the configured rate",
         make=_driver_fit,
         effect=_fit_effect,
-        sees="negative-binomial counts with variance/mean {:.3f}",
+        sees="counts that scatter {:.3f} times as much in variance (negative binomial)",
         misses="who the drivers are, and counts that fit the law too well",
     ),
     Entry(
@@ -555,7 +572,7 @@ BATTERY: tuple[Entry, ...] = (
         null="the variance of the counts equals their mean",
         make=_driver_dispersion,
         effect=_dispersion_effect,
-        sees="variance/mean of {:.3f} or more",
+        sees="counts that scatter {:.3f} times as much in variance as they should",
         misses="a law with another shape but the same variance",
     ),
     Entry(
@@ -601,7 +618,7 @@ BATTERY: tuple[Entry, ...] = (
         null="offsets are uniform on the interval",
         make=_phase(None),
         effect=_cell_effect,
-        sees="shares of the cells off by Cohen's w = {:.3f}",
+        sees="parts of the interval that hold {:.1%} more or less than they should, on average",
         misses="patterns finer than a cell",
     ),
     Entry(
@@ -610,7 +627,7 @@ BATTERY: tuple[Entry, ...] = (
         null="the place of an event within its minute is uniform",
         make=_phase(0),
         effect=_cell_effect,
-        sees="shares of the parts of a minute off by Cohen's w = {:.3f}",
+        sees="parts of a minute that hold {:.1%} more or less than they should, on average",
         misses="patterns of another period",
     ),
     Entry(
@@ -619,7 +636,7 @@ BATTERY: tuple[Entry, ...] = (
         null="the place of an event within its second is uniform",
         make=_phase(1),
         effect=_cell_effect,
-        sees="shares of the parts of a second off by Cohen's w = {:.3f}",
+        sees="parts of a second that hold {:.1%} more or less than they should, on average",
         misses="patterns of another period",
     ),
     Entry(
@@ -628,7 +645,7 @@ BATTERY: tuple[Entry, ...] = (
         null="the place of an event within its millisecond is uniform",
         make=_phase(2),
         effect=_cell_effect,
-        sees="shares of the parts of a millisecond off by Cohen's w = {:.3f}",
+        sees="parts of a millisecond that hold {:.1%} more or less than they should, on average",
         misses="patterns of another period",
     ),
     Entry(
@@ -655,7 +672,7 @@ BATTERY: tuple[Entry, ...] = (
         null="events fall on the companies at random",
         make=lambda s, w: moments.crowding_test(s.company_totals),
         effect=_dispersion_effect,
-        sees="variance/mean of the companies' totals of {:.3f} or more",
+        sees="companies' totals that scatter {:.2f} times as much in variance as they should",
         misses="dependence that leaves the companies' totals as they are",
     ),
     Entry(
@@ -664,7 +681,7 @@ BATTERY: tuple[Entry, ...] = (
         null="events fall on the drivers' numbers at random",
         make=lambda s, w: moments.crowding_test(s.slot_totals),
         effect=_dispersion_effect,
-        sees="variance/mean of the totals of {:.3f} or more, as where companies are copies",
+        sees="totals that scatter {:.2f} times as much in variance, as where companies are copies",
         misses="dependence within a company",
     ),
     Entry(
@@ -682,7 +699,8 @@ BATTERY: tuple[Entry, ...] = (
         null="type and company are independent",
         make=lambda s, w: moments.association_test(s.types_by_company),
         effect=_table_effect,
-        sees="an association of Cramer's V = {:.3f}",
+        scale=_share_scatter,
+        sees="shares of the types that differ by {:.1%} from company to company, on average",
         misses="a pattern over time",
     ),
     Entry(
@@ -691,7 +709,8 @@ BATTERY: tuple[Entry, ...] = (
         null="type and time are independent",
         make=lambda s, w: moments.association_test(s.types_by_time),
         effect=_table_effect,
-        sees="an association of Cramer's V = {:.3f}",
+        scale=_share_scatter,
+        sees="shares of the types that differ by {:.1%} over the interval, on average",
         misses="patterns finer than a twentieth of the interval",
     ),
     Entry(
@@ -700,7 +719,8 @@ BATTERY: tuple[Entry, ...] = (
         null="types of consecutive events of a driver are independent",
         make=_sequence,
         effect=_table_effect,
-        sees="an association of Cramer's V = {:.3f}",
+        scale=_share_scatter,
+        sees="shares of the types that differ by {:.1%} with the type before, on average",
         misses="patterns over more than two events",
     ),
     Entry(
@@ -740,7 +760,7 @@ BATTERY: tuple[Entry, ...] = (
         make=lambda s, w: moments.crowding_test(s.counts.sum(axis=0, keepdims=True)),
         batches=2,
         effect=_dispersion_effect,
-        sees="variance/mean of the drivers' totals over the batches of {:.3f} or more",
+        sees="drivers' totals that scatter {:.2f} times as much in variance as they should",
         misses="differences that do not last from batch to batch",
     ),
     Entry(
@@ -849,8 +869,8 @@ def judge_tests(made: Sequence[Made], law: Law, *, alpha: float = 0.05) -> list[
                 verdict=_verdict(entry, result, p_holm.get(number), alpha),
                 suspect=p_bh.get(number, 1.0) < alpha,
                 effect=effect,
-                caught="" if result.p_value is None else _caught(entry, effect),
-                sentence=_sentence(entry, result, effect),
+                caught="" if result.p_value is None else _caught(entry, law, effect),
+                sentence=_sentence(entry, law, result, effect),
             )
         )
     return rows
@@ -873,19 +893,19 @@ def _verdict(entry: Entry, result: TestResult, p_holm: float | None, alpha: floa
     return "fail" if p is not None and p < alpha else "pass"
 
 
-def _caught(entry: Entry, effect: float | None) -> str:
+def _caught(entry: Entry, law: Law, effect: float | None) -> str:
     """Return in a phrase what is caught, or shown, in nine runs of ten; empty where nothing is."""
     if effect is not None:
-        return entry.sees.format(effect).replace("%", " %")
+        return entry.sees.format(effect * entry.scale(law)).replace("%", " %")
     return "" if "{" in entry.sees else entry.sees
 
 
-def _sentence(entry: Entry, result: TestResult, effect: float | None) -> str:
+def _sentence(entry: Entry, law: Law, result: TestResult, effect: float | None) -> str:
     """Return what the test would and would not have seen."""
     if result.p_value is None:
         why = (result.note or "it does not apply").removeprefix("no test: ")
         return f"This test was not made: {why}."
-    caught = _caught(entry, effect)
+    caught = _caught(entry, law, effect)
     if caught and effect is not None:
         how = "shows" if entry.kind is Kind.EQUIVALENCE else "catches"
         sees = f"In 9 of 10 runs this test {how} {caught}"

@@ -23,10 +23,10 @@ class Test(msgspec.Struct, frozen=True, kw_only=True):
     """One test as the record holds it; its terms are those of `battery.Entry` and `battery.Row`.
 
     `p_holm` is None where the test is outside the family. `detectable` is the smallest effect that
-    it would have caught with 90 % power at the level alpha / (size of the family), in the unit
-    that `caught` names; None where no single number says it. `reach` says in sentences what the
-    test would and would not have seen. `suspect` is the verdict of Benjamini and Hochberg's
-    procedure.
+    it would have caught with 90 % power at the level alpha / (size of the family), in the unit of
+    the entry's `effect`; None where no single number says it. `caught` puts it in words, and
+    `reach` says in sentences what the test would and would not have seen. `suspect` is the verdict
+    of Benjamini and Hochberg's procedure.
     """
 
     __test__ = False  # not a test case of pytest
@@ -104,7 +104,7 @@ def _spread(replicates: npt.NDArray[np.int64]) -> Entry:
         effect=lambda sample, law, result, level: (
             power.detectable_dispersion(result.df, level) if result.df else None
         ),
-        sees="variance/mean of the counts over seeds of {:.3f} or more",
+        sees="counts of seeds that scatter {:.3f} times as much in variance as they should",
         misses="a wrong mean, or anything within a batch",
     )
 

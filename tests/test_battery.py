@@ -731,3 +731,22 @@ def test_more_data_sees_smaller_effects(honest):
         small, large = (entry.effect(s, law, entry.make(s, law), 0.01) for s in (single, sample))
         if small is not None and large is not None and entry.name not in grows:
             assert large < small, entry.name
+
+
+def test_plain_words_say_the_effect_in_shares_of_events(honest):
+    """Moving the share that the sentence names between the common types makes Cohen's w."""
+    sample, law = honest
+    row = next(r for r in run_battery(sample, law) if r.entry.name == "event_types")
+    moved = row.effect * row.entry.scale(law)
+    off = np.array([0.4 + moved, 0.35 - moved, 0.25]) - [0.4, 0.35, 0.25]
+    assert math.sqrt(float(np.sum(off**2 / [0.4, 0.35, 0.25]))) == exact(row.effect)
+    assert row.caught.startswith(f"{100 * moved:.2f} % of all events")
+
+
+def test_plain_words_of_tables_say_the_scatter_of_shares():
+    """Shares that differ by a tenth of themselves, root mean square, have w = 0.1 and V less."""
+    table = np.full((3, 10), 1000) + 100 * np.array([[1], [-1], [0]]) * ([1, -1] * 5)
+    w = math.sqrt(float(np.sum((table / 30_000 - 1 / 30) ** 2 * 30)))
+    assert w == exact(math.sqrt(2 / 3) / 10)
+    law = Law(3.5, (0.4, 0.3, 0.3, 0.0))
+    assert stats.independence_test(table).estimate * battery._share_scatter(law) == exact(w)

@@ -24,8 +24,9 @@ from analysis import (
 from fleetsim import power, stats
 from fleetsim.criteria import KINDS, Judgement, Verdict, judge, margins
 from fleetsim.evidence import Evidence, Test, family_size
+from fleetsim.faults import Fault, FaultKind
 from fleetsim.measure import Repeat, generate_data
-from fleetsim.tally import Fault, FaultKind, tally_batches
+from fleetsim.tally import tally_batches
 
 PASS, FAIL, OPEN = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
 
@@ -424,6 +425,30 @@ def test_the_smallest_margin_of_the_criteria_is_tested() -> None:
     assert margins([]) == {"count_margin": 0.1, "type_margin": 0.03}
     claims = [criterion("event_type_law", tolerance=t) for t in (0.05, 0.02)]
     assert margins(claims)["type_margin"] == 0.02
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict", "observed", "words"),
+    [
+        ({}, PASS, 0, r"None of \d+ tests rejects at the level 0.05 of them all"),
+        ({"total": 4200}, FAIL, 2, r"2 of \d+ tests reject: event_count \(p = .* adjustment\)"),
+        ({"outside": 1}, FAIL, 1, r"1 of \d+ tests reject: event_times_inside \(p = 0\)\."),
+        ({"types": {"only": 1.0}}, OPEN, None, r"No verdict: 4 of \d+ tests could not be made: e"),
+        ({"total": 0}, FAIL, 2, "event_count"),
+    ],
+)
+def test_the_battery_passes_where_no_test_rejects(
+    change: dict[str, Any], verdict: Verdict, observed: int | None, words: str
+) -> None:
+    """One rejecting test of law or structure fails it; a test that is missing leaves it open."""
+    config = config_of(**({"event_types": change["types"]} if "types" in change else {}))
+    tally = tally_of(config, counts=counts_of(change.get("total", 3500)))
+    if "outside" in change:
+        sample = replace(tally.sample, outside=change["outside"])
+        tally = replace(tally, samples=(sample,))
+    judgement = judge(criterion("battery"), hand_made(config, tally))
+    assert (judgement.verdict, judgement.observed) == (verdict, observed), judgement.note
+    assert re.match(words, judgement.note) or words in judgement.note
 
 
 def test_every_kind_is_judged_by_some_test_here() -> None:
