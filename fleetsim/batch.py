@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 import fleetsim
-from fleetsim.clock import LAST_US, Instant, batch_name, format_time
+from fleetsim.clock import LAST_US, Instant, batch_name, format_time, parse_time
 from fleetsim.config import SEED_MAX, Config
 from fleetsim.documents import read_struct
 from fleetsim.encode import encode_events
@@ -25,7 +25,7 @@ from fleetsim.fleet import Fleet
 from fleetsim.generate import draw_events
 from fleetsim.model import STREAM_VERSION
 
-__all__ = ["BatchMeta", "BatchResult", "content_of", "read_meta", "write_batches"]
+__all__ = ["BatchMeta", "BatchResult", "content_of", "in_time", "read_meta", "write_batches"]
 
 META_NAME = "batch_meta.json"
 EVENTS_NAME = "events.jsonl"
@@ -123,6 +123,21 @@ def read_meta(batch: Path) -> BatchMeta:
         fault = f"damaged: found ordinal {meta.ordinal}; allowed: up to 2**64 - 1"
         raise InputError(str(path), fault, next_step=_MAKE_AGAIN)
     return meta
+
+
+def in_time(batches: Iterable[Path]) -> list[Path]:
+    """Return batch folders in the order of their intervals; foreign names come last.
+
+    Names do not sort by time: ``…T120000.500000Z`` comes before ``…T120000Z``.
+    """
+
+    def start(batch: Path) -> tuple[int, str]:
+        try:
+            return parse_time(batch.name), batch.name
+        except ValueError:
+            return LAST_US, batch.name
+
+    return sorted(batches, key=start)
 
 
 def write_batches(

@@ -8,12 +8,11 @@ the smallest effect that it would have caught with 90 % power, computed and not 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-import numpy.typing as npt
 from scipy import optimize, special
 from scipy import stats as scipy_laws
 
@@ -22,13 +21,22 @@ from fleetsim.config import Config
 from fleetsim.model import count_law, type_law
 from fleetsim.sample import Sample
 from fleetsim.stats import TestResult
+from fleetsim.times import CELLS, PERIODS_US, cells_for
 
-__all__ = ["BATTERY", "Entry", "Kind", "Law", "Row", "entries", "law_of", "run_battery"]
+__all__ = [
+    "BATTERY",
+    "Entry",
+    "Kind",
+    "Law",
+    "Made",
+    "Row",
+    "entries",
+    "judge_tests",
+    "law_of",
+    "make_tests",
+    "run_battery",
+]
 
-#: Cells of the interval, and of a period, in the tests of times.
-CELLS = 50
-
-_MINUTE_US, _SECOND_US, _MILLISECOND_US = 60_000_000, 1_000_000, 1_000
 _Z_POWER = float(special.ndtri(power.POWER))
 
 
@@ -99,8 +107,12 @@ class Entry:
         (Sample, Law, TestResult, level) -> the smallest effect caught at that level with 90 %
         power (for an equivalence test: the largest under which it still shows its claim), or None
         where no single number says it.
+    scale : callable
+        Law -> the factor that turns the effect into the number of `sees`, for effects in a unit
+        that only statisticians read. Cohen's w of equal parts is the root mean square of what they
+        hold too much or too little, and needs none.
     sees : str
-        What the test catches, with the effect as its first format field.
+        What the test catches, in plain words, with the scaled effect as its format field.
     misses : str
         What it is blind to.
     """
@@ -113,6 +125,7 @@ class Entry:
     batches: int = 1
     continuous: bool = True
     effect: Callable[[Sample, Law, TestResult, float], float | None] = _no_effect
+    scale: Callable[[Law], float] = lambda law: 1.0
     sees: str
     misses: str
 
@@ -134,6 +147,8 @@ class Row:
     suspect : bool
     effect : float or None
         See `Entry`; at the level alpha / (size of the family), which Holm's rule guarantees.
+    caught : str
+        What it catches in nine runs of ten, a phrase with the effect; empty where none is named.
     sentence : str
         What this test would and would not have seen.
     """
@@ -145,6 +160,7 @@ class Row:
     verdict: str
     suspect: bool
     effect: float | None
+    caught: str
     sentence: str
 
 
@@ -175,7 +191,15 @@ def _types_margin(sample: Sample, law: Law) -> TestResult:
     return stats.category_equivalence_test(observed, law.weights, law.type_margin)
 
 
+def _driver_fit(sample: Sample, law: Law) -> TestResult:
+    if sample.n_drivers == 0:
+        return TestResult("poisson_fit", n=0, note="no test: no driver is eligible")
+    return stats.poisson_fit_test(sample.counts.ravel(), law.rate)
+
+
 def _driver_dispersion(sample: Sample, law: Law) -> TestResult:
+    if sample.n_drivers == 0:
+        return TestResult("dispersion", n=0, note="no test: no driver is eligible")
     if sample.n_events >= sample.counts.size:
         return stats.dispersion_test(sample.counts.ravel())
     # Below one event a driver chi-square is coarse: two events of one driver are then an outlier.
@@ -209,96 +233,88 @@ def _inside(sample: Sample, law: Law) -> TestResult:
     )
 
 
-def _timed(
-    test: Callable[[npt.ArrayLike, float, float], TestResult],
-) -> Callable[[Sample, Law], TestResult]:
-    """Return a test of all batches' offsets together, at the resolution of one tick."""
+def _no_times(sample: Sample) -> str | None:
+    """Return why no test of the offsets' law can be made, or None."""
+    if sample.times.n == 0:
+        return "no test: no event"
+    return "no test: the interval is one tick" if sample.length_us < 2 else None
 
-    def make(sample: Sample, law: Law) -> TestResult:
-        offsets = sample.all_offsets_us
-        if len(offsets) == 0 or sample.length_us < 2:
-            why = "the interval is one tick" if len(offsets) else "no event"
-            return TestResult(test.__name__, n=len(offsets), note=f"no test: {why}")
-        return test(offsets, sample.length_us, 1)
 
-    return make
+def _uniform(sample: Sample, law: Law) -> TestResult:
+    times, why_not = sample.times, _no_times(sample)
+    if why_not:
+        return TestResult("uniformity", n=times.n, note=why_not)
+    return stats.uniformity_of(times.distance, times.n, times.length_us)
+
+
+def _edges(sample: Sample, law: Law) -> TestResult:
+    times, why_not = sample.times, _no_times(sample)
+    if why_not:
+        return TestResult("edge", n=times.n, note=why_not)
+    return stats.edge_of(times.anderson, times.n, times.length_us)
 
 
 def _ends(sample: Sample, law: Law) -> TestResult:
-    offsets = sample.all_offsets_us
-    if len(offsets) == 0:
+    times = sample.times
+    if times.n == 0:
         return TestResult("ends", n=0, note="no test: no event")
-    return moments.ends_test(offsets, sample.length_us)
+    return moments.ends_test(times.first_us, times.last_us, times.n, times.length_us)
 
 
 def _n_cells(events: float, ticks: int) -> int:
     """Return how many cells hold an expectation of 5 or more: at most `CELLS`, one a tick."""
-    return int(min(CELLS, ticks, events // stats.MIN_EXPECTATION))
+    return cells_for(min(ticks, events // stats.MIN_EXPECTATION), CELLS)
 
 
-def _phase(period_us: int | None) -> Callable[[Sample, Law], TestResult]:
-    """Return a test of the place of events within a period; None is the interval itself."""
+def _phase(row: int | None) -> Callable[[Sample, Law], TestResult]:
+    """Return a test of the place of events within a row of `PERIODS_US`, or in the interval."""
 
     def make(sample: Sample, law: Law) -> TestResult:
-        offsets = sample.all_offsets_us
-        period = sample.length_us if period_us is None else period_us
-        cells = _n_cells(len(offsets), period)
-        if cells < 2 or (period_us is not None and sample.length_us < 2 * period):
+        times = sample.times
+        period = times.length_us if row is None else PERIODS_US[row]
+        cells = _n_cells(times.n, period)
+        if cells < 2 or (row is not None and times.length_us < 2 * period):
             why = "too few events" if cells < 2 else "the interval holds fewer than two periods"
-            return TestResult("goodness", n=len(offsets), note=f"no test: {why}")
-        observed = np.bincount(offsets % period * cells // period, minlength=cells)
-        chances = moments.cell_probabilities(sample.length_us, period, cells)
-        return moments.goodness_test(observed[None, :].astype(np.int64), chances)
+            return TestResult("goodness", n=times.n, note=f"no test: {why}")
+        fine = times.cells.sum(axis=0) if row is None else times.phases[row]
+        chances = moments.cell_probabilities(times.length_us, period, cells)
+        return moments.goodness_test(fine.reshape(1, cells, -1).sum(axis=2), chances)
 
     return make
 
 
 def _batch_cells(sample: Sample, law: Law) -> TestResult:
     """Test equal time cells of each batch; the sum also sees what differs from batch to batch."""
-    inside = sum(len(part) for part in sample.offsets_us)
-    cells = _n_cells(inside / sample.n_batches, sample.length_us)
+    times = sample.times
+    cells = _n_cells(times.n / sample.n_batches, times.length_us)
     if cells < 2:
-        return TestResult("goodness", n=inside, note="no test: too few events")
-    observed = np.array(
-        [
-            np.bincount(part * cells // sample.length_us, minlength=cells)
-            for part in sample.offsets_us
-        ],
-        np.int64,
-    )
-    chances = moments.cell_probabilities(sample.length_us, sample.length_us, cells)
+        return TestResult("goodness", n=times.n, note="no test: too few events")
+    observed = times.cells.reshape(sample.n_batches, cells, -1).sum(axis=2)
+    chances = moments.cell_probabilities(times.length_us, times.length_us, cells)
     return moments.goodness_test(observed, chances)
 
 
-def _sizes(sample: Sample) -> npt.NDArray[np.float64]:
-    """Return how many events of each batch lie inside the interval, float64 (B,)."""
-    return np.array([len(part) for part in sample.offsets_us], np.float64)
-
-
-def _density(sample: Sample) -> float:
-    """Return the events per tick of the largest batch."""
-    return float(_sizes(sample).max()) / sample.length_us
-
-
 def _pairs_within(sample: Sample) -> float:
-    sizes = _sizes(sample)
+    sizes = sample.times.sizes.astype(np.float64)
     return float(np.sum(sizes * (sizes - 1) / 2))
 
 
 def _pairs_across(sample: Sample) -> float:
-    sizes = _sizes(sample)
+    sizes = sample.times.sizes.astype(np.float64)
     return float(sizes.sum() ** 2 - np.sum(sizes**2)) / 2
 
 
 def _ties(sample: Sample, law: Law) -> TestResult:
+    times = sample.times
     return moments.coincidence_test(
-        int(sample.ties.sum()), _pairs_within(sample), sample.length_us, _density(sample)
+        int(times.ties.sum()), _pairs_within(sample), times.length_us, times.density
     )
 
 
 def _ties_across(sample: Sample, law: Law) -> TestResult:
+    times = sample.times
     return moments.coincidence_test(
-        sample.ties_across, _pairs_across(sample), sample.length_us, _density(sample)
+        times.ties_across, _pairs_across(sample), times.length_us, times.density
     )
 
 
@@ -357,6 +373,17 @@ def _table_effect(sample: Sample, law: Law, result: TestResult, level: float) ->
         return w
     # V**2 = X2 / (n min(rows - 1, columns - 1)) gives the smaller side back.
     return w / math.sqrt(result.statistic / (result.n * result.estimate**2))
+
+
+def _common_shift(law: Law) -> float:
+    """Return the share that moves between the two commonest types for a Cohen's w of 1."""
+    common = sorted(law.weights)[-2:]
+    return 1 / math.sqrt(sum(1 / weight for weight in common if weight))
+
+
+def _share_scatter(law: Law) -> float:
+    """Return w for a Cramer's V of 1: the mean square of what cells hold too much or too little."""
+    return math.sqrt(max(1, sum(weight > 0 for weight in law.weights) - 1))
 
 
 def _dispersion_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
@@ -516,7 +543,8 @@ BATTERY: tuple[Entry, ...] = (
         null="types are drawn with the given weights",
         make=_types,
         effect=_share_effect,
-        sees="shares off by Cohen's w = {:.3f} (in points: about w/2 for a type of weight 40 %)",
+        scale=_common_shift,
+        sees="{:.2%} of all events that have one common type in place of another",
         misses="types in a pattern that keeps the shares",
     ),
     Entry(
@@ -533,9 +561,9 @@ BATTERY: tuple[Entry, ...] = (
         name="events_per_driver",
         question="Do the counts of the drivers follow the Poisson law, zeros included?",
         null="each driver's count is Poisson with the configured rate",
-        make=lambda s, w: stats.poisson_fit_test(s.counts.ravel(), w.rate),
+        make=_driver_fit,
         effect=_fit_effect,
-        sees="negative-binomial counts with variance/mean {:.3f}",
+        sees="counts that scatter {:.3f} times as much in variance (negative binomial)",
         misses="who the drivers are, and counts that fit the law too well",
     ),
     Entry(
@@ -544,7 +572,7 @@ BATTERY: tuple[Entry, ...] = (
         null="the variance of the counts equals their mean",
         make=_driver_dispersion,
         effect=_dispersion_effect,
-        sees="variance/mean of {:.3f} or more",
+        sees="counts that scatter {:.3f} times as much in variance as they should",
         misses="a law with another shape but the same variance",
     ),
     Entry(
@@ -561,7 +589,7 @@ BATTERY: tuple[Entry, ...] = (
         name="event_times_uniform",
         question="Are the events spread evenly over the interval?",
         null="offsets are uniform on the interval",
-        make=_timed(stats.uniformity_test),
+        make=_uniform,
         effect=_distance_effect,
         sees="times whose distribution function departs by {:.4f} of the events anywhere",
         misses="fine patterns of a few seconds, and what happens close to both ends",
@@ -570,7 +598,7 @@ BATTERY: tuple[Entry, ...] = (
         name="event_times_edges",
         question="Are the events spread evenly up to both ends of the interval?",
         null="offsets are uniform on the interval",
-        make=_timed(stats.edge_test),
+        make=_edges,
         effect=_trend_effect,
         sees="a density that rises or falls linearly by {:.1%} of its mean at the ends",
         misses="fine patterns of a few seconds",
@@ -590,41 +618,41 @@ BATTERY: tuple[Entry, ...] = (
         null="offsets are uniform on the interval",
         make=_phase(None),
         effect=_cell_effect,
-        sees="shares of the cells off by Cohen's w = {:.3f}",
+        sees="parts of the interval that hold {:.1%} more or less than they should, on average",
         misses="patterns finer than a cell",
     ),
     Entry(
         name="event_times_minute",
         question="Is no part of a minute preferred?",
         null="the place of an event within its minute is uniform",
-        make=_phase(_MINUTE_US),
+        make=_phase(0),
         effect=_cell_effect,
-        sees="shares of the parts of a minute off by Cohen's w = {:.3f}",
+        sees="parts of a minute that hold {:.1%} more or less than they should, on average",
         misses="patterns of another period",
     ),
     Entry(
         name="event_times_second",
         question="Is no part of a second preferred?",
         null="the place of an event within its second is uniform",
-        make=_phase(_SECOND_US),
+        make=_phase(1),
         effect=_cell_effect,
-        sees="shares of the parts of a second off by Cohen's w = {:.3f}",
+        sees="parts of a second that hold {:.1%} more or less than they should, on average",
         misses="patterns of another period",
     ),
     Entry(
         name="event_times_millisecond",
         question="Are the last three digits of the times random?",
         null="the place of an event within its millisecond is uniform",
-        make=_phase(_MILLISECOND_US),
+        make=_phase(2),
         effect=_cell_effect,
-        sees="shares of the parts of a millisecond off by Cohen's w = {:.3f}",
+        sees="parts of a millisecond that hold {:.1%} more or less than they should, on average",
         misses="patterns of another period",
     ),
     Entry(
         name="event_times_spacings",
         question="Do the gaps between events vary as those of independent times?",
         null="offsets are independent and uniform on the interval",
-        make=lambda s, w: moments.spacings_test(s.offsets_us, s.length_us),
+        make=lambda s, w: moments.spacings_test(s.times.moran, s.times.sizes, s.length_us),
         sees="clusters of events, and times that are too even",
         misses="slow changes over the interval",
     ),
@@ -644,7 +672,7 @@ BATTERY: tuple[Entry, ...] = (
         null="events fall on the companies at random",
         make=lambda s, w: moments.crowding_test(s.company_totals),
         effect=_dispersion_effect,
-        sees="variance/mean of the companies' totals of {:.3f} or more",
+        sees="companies' totals that scatter {:.2f} times as much in variance as they should",
         misses="dependence that leaves the companies' totals as they are",
     ),
     Entry(
@@ -653,7 +681,7 @@ BATTERY: tuple[Entry, ...] = (
         null="events fall on the drivers' numbers at random",
         make=lambda s, w: moments.crowding_test(s.slot_totals),
         effect=_dispersion_effect,
-        sees="variance/mean of the totals of {:.3f} or more, as where companies are copies",
+        sees="totals that scatter {:.2f} times as much in variance, as where companies are copies",
         misses="dependence within a company",
     ),
     Entry(
@@ -671,7 +699,8 @@ BATTERY: tuple[Entry, ...] = (
         null="type and company are independent",
         make=lambda s, w: moments.association_test(s.types_by_company),
         effect=_table_effect,
-        sees="an association of Cramer's V = {:.3f}",
+        scale=_share_scatter,
+        sees="shares of the types that differ by {:.1%} from company to company, on average",
         misses="a pattern over time",
     ),
     Entry(
@@ -680,7 +709,8 @@ BATTERY: tuple[Entry, ...] = (
         null="type and time are independent",
         make=lambda s, w: moments.association_test(s.types_by_time),
         effect=_table_effect,
-        sees="an association of Cramer's V = {:.3f}",
+        scale=_share_scatter,
+        sees="shares of the types that differ by {:.1%} over the interval, on average",
         misses="patterns finer than a twentieth of the interval",
     ),
     Entry(
@@ -689,7 +719,8 @@ BATTERY: tuple[Entry, ...] = (
         null="types of consecutive events of a driver are independent",
         make=_sequence,
         effect=_table_effect,
-        sees="an association of Cramer's V = {:.3f}",
+        scale=_share_scatter,
+        sees="shares of the types that differ by {:.1%} with the type before, on average",
         misses="patterns over more than two events",
     ),
     Entry(
@@ -729,7 +760,7 @@ BATTERY: tuple[Entry, ...] = (
         make=lambda s, w: moments.crowding_test(s.counts.sum(axis=0, keepdims=True)),
         batches=2,
         effect=_dispersion_effect,
-        sees="variance/mean of the drivers' totals over the batches of {:.3f} or more",
+        sees="drivers' totals that scatter {:.2f} times as much in variance as they should",
         misses="differences that do not last from batch to batch",
     ),
     Entry(
@@ -761,63 +792,96 @@ def entries(n_batches: int) -> tuple[Entry, ...]:
     return tuple(entry for entry in BATTERY if entry.batches <= n_batches)
 
 
-def run_battery(sample: Sample, law: Law, *, alpha: float = 0.05) -> list[Row]:
-    """Make all tests that a sample has batches enough for.
+@dataclass(frozen=True)
+class Made:
+    """One test that was made: its entry, what it looked at, and what it found."""
+
+    entry: Entry
+    sample: Sample
+    result: TestResult
+
+
+def make_tests(sample: Sample, law: Law) -> list[Made]:
+    """Make all tests that a sample has batches enough for, in the order of `BATTERY`.
 
     Parameters
     ----------
     sample : Sample
     law : Law
         What the sample is said to follow.
+
+    Raises
+    ------
+    ValueError
+        Where the law has another number of types than the sample.
+    """
+    if len(law.weights) != sample.type_counts.shape[1]:
+        raise ValueError(
+            f"the law has {len(law.weights)} types, the sample {sample.type_counts.shape[1]}"
+        )
+    return [Made(entry, sample, entry.make(sample, law)) for entry in entries(sample.n_batches)]
+
+
+def judge_tests(made: Sequence[Made], law: Law, *, alpha: float = 0.05) -> list[Row]:
+    """Adjust the p-values of one family of tests together, and say what each has seen.
+
+    Parameters
+    ----------
+    made : sequence of Made
+        Of one sample or of several.
+    law : Law
     alpha : float
         Level of the whole family of tests, between 0 and 1.
 
     Returns
     -------
     list of Row
-        In the order of `BATTERY`. A test that cannot be made is inconclusive, never a pass.
+        In the order given. A test that cannot be made is inconclusive, never a pass.
 
     Raises
     ------
     ValueError
-        Where alpha is out of its range, or the law has another number of types than the sample.
+        Where alpha is out of its range.
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha is {alpha}, must be > 0 and < 1")
-    if len(law.weights) != sample.type_counts.shape[1]:
-        raise ValueError(
-            f"the law has {len(law.weights)} types, the sample {sample.type_counts.shape[1]}"
-        )
-    made = [(entry, entry.make(sample, law)) for entry in entries(sample.n_batches)]
-    family = {
-        entry.name: result.p_value
-        for entry, result in made
-        if entry.kind is Kind.EVIDENCE and result.p_value is not None
-    }
-    p_values = np.array(list(family.values()), np.float64)
-    p_holm = dict(zip(family, stats.holm(p_values).tolist(), strict=True))
-    p_bh = dict(zip(family, stats.benjamini_hochberg(p_values).tolist(), strict=True))
+    family = [
+        (number, test.result.p_value)
+        for number, test in enumerate(made)
+        if test.entry.kind is Kind.EVIDENCE and test.result.p_value is not None
+    ]
+    numbers, p_values = [number for number, _ in family], [p for _, p in family]
+    p_holm = dict(zip(numbers, stats.holm(p_values).tolist(), strict=True))
+    p_bh = dict(zip(numbers, stats.benjamini_hochberg(p_values).tolist(), strict=True))
     level = alpha / max(1, len(family))
     rows = []
-    for entry, result in made:
-        effect = None
+    for number, test in enumerate(made):
+        entry, result, effect = test.entry, test.result, None
         if result.p_value is not None:
             own = level if entry.kind is Kind.EVIDENCE else alpha
-            effect = entry.effect(sample, law, result, own)
-        verdict = _verdict(entry, result, p_holm.get(entry.name), alpha)
+            effect = entry.effect(test.sample, law, result, own)
         rows.append(
             Row(
                 entry=entry,
                 result=result,
-                p_holm=p_holm.get(entry.name),
-                p_bh=p_bh.get(entry.name),
-                verdict=verdict,
-                suspect=p_bh.get(entry.name, 1.0) < alpha,
+                p_holm=p_holm.get(number),
+                p_bh=p_bh.get(number),
+                verdict=_verdict(entry, result, p_holm.get(number), alpha),
+                suspect=p_bh.get(number, 1.0) < alpha,
                 effect=effect,
-                sentence=_sentence(entry, result, effect),
+                caught="" if result.p_value is None else _caught(entry, law, effect),
+                sentence=_sentence(entry, law, result, effect),
             )
         )
     return rows
+
+
+def run_battery(sample: Sample, law: Law, *, alpha: float = 0.05) -> list[Row]:
+    """Make and judge all tests that a sample has batches enough for.
+
+    See `make_tests` and `judge_tests`, which do it in two steps.
+    """
+    return judge_tests(make_tests(sample, law), law, alpha=alpha)
 
 
 def _verdict(entry: Entry, result: TestResult, p_holm: float | None, alpha: float) -> str:
@@ -829,16 +893,24 @@ def _verdict(entry: Entry, result: TestResult, p_holm: float | None, alpha: floa
     return "fail" if p is not None and p < alpha else "pass"
 
 
-def _sentence(entry: Entry, result: TestResult, effect: float | None) -> str:
+def _caught(entry: Entry, law: Law, effect: float | None) -> str:
+    """Return in a phrase what is caught, or shown, in nine runs of ten; empty where nothing is."""
+    if effect is not None:
+        return entry.sees.format(effect * entry.scale(law)).replace("%", " %")
+    return "" if "{" in entry.sees else entry.sees
+
+
+def _sentence(entry: Entry, law: Law, result: TestResult, effect: float | None) -> str:
     """Return what the test would and would not have seen."""
     if result.p_value is None:
         why = (result.note or "it does not apply").removeprefix("no test: ")
         return f"This test was not made: {why}."
-    if effect is not None:
+    caught = _caught(entry, law, effect)
+    if caught and effect is not None:
         how = "shows" if entry.kind is Kind.EQUIVALENCE else "catches"
-        sees = f"In 9 of 10 runs this test {how} {entry.sees.format(effect)}"
-    elif "{" not in entry.sees:
-        sees = f"This test catches {entry.sees}"
+        sees = f"In 9 of 10 runs this test {how} {caught}"
+    elif caught:
+        sees = f"This test catches {caught}"
     elif entry.kind is Kind.EQUIVALENCE:
         sees = "The data are too few to show closeness in 9 of 10 runs, even where it is perfect"
     else:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fleetsim.apriori import PASS_WANTED, Expectation, Remedy, expected_line_bytes, remedies
 from fleetsim.criteria import KINDS, MB, Criterion
-from fleetsim.evidence import TESTS
+from fleetsim.evidence import family_size
 from fleetsim.experiment import Experiment
 
 __all__ = ["Check", "CriterionCheck", "check_experiment"]
@@ -87,7 +87,7 @@ def expectation_of(experiment: Experiment) -> Expectation:
         batches=experiment.batches,
         replicates=experiment.replicates,
         alpha=experiment.alpha,
-        family=sum(entry.family for entry in TESTS),
+        family=family_size(experiment.batches),
     )
 
 

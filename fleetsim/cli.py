@@ -295,6 +295,35 @@ def report(name: str, only_check: bool, notebook: Path | None, results: str | No
 
 
 @cli.command()
+@click.argument("data", type=PATH, metavar="DATA_DIR")
+@click.option("--config", type=PATH, required=True, help="Configuration that the data follow.")
+@click.option("--companies", "companies_file", type=PATH, help="The companies file of the data.")
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="Level of all tests together: how often honest data are found at fault.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the audit as JSON.")
+def audit(
+    data: Path, config: Path, companies_file: Path | None, alpha: float, as_json: bool
+) -> None:
+    """Hold any batches in this format to a configuration: structure, then every test."""
+    from fleetsim.answers import audit_text
+    from fleetsim.audit import audit_data
+
+    settings = _config(config, None)
+    files = (path for path in data.rglob("*.jsonl") if path.is_file())
+    size = sum(path.stat().st_size for path in files)
+    with _progress(size, " bytes") as update:
+        result = audit_data(settings, data, companies_file, alpha=alpha, progress=update)
+    click.echo(json.dumps(result.as_dict(), indent=2) if as_json else audit_text(result))
+    if result.findings:
+        sys.exit(FINDING)
+
+
+@cli.command()
 @click.argument("experiments", nargs=-1, metavar="[EXPERIMENT]...")
 @click.option("--all", "every", is_flag=True, help="The documents of all experiments.")
 def document(experiments: tuple[str, ...], every: bool) -> None:
@@ -369,16 +398,14 @@ def _config(path: Path, seed: int | None) -> Any:
 
 
 @contextmanager
-def _progress(expected: float) -> Iterator[Any]:
+def _progress(expected: float, unit: str = " events") -> Iterator[Any]:
     """Yield an update function that draws a bar on a terminal, and None in a pipe."""
     if not sys.stderr.isatty():
         yield None
         return
     from tqdm import tqdm
 
-    with tqdm(
-        total=round(expected), unit=" events", unit_scale=True, delay=1, file=sys.stderr
-    ) as bar:
+    with tqdm(total=round(expected), unit=unit, unit_scale=True, delay=1, file=sys.stderr) as bar:
         yield bar.update
 
 

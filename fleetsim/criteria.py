@@ -15,15 +15,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
+from fleetsim import battery, stats
 from fleetsim import calibration_criteria as calibrated
-from fleetsim import stats
 from fleetsim.apriori import Expectation, expected_line_bytes, tolerance_limits
 from fleetsim.calibration import BUDGET, Calibration
 from fleetsim.claims import Criterion, Judgement, Verdict
 from fleetsim.evidence import Evidence, Test
+from fleetsim.faults import FaultKind
 from fleetsim.model import type_law
 from fleetsim.power import poisson_between
-from fleetsim.tally import FaultKind, Tally
+from fleetsim.tally import Tally
 
 __all__ = ["KINDS", "Criterion", "Judgement", "Kind", "Verdict", "judge"]
 
@@ -113,7 +114,7 @@ def _meta_claim(evidence: Evidence) -> str:
 
 
 def _times_claim(evidence: Evidence) -> str:
-    looked_at = len(evidence.tally.offsets_us)
+    looked_at = evidence.tally.timed
     note = f"None of {looked_at} timestamps lies outside [start, end)."
     left = evidence.tally.lines - looked_at
     return f"{note} {left} of the lines have other faults and were not looked at." if left else note
@@ -166,7 +167,7 @@ def _judge_count_law(criterion: Criterion, evidence: Evidence) -> Judgement:
     test = evidence.test("event_count")
     passed = low <= count <= high and _not_rejected(test, evidence.alpha)
     interval = ""
-    if test.interval is not None:
+    if test.interval is not None and test.estimate is not None:
         interval = (
             f"; observed/expected is {test.estimate:.4f}, 95 % interval "
             f"{test.interval[0]:.4f} to {test.interval[1]:.4f}"
@@ -177,7 +178,7 @@ def _judge_count_law(criterion: Criterion, evidence: Evidence) -> Judgement:
 
 def _judge_types(criterion: Criterion, evidence: Evidence) -> Judgement:
     margin = criterion.tolerance or 0.0
-    observed = evidence.tally.type_counts
+    observed = evidence.tally.sample.type_counts.sum(axis=0)
     total = int(observed.sum())
     test = evidence.test("event_types")
     if total == 0 or test.p_holm is None:
@@ -209,7 +210,7 @@ def _judge_spread(criterion: Criterion, evidence: Evidence) -> Judgement:
     n = len(evidence.replicates)
     if test.interval is None or test.estimate is None:
         return Judgement(None, Verdict.INCONCLUSIVE, _no_verdict(test.note), low, high)
-    below, above = test.interval
+    below, above = (math.inf if end is None else end for end in test.interval)
     if not below <= 1 <= above:
         verdict = Verdict.FAIL
     else:
@@ -224,6 +225,27 @@ def _judge_spread(criterion: Criterion, evidence: Evidence) -> Judgement:
         "it should contain 1, which chance alone denies 5 % of honest runs."
     )
     return Judgement(test.estimate, verdict, note, low, high)
+
+
+def _judge_battery(criterion: Criterion, evidence: Evidence) -> Judgement:
+    tests = [test for test in evidence.tests if test.kind != battery.Kind.EQUIVALENCE.value]
+    rejecting = [test for test in tests if test.verdict == "fail"]
+    missing = [test for test in tests if test.p_value is None]
+    if rejecting:
+        said = "; ".join(f"{test.name} ({_p_text(test)})" for test in rejecting)
+        note = f"{len(rejecting)} of {len(tests)} tests reject: {said}."
+        return Judgement(len(rejecting), Verdict.FAIL, note)
+    if missing:
+        names = ", ".join(test.name for test in missing)
+        note = f"{len(missing)} of {len(tests)} tests could not be made: {names}."
+        return Judgement(None, Verdict.INCONCLUSIVE, _no_verdict(note.rstrip(".")))
+    suspects = [test.name for test in tests if test.suspect]
+    doubt = f" Suspicious without being sure: {', '.join(suspects)}." if suspects else ""
+    note = (
+        f"None of {len(tests)} tests rejects at the level {evidence.alpha:g} of them all; the "
+        f"smallest p after Holm's adjustment is {min(t.p_holm for t in tests if t.p_holm):.3g}."
+    )
+    return Judgement(0, Verdict.PASS, note + doubt)
 
 
 # --- time, memory, size --------------------------------------------------------------------------
@@ -375,8 +397,10 @@ def _not_rejected(test: Test, alpha: float) -> bool:
 
 
 def _p_text(test: Test) -> str:
-    if test.p_value is None or test.p_holm is None:
+    if test.p_value is None:
         return f"no p-value: {test.note}"
+    if test.p_holm is None:
+        return f"p = {test.p_value:.3g}"
     return f"p = {test.p_value:.3g}, {test.p_holm:.3g} after Holm's adjustment"
 
 
@@ -400,9 +424,7 @@ KINDS: dict[str, Kind] = {
     "batch_meta": Kind((), _structure(FaultKind.META, claim=_meta_claim), _certain),
     "timestamps_in_interval": Kind(
         (),
-        _structure(
-            FaultKind.TIME, claim=_times_claim, looked_at=lambda tally: len(tally.offsets_us)
-        ),
+        _structure(FaultKind.TIME, claim=_times_claim, looked_at=lambda tally: tally.timed),
         _some_event,
     ),
     "event_count_range": Kind(
@@ -424,6 +446,15 @@ KINDS: dict[str, Kind] = {
         _judge_types,
         lambda c, e: e.types_follow_law(c.tolerance or 0.0),
         tests=("event_types", "event_types_within_margin"),
+    ),
+    "battery": Kind(
+        (),
+        _judge_battery,
+        lambda c, e: (1 - e.alpha) * e.count_between(1, math.inf),
+        tests=(
+            *(e.name for e in battery.BATTERY if e.kind is not battery.Kind.EQUIVALENCE),
+            "event_count_spread",
+        ),
     ),
     "event_count_spread": Kind(
         ("low", "high"),
@@ -454,7 +485,14 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def type_margin(criteria: Sequence[Criterion]) -> float:
-    """Return how far a type's share may lie from its weight: as the criteria say, or 3 points."""
-    margins = [c.tolerance for c in criteria if c.kind == "event_type_law" and c.tolerance]
-    return min(margins, default=0.03)
+def margins(criteria: Sequence[Criterion]) -> dict[str, float]:
+    """Return the margins of the equivalence tests: as the criteria say, or 10 % and 3 points."""
+
+    def least(kind: str, default: float) -> float:
+        stated = (c.tolerance for c in criteria if c.kind == kind and c.tolerance)
+        return min(stated, default=default)
+
+    return {
+        "count_margin": least("event_count_law", 0.10),
+        "type_margin": least("event_type_law", 0.03),
+    }

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 import yaml
 
+from fleetsim.answers import answer, answers_line
 from fleetsim.check import Check, check_experiment, remedy_text
 from fleetsim.experiment import Experiment
 from fleetsim.record import CriterionRecord, Description, Expected, Record, overall_line
@@ -104,6 +105,8 @@ def render_document(record: Record) -> str:
         formula="(generation_time - interval_start)" if now else "(generation_seconds)",
         overall=overall_line(record.criteria),
         by_chance=by_chance(record),
+        answer=answer,
+        answers_line=answers_line(record.tests),
         chance=chance,
         number=number,
     )

@@ -135,13 +135,16 @@ def read_struct(path: Path, kind: type[S], what: str, next_step: str | None = No
         Where there is none, or it is damaged.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        content = path.read_bytes()
+        record = msgspec.json.decode(content, type=kind)
+        json.loads(content, object_pairs_hook=_unique)  # msgspec keeps the last of two in silence
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(str(path.parent), f"no {path.name} here: not a {what}") from None
     except OSError as error:
         raise InputError(str(path), f"cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise InputError(str(path), f"damaged: {error}", next_step=next_step) from None
+    return record
 
 
 def _parse_yaml(path: Path, text: str) -> Any:
@@ -155,19 +158,21 @@ def _parse_yaml(path: Path, text: str) -> Any:
         raise InputError(str(path), f"not valid YAML: {' '.join(str(error).split())}") from None
 
 
-def _parse_json(path: Path, text: str) -> Any:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        mapping = dict(pairs)
-        if len(mapping) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"key {twice!r} stands twice")
-        return mapping
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs of a JSON object as a mapping; refuse a key that stands twice."""
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {twice!r} stands twice")
+    return mapping
 
+
+def _parse_json(path: Path, text: str) -> Any:
     if not text.strip():
         return None
     try:
-        return json.loads(text, object_pairs_hook=unique)
+        return json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         message = f"not valid JSON on line {error.lineno}: {error.msg}"
         raise InputError(str(path), message) from None

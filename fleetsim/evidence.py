@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -11,36 +10,43 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetsim import power, stats
+from fleetsim.battery import Entry, Kind, Made, Row, entries, judge_tests, law_of, make_tests
 from fleetsim.config import SEED_MAX, Config, make_config
 from fleetsim.generate import count_events
 from fleetsim.measure import DataSet, Repeat
-from fleetsim.model import count_law, type_law
 from fleetsim.tally import Tally
 
-__all__ = ["TESTS", "Evidence", "Test", "gather", "replicate_counts"]
+__all__ = ["Evidence", "Test", "family_size", "gather", "record_test", "replicate_counts"]
 
 
 class Test(msgspec.Struct, frozen=True, kw_only=True):
-    """One test as the record holds it; `p_holm` is None where it is outside the family.
+    """One test as the record holds it; its terms are those of `battery.Entry` and `battery.Row`.
 
-    `detectable` is the smallest effect that this test would have caught with 90 % power at the
-    run's alpha, unadjusted: for event_count the relative increase of the rate (0.05 is 5 %), for
-    event_types Cohen's w, for the dispersion tests variance/mean above 1. None elsewhere: against
-    every alternative the other tests have another power, so no single number exists.
+    `p_holm` is None where the test is outside the family. `detectable` is the smallest effect that
+    it would have caught with 90 % power at the level alpha / (size of the family), in the unit of
+    the entry's `effect`; None where no single number says it. `caught` puts it in words, and
+    `reach` says in sentences what the test would and would not have seen. `suspect` is the verdict
+    of Benjamini and Hochberg's procedure.
     """
 
     __test__ = False  # not a test case of pytest
 
     name: str
+    question: str
+    kind: str
+    verdict: str
+    suspect: bool
     statistic: float | None
     p_value: float | None
     p_holm: float | None
     df: int | None
     n: int | None
     estimate: float | None
-    interval: tuple[float, float] | None
+    interval: tuple[float | None, float | None] | None
     detectable: float | None
     null: str
+    caught: str
+    reach: str
     note: str | None
 
 
@@ -88,87 +94,24 @@ class Evidence:
         return np.array([repeat.generation_seconds for repeat in self.repeats])
 
 
-@dataclass(frozen=True)
-class _Data:
-    """What the tests look at."""
-
-    config: Config
-    tally: Tally
-    replicates: npt.NDArray[np.int64]
-    mean: float
-    type_margin: float
-
-
-@dataclass(frozen=True)
-class TestEntry:
-    """One test of the battery.
-
-    Attributes
-    ----------
-    name : str
-    make : callable
-    family : bool
-        Whether a small p speaks against the generator; such tests are adjusted together (Holm).
-    detectable : callable
-        What the test would have caught at a level, or None (see `Test`).
-    """
-
-    __test__ = False
-
-    name: str
-    make: Callable[[_Data], stats.TestResult]
-    family: bool = True
-    detectable: Callable[[_Data, stats.TestResult, float], float | None] = lambda d, t, a: None
-
-
-def _detectable_shares(data: _Data, test: stats.TestResult, alpha: float) -> float | None:
-    if not test.n or test.df is None:  # the exact test has no noncentral chi-square law
-        return None
-    return power.detectable_shares(test.n, test.df, alpha)
-
-
-def _detectable_dispersion(data: _Data, test: stats.TestResult, alpha: float) -> float | None:
-    return None if test.df is None else power.detectable_dispersion(test.df, alpha)
-
-
-#: The battery of a run. A new test is one entry here.
-TESTS = (
-    TestEntry(
-        "event_count",
-        lambda d: stats.poisson_count_test(d.tally.lines, d.mean),
-        detectable=lambda d, t, alpha: power.detectable_rate_shift(d.mean, alpha),
-    ),
-    TestEntry(
-        "event_types",
-        lambda d: stats.category_test(d.tally.type_counts, type_law(d.config).probabilities),
-        detectable=_detectable_shares,
-    ),
-    TestEntry(
-        "event_types_within_margin",
-        lambda d: stats.category_equivalence_test(
-            d.tally.type_counts, type_law(d.config).probabilities, d.type_margin
+def _spread(replicates: npt.NDArray[np.int64]) -> Entry:
+    """Return the test of the replicates' counts, which no sample of files holds."""
+    return Entry(
+        name="event_count_spread",
+        question="Do the event counts of many seeds scatter as much as the law says?",
+        null="the variance of the counts over seeds equals their mean",
+        make=lambda sample, law: stats.dispersion_test(replicates),
+        effect=lambda sample, law, result, level: (
+            power.detectable_dispersion(result.df, level) if result.df else None
         ),
-        family=False,  # an equivalence test: a small p speaks for the claim
-    ),
-    TestEntry(
-        "events_per_driver",
-        lambda d: stats.poisson_fit_test(d.tally.counts.ravel(), count_law(d.config).mean),
-    ),
-    TestEntry(
-        "events_per_driver_dispersion",
-        lambda d: stats.dispersion_test(d.tally.counts.ravel()),
-        detectable=_detectable_dispersion,
-    ),
-    TestEntry(
-        "event_times_uniform",
-        lambda d: stats.uniformity_test(d.tally.offsets_us, d.config.interval_us, 1),
-    ),
-    TestEntry(
-        "event_count_spread",
-        lambda d: stats.dispersion_test(d.replicates),
-        detectable=_detectable_dispersion,
-    ),
-)
+        sees="counts of seeds that scatter {:.3f} times as much in variance as they should",
+        misses="a wrong mean, or anything within a batch",
+    )
+
+
+def family_size(batches: int) -> int:
+    """Return how many tests Holm's procedure adjusts together in a run of so many batches."""
+    return 1 + sum(entry.kind is Kind.EVIDENCE for entry in entries(batches))
 
 
 def replicate_counts(
@@ -198,7 +141,8 @@ def gather(
     *,
     interval: str,
     alpha: float,
-    type_margin: float,
+    count_margin: float = 0.10,
+    type_margin: float = 0.03,
 ) -> Evidence:
     """Make all tests and return the evidence of a run.
 
@@ -210,57 +154,52 @@ def gather(
     interval : str
         "now", or the start of the first interval.
     alpha : float
+        Level of the whole family of tests.
+    count_margin : float
+        Margin of the equivalence test of the event count, a fraction of its mean.
     type_margin : float
         How far a share of an event type may lie from its weight, as a fraction.
     """
-    drivers = tally.counts.shape[1]
-    mean = len(tally.batch_ids) * drivers * config.event_rate_per_driver
-    look = _Data(config, tally, replicates, mean, type_margin)
+    sample = tally.sample
+    law = law_of(config, count_margin=count_margin, type_margin=type_margin)
+    spread = _spread(replicates)
+    made = [*make_tests(sample, law), Made(spread, sample, spread.make(sample, law))]
     return Evidence(
         config=config,
         interval=interval,
         tally=tally,
         repeats=data.repeats,
         replicates=replicates,
-        mean=mean,
+        mean=sample.counts.size * law.rate,
         alpha=alpha,
-        tests=_make_tests(look, alpha),
+        tests=tuple(record_test(row) for row in judge_tests(made, law, alpha=alpha)),
     )
 
 
-def _make_tests(data: _Data, alpha: float) -> tuple[Test, ...]:
-    results = [(entry, _attempt(entry, data)) for entry in TESTS]
-    family = [
-        entry.name for entry, result in results if entry.family and result.p_value is not None
-    ]
-    p_values = [result.p_value for entry, result in results if entry.name in family]
-    adjusted = dict(zip(family, stats.holm([p for p in p_values if p is not None]), strict=True))
-    return tuple(
-        Test(
-            name=entry.name,
-            statistic=_finite(result.statistic),
-            p_value=result.p_value,
-            p_holm=float(adjusted[entry.name]) if entry.name in adjusted else None,
-            df=result.df,
-            n=result.n,
-            estimate=_finite(result.estimate),
-            interval=result.interval,
-            detectable=None if result.p_value is None else entry.detectable(data, result, alpha),
-            null=result.null,
-            note=result.note,
-        )
-        for entry, result in results
+def record_test(row: Row) -> Test:
+    """Return a judged test as a record holds it."""
+    result = row.result
+    return Test(
+        name=row.entry.name,
+        question=row.entry.question,
+        kind=row.entry.kind.value,
+        verdict=row.verdict,
+        suspect=row.suspect,
+        statistic=_finite(result.statistic),
+        p_value=result.p_value,
+        p_holm=row.p_holm,
+        df=result.df,
+        n=result.n,
+        estimate=_finite(result.estimate),
+        interval=result.interval and (_finite(result.interval[0]), _finite(result.interval[1])),
+        detectable=_finite(row.effect),
+        null=result.null or row.entry.null,
+        caught=row.caught,
+        reach=row.sentence,
+        note=result.note,
     )
 
 
 def _finite(value: float | None) -> float | None:
     """Keep what strict JSON can write: an infinite statistic has p = 0 and a note that says why."""
     return value if value is None or math.isfinite(value) else None
-
-
-def _attempt(entry: TestEntry, data: _Data) -> stats.TestResult:
-    """Make a test; data that it cannot be made on give a result without p-value that says why."""
-    try:
-        return entry.make(data)
-    except ValueError as error:
-        return stats.TestResult(name=entry.name, note=f"not made: {error}")

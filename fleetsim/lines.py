@@ -11,25 +11,22 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import IntEnum
-from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import sliding_window_view
 
 from fleetsim.config import Config
 from fleetsim.encode import driver_digits
 from fleetsim.fleet import Fleet
 from fleetsim.model import EVENT_FIELDS, Field, Kind, choice_law, escaped
 
-__all__ = ["DuplicateFinder", "LineReader", "Membership", "RawLine", "Repeated", "Rows"]
+__all__ = ["LineReader", "Membership", "RawLine", "Rows", "read_times"]
 
 Bytes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
@@ -44,8 +41,6 @@ SHOWN_BYTES = 1 << 10  # ... and is handed out cut to this
 _TEXT_BYTES = 1 << 10  # longer texts of a choice are compared one by one
 _DISTINCT = 32  # texts of a slab that are compared at once with all its lines
 _REMEMBERED = 1 << 12  # texts whose meaning is kept
-ROWS_IN_MEMORY = 1 << 20  # of 32 bytes; more are spilled
-_BUCKETS = 1 << 10
 
 
 class Membership(IntEnum):
@@ -128,6 +123,13 @@ _TIME_DIGITS = (
 )
 
 
+def _windows(buffer: Bytes, at: Numbers, width: int) -> npt.NDArray[np.void]:
+    """Return the `width` bytes at each cursor."""
+    # Elements that overlap, one a byte: taking these is twice as fast as taking rows of bytes.
+    every = np.ndarray(len(buffer) - width + 1, f"V{width}", buffer.data, strides=(1,))
+    return every[at]
+
+
 class _Fixed:
     """Consecutive parts of fixed width: a template, and where the values stand in it."""
 
@@ -144,7 +146,7 @@ class _Fixed:
         """Return the bytes of each line from its cursor on, and which lines fit the template."""
         width = len(self.template)
         padded = np.frombuffer(self.template.ljust(-(-width // 8) * 8, _ANY), np.uint8)
-        rows = sliding_window_view(buffer, len(padded))[at]
+        rows = _windows(buffer, at, len(padded)).view(np.uint8).reshape(-1, len(padded))
         words = rows.view("<u8")
         differ = np.zeros(len(at), np.uint64)
         masks = np.where(padded, np.uint8(255), np.uint8(0)).view("<u8")
@@ -244,8 +246,15 @@ def _uuids(text: Bytes) -> tuple[Words, Flags]:
     return pairs, (wrong_of_row == 0) & ((pairs[:, 1] >> _u(62)) == 2)
 
 
-def _times(text: Bytes) -> tuple[Numbers, Flags]:
-    """Return microseconds since 1970 UTC, and which are times of the calendar; 27 columns."""
+def read_times(text: Bytes) -> tuple[Numbers, Flags]:
+    """Return microseconds since 1970 UTC, and which are times of the calendar.
+
+    Parameters
+    ----------
+    text : uint8 array (n, 27)
+        ``2025-11-08T12:03:27.104233Z``, a byte a column. What stands between the digits is not
+        looked at.
+    """
     digits = np.full((len(text), 24), ord("0"), np.uint8)
     for start, end, place in _TIME_DIGITS:
         digits[:, place : place + end - start] = text[:, start:end]
@@ -338,8 +347,7 @@ class _Names:
             text = _string(view[at[first] : end[first]])
             if 0 < len(text) <= _TEXT_BYTES:
                 # No text with its quote begins another one: equal bytes are the whole text.
-                rows = sliding_window_view(buffer, len(text))[at[left]]
-                same = rows.view(f"S{len(text)}")[:, 0] == text
+                same = _windows(buffer, at[left], len(text)).view(f"S{len(text)}") == text
             else:
                 same = left == first
             value[left[same]], length[left[same]] = self(text), len(text) - 1
@@ -532,7 +540,7 @@ class LineReader:
                 valid = np.ones(len(line), np.bool_)
                 for name, kind, place in part.slots:
                     if kind is Kind.TIME:
-                        columns[name], good = _times(rows[:, place : place + len(_TIME)])
+                        columns[name], good = read_times(rows[:, place : place + len(_TIME)])
                         valid &= good
                     elif kind is Kind.UUID:
                         columns[name], good = _uuids(rows[:, place : place + len(_UUID)])
@@ -598,173 +606,3 @@ def _only(line: RawLine) -> Rows:
         if field.purpose
     }
     return Rows(1, none, none, none, np.zeros(0, np.uint8), drawn, [line], [])
-
-
-# --- ids that stand twice
-
-_ROW_WORDS = 4  # the two of the id, batch, line
-_ROW_BYTES = 8 * _ROW_WORDS
-
-
-class Repeated(NamedTuple):
-    """Rows whose id stands before, as columns of equal length: the id, where, and where first."""
-
-    event_id: Words
-    batch: Numbers
-    line: Numbers
-    first_batch: Numbers
-    first_line: Numbers
-
-
-class DuplicateFinder:
-    """Finds the ids that stand twice, over all batches, in bounded memory.
-
-    Rows are kept until there are `rows_in_memory` of them; then they are sorted by a hash of the id
-    and written to a temporary file without a name, which no crash leaves behind. At the end the
-    same range of hashes is taken from every sorted piece, as many at a time as memory holds.
-
-    Parameters
-    ----------
-    rows_in_memory : int
-        Of 32 bytes each; the peak is about four times as much, with masses of equal ids eight.
-    folder : Path, optional
-        Where the temporary file lies; the system's folder by default.
-    """
-
-    def __init__(self, *, rows_in_memory: int = ROWS_IN_MEMORY, folder: Path | None = None) -> None:
-        self._most = rows_in_memory
-        self._folder = folder
-        self._pending: list[Words] = []
-        self._count = 0
-        self._file: FileIO | None = None
-        self._written = 0
-        self._bounds: list[Numbers] = []  # of each piece: where its buckets begin in the file
-        self._helper = ThreadPoolExecutor(1)  # sorts and writes one piece beside the next rows
-        self._spilling: Future[None] | None = None
-
-    def __enter__(self) -> DuplicateFinder:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._helper.shutdown()
-        if self._file:
-            self._file.close()
-
-    def add(self, batch: int, event_id: Words, line: Numbers) -> None:
-        """Take rows of a batch; batches and their lines come in order.
-
-        Parameters
-        ----------
-        batch : int
-        event_id : uint64 array (n, 2)
-        line : int64 array (n,)
-        """
-        rows = np.empty((len(line), _ROW_WORDS), np.uint64)
-        rows[:, :2], rows[:, 2], rows[:, 3] = event_id, batch, line
-        self._pending.append(rows)
-        self._count += len(rows)
-        if self._count >= self._most:
-            self._wait()
-            self._spilling = self._helper.submit(self._spill, self._take())
-
-    def repeated(self) -> Iterator[Repeated]:
-        """Yield every row whose id stands before it, in no order; call it once, at the end."""
-        self._wait()
-        if not self._bounds:
-            yield from _repeats(self._take())[1]
-            return
-        if self._count:
-            self._spill(self._take())
-        sizes = np.sum([np.diff(bounds) for bounds in self._bounds], axis=0)
-        low = 0
-        while low < _BUCKETS:
-            high = low + 1
-            while high < _BUCKETS and sizes[low : high + 1].sum() <= self._most:
-                high += 1
-            yield from self._range(low, high)
-            low = high
-
-    def _take(self) -> Words:
-        rows = np.concatenate([np.empty((0, _ROW_WORDS), np.uint64), *self._pending])
-        self._pending, self._count = [], 0
-        return rows
-
-    def _wait(self) -> None:
-        if self._spilling:
-            self._spilling.result()
-
-    def _spill(self, rows: Words) -> None:
-        if not self._file:
-            self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115
-        hashes = _hash(rows)
-        order = np.argsort(hashes)
-        edges = np.arange(1, _BUCKETS, dtype=np.uint64) * _u(2**64 // _BUCKETS)
-        inner = np.searchsorted(hashes, edges, sorter=order)
-        self._bounds.append(self._written + np.concatenate([[0], inner, [len(rows)]]))
-        self._written += len(rows)
-        view = rows.take(order, axis=0).data.cast("B")
-        while view:  # an unbuffered write may take a part only
-            view = view[self._file.write(view) :]
-
-    def _range(self, low: int, high: int) -> Iterator[Repeated]:
-        """Yield the repeated rows of some buckets; of a mass of equal ids, one alone is kept."""
-        pieces: list[Words] = []
-        count = 0
-        for i, bounds in enumerate(self._bounds):
-            pieces.append(self._read(int(bounds[low]), int(bounds[high])))
-            count += len(pieces[-1])
-            if count >= self._most or i == len(self._bounds) - 1:
-                rows = np.concatenate(pieces)
-                pieces.clear()
-                rows, found = _repeats(rows)
-                pieces, count = [rows], 0
-                yield from found
-
-    def _read(self, start: int, end: int) -> Words:
-        rows = np.empty((end - start, _ROW_WORDS), np.uint64)
-        if self._file and len(rows):
-            self._file.seek(start * _ROW_BYTES)
-            view = rows.data.cast("B")
-            while view:
-                count = self._file.readinto(view)
-                if not count:
-                    raise OSError("the temporary file of the event ids has been cut")
-                view = view[count:]
-        return rows
-
-
-def _hash(rows: Words) -> Words:
-    """Return words that spread well also where ids count upwards (a step of splitmix64)."""
-    mixed = rows[:, 0] * _u(0x9E3779B97F4A7C15) ^ rows[:, 1]
-    mixed ^= mixed >> _u(30)
-    mixed *= _u(0xBF58476D1CE4E5B9)
-    mixed ^= mixed >> _u(27)
-    mixed *= _u(0x94D049BB133111EB)
-    mixed ^= mixed >> _u(31)
-    return mixed
-
-
-def _repeats(rows: Words) -> tuple[Words, list[Repeated]]:
-    """Return the first row of each id, and the others."""
-    hashes = _hash(rows)
-    order = np.argsort(hashes)
-    hashes = hashes[order]
-    equal = hashes[1:] == hashes[:-1]
-    if not equal.any():
-        return rows, []
-    # Only rows with equal hashes, which are few, are sorted by what they are.
-    beside = np.append(equal, False) | np.insert(equal, 0, False)
-    some = rows[order[beside]]
-    some = some[np.lexsort(some.T[::-1])]
-    again = np.insert((some[1:, :2] == some[:-1, :2]).all(axis=1), 0, False)
-    head = np.flatnonzero(~again)
-    first = head[np.cumsum(~again)[again] - 1]
-    later = some[again]
-    found = Repeated(
-        later[:, :2],
-        later[:, 2].astype(np.int64),
-        later[:, 3].astype(np.int64),
-        some[first, 2].astype(np.int64),
-        some[first, 3].astype(np.int64),
-    )
-    return np.concatenate([rows[order[~beside]], some[head]]), [found] if len(later) else []

@@ -17,13 +17,13 @@ from pathlib import Path
 import msgspec
 
 from fleetsim import launcher
-from fleetsim.batch import read_meta
+from fleetsim.batch import in_time, read_meta
 from fleetsim.clock import parse_time
 from fleetsim.config import Config
 from fleetsim.errors import FleetsimError
-from fleetsim.tally import content_fingerprint, in_time
+from fleetsim.fingerprint import content_fingerprint
 
-__all__ = ["DataSet", "Repeat", "generate_data", "measure_lock", "run_child"]
+__all__ = ["DataSet", "Repeat", "generate_data", "measure_lock", "run_child", "run_command"]
 
 # One file for the whole machine: the folder that $TMPDIR names may differ between users.
 _LOCK = Path("/tmp/fleetsim-measure.lock")  # noqa: S108 (an empty file, only ever locked)
@@ -97,20 +97,38 @@ def run_child(arguments: Sequence[str], cwd: Path) -> Child:
     FleetsimError
         Where the command fails; with what it printed.
     """
-    python = sys.executable
-    command = [python, "-I", "-S", launcher.__file__, python, "-P", "-m", "fleetsim", *arguments]
+    command = [sys.executable, "-P", "-m", "fleetsim", *arguments]
+    child, printed = run_command(command, cwd)
+    if child.exit_code != 0:
+        raise FleetsimError(f"fleetsim {arguments[0]} {_ending(child.exit_code)}:\n{printed}")
+    return child
+
+
+def run_command(command: Sequence[str], cwd: Path) -> tuple[Child, str]:
+    """Run a command as a child of the launcher, in a cleaned environment, alone on the machine.
+
+    Returns
+    -------
+    Child
+        Also of a command that fails.
+    str
+        What it printed on standard error.
+
+    Raises
+    ------
+    FleetsimError
+        Where the launcher itself fails.
+    """
+    launched = [sys.executable, "-I", "-S", launcher.__file__, *command]
     environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
     with measure_lock():
         done = subprocess.run(
-            command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True
+            launched, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True
         )
+    printed = done.stderr.decode(errors="replace").strip()
     if done.returncode != 0:
-        raise FleetsimError(f"the launcher failed: {done.stderr.decode(errors='replace').strip()}")
-    child = msgspec.json.decode(done.stdout, type=Child)
-    if child.exit_code != 0:
-        printed = done.stderr.decode(errors="replace").strip()
-        raise FleetsimError(f"fleetsim {arguments[0]} {_ending(child.exit_code)}:\n{printed}")
-    return child
+        raise FleetsimError(f"the launcher failed: {printed}")
+    return msgspec.json.decode(done.stdout, type=Child), printed
 
 
 def _ending(exit_code: int) -> str:

@@ -490,16 +490,18 @@ def association_test(table: Ints) -> TestResult:
 # ---------------------------------------------------------------------------------------------
 
 
-def spacings_test(offsets: tuple[Ints, ...], length: int) -> TestResult:
+def spacings_test(moran: Floats, sizes: Ints, length: int) -> TestResult:
     """Return Moran's test of the spacings, added up over batches.
 
-    The T of `stats.spacing_test` of each batch; their sum has the sums of the exact means and
-    variances, and p is by the gamma law with these. For one batch it is `stats.spacing_test`.
+    The sum of the batches' T (see `stats.spacing_test`) has the sums of their exact means and
+    variances; p is by the gamma law with these. For one batch it is `stats.spacing_test`.
 
     Parameters
     ----------
-    offsets : tuple of int64 array
-        Offsets of each batch, in ticks, each >= 0 and < length.
+    moran : float64 array (B,)
+        T of each batch; it counts where the batch has events.
+    sizes : int64 array (B,)
+        Events of each batch.
     length : int
         Length of the interval, in ticks.
 
@@ -510,24 +512,20 @@ def spacings_test(offsets: tuple[Ints, ...], length: int) -> TestResult:
         ties are too common and p_value is None.
     """
     null = "offsets are uniform and independent"
-    events = sum(len(part) for part in offsets)
-    used = [part for part in offsets if len(part)]
-    if not used or length < 2:
-        why = "no event" if not used else "the interval is one tick"
+    events = int(sizes.sum())
+    used = sizes > 0
+    if not used.any() or length < 2:
+        why = "no event" if not used.any() else "the interval is one tick"
         return TestResult("spacings", n=events, null=null, note=f"no test: {why}")
-    results = [stats.spacing_test(part, length, 1) for part in used]
-    missing = next((result for result in results if result.p_value is None), None)
-    if missing is not None:
-        return TestResult("spacings", n=events, null=null, note=missing.note)
-    values = [result.statistic for result in results if result.statistic is not None]
-    pairs = [stats._spacing_moments(len(part) + 1) for part in used]
+    density = int(sizes.max()) / length
+    if density > stats.MAX_TICK_DENSITY:
+        note = f"no test: {density:.3g} events per tick, above {stats.MAX_TICK_DENSITY}"
+        return TestResult("spacings", n=events, null=null, note=note)
+    pairs = [stats._spacing_moments(size + 1) for size in sizes[used].tolist()]
     mean, variance = (math.fsum(column) for column in zip(*pairs, strict=True))
-    statistic = math.fsum(values)
-    if len(used) == 1 and results[0].p_value is not None:
-        p_value = results[0].p_value
-    elif math.isinf(statistic):
-        p_value = 0.0
-    else:
+    statistic = math.fsum(moran[used].tolist())
+    p_value = 0.0
+    if math.isfinite(statistic):
         skewness = 2 * math.sqrt(variance) / mean
         p_value = _two_sided(gamma_tails(statistic, mean, variance, skewness))
     return TestResult(
@@ -540,7 +538,7 @@ def spacings_test(offsets: tuple[Ints, ...], length: int) -> TestResult:
     )
 
 
-def ends_test(offsets: Ints, length: int) -> TestResult:
+def ends_test(first: int, last: int, n: int, length: int) -> TestResult:
     """Return the exact test that events come as close to both ends as they should.
 
     With g the larger of the two gaps, before the first event and after the last, in ticks,
@@ -549,8 +547,10 @@ def ends_test(offsets: Ints, length: int) -> TestResult:
 
     Parameters
     ----------
-    offsets : int64 array (n,)
-        In ticks, each >= 0 and < length, n >= 1.
+    first, last : int
+        Smallest and largest offset, in ticks.
+    n : int
+        Number of offsets, >= 1.
     length : int
         Length of the interval, in ticks.
 
@@ -559,8 +559,7 @@ def ends_test(offsets: Ints, length: int) -> TestResult:
     TestResult
         `statistic` is g in ticks, `estimate` g / length.
     """
-    n = len(offsets)
-    gap = max(int(offsets.min()), length - 1 - int(offsets.max()))
+    gap = max(first, length - 1 - last)
     return TestResult(
         "ends",
         statistic=float(gap),

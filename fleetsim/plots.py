@@ -26,6 +26,7 @@ from fleetsim import stats
 from fleetsim.criteria import MB, Criterion
 from fleetsim.evidence import Evidence
 from fleetsim.model import count_law, type_law
+from fleetsim.times import PLOT_CELLS, cells_for
 
 __all__ = ["PLOTS", "Plot", "draw", "render", "style"]
 
@@ -61,7 +62,7 @@ def _events_per_driver(
     axes: Sequence[Axes], evidence: Evidence, criteria: Sequence[Criterion]
 ) -> str:
     ax = axes[0]
-    counts = evidence.tally.counts.ravel()
+    counts = evidence.tally.sample.counts.ravel()
     n, mean = len(counts), count_law(evidence.config).mean
     tail = 0.5 / max(n, 1)  # beyond it less than half a driver is expected
     first = min(int(counts.min(initial=2**62)), int(laws.poisson.ppf(tail, mean)))
@@ -103,7 +104,7 @@ def _events_per_driver(
 def _event_types(axes: Sequence[Axes], evidence: Evidence, criteria: Sequence[Criterion]) -> str:
     ax = axes[0]
     law = type_law(evidence.config)
-    observed = evidence.tally.type_counts
+    observed = evidence.tally.sample.type_counts.sum(axis=0)
     total = int(observed.sum())
     weights = 100 * np.array(law.probabilities)
     at = np.arange(len(weights))
@@ -139,16 +140,17 @@ def _events_over_interval(
     axes: Sequence[Axes], evidence: Evidence, criteria: Sequence[Criterion]
 ) -> str:
     ax = axes[0]
-    minutes = evidence.tally.offsets_us / 60e6
-    length = evidence.config.interval_us / 60e6
+    times = evidence.tally.sample.times
+    length = times.length_us / 60e6
     ax.set(xlabel="time since the start of the interval [min]", ylabel="events", xlim=(0, length))
-    if not len(minutes):
+    if not times.n:
         _nothing(ax)
         return f"No event, so there is nothing to show over the interval of {length:g} minutes."
-    cells = int(np.clip(len(minutes) // 50, 4, 60))
-    observed, edges = np.histogram(minutes, bins=cells, range=(0, length))
-    expected = len(minutes) / cells
-    low, high = laws.binom.interval(0.95, len(minutes), 1 / cells)
+    cells = cells_for(max(times.n // 50, 4), PLOT_CELLS)
+    observed = times.histogram.reshape(cells, -1).sum(axis=1)
+    edges = np.linspace(0, length, cells + 1)
+    expected = times.n / cells
+    low, high = laws.binom.interval(0.95, times.n, 1 / cells)
     ax.stairs(observed, edges, fill=True, color=LIGHT, label="observed")
     ax.stairs(observed, edges, color=DARK, lw=0.8)
     ax.axhline(expected, color=SIGNAL, lw=1.5, label="uniform law")
@@ -164,9 +166,8 @@ def _events_over_interval(
 
 def _offset_ecdf(axes: Sequence[Axes], evidence: Evidence, criteria: Sequence[Criterion]) -> str:
     whole, difference = axes
-    length = evidence.config.interval_us / 60e6
-    offsets = np.sort(evidence.tally.offsets_us) / 60e6
-    n = len(offsets)
+    times = evidence.tally.sample.times
+    n, length = times.n, times.length_us / 60e6
     for ax in axes:
         ax.set(xlabel="time since the start [min]", xlim=(0, length))
     whole.set(ylabel="share of the events", ylim=(0, 1.02))
@@ -177,9 +178,9 @@ def _offset_ecdf(axes: Sequence[Axes], evidence: Evidence, criteria: Sequence[Cr
             _nothing(ax)
         return "No event, so there is no empirical distribution of the times to show."
     band = float(laws.kstwo.isf(0.05, n))
-    shown = np.unique(np.linspace(0, n - 1, min(n, 1000)).astype(int))
+    shown, offsets_us = times.shown.T
     # A step function, both ends of each step; where not all events are shown, straight between.
-    at = np.concatenate([[0], np.repeat(offsets[shown], 2), [length]])
+    at = np.concatenate([[0], np.repeat(offsets_us / 60e6, 2), [length]])
     cdf = np.concatenate([[0], np.column_stack([shown, shown + 1]).ravel() / n, [1]])
     whole.plot([0, length], [0, 1], color=SIGNAL, lw=1, ls="--", label="uniform law")
     whole.plot(at, cdf, color=DARK, lw=1.2, label="empirical CDF")

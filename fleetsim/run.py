@@ -17,12 +17,13 @@ import msgspec
 import yaml
 from matplotlib.figure import Figure
 
+from fleetsim.answers import answers_table, tests_table
 from fleetsim.batch import read_meta
 from fleetsim.calibration import Calibration
 from fleetsim.check import Check, check_experiment
 from fleetsim.clock import Instant, batch_name, format_time, parse_time
 from fleetsim.companies import read_companies
-from fleetsim.criteria import KINDS, Verdict, judge, type_margin
+from fleetsim.criteria import KINDS, Verdict, judge, margins
 from fleetsim.document import (
     by_chance,
     chance,
@@ -33,13 +34,14 @@ from fleetsim.document import (
 from fleetsim.errors import FleetsimError, InputError
 from fleetsim.evidence import Evidence, gather, replicate_counts
 from fleetsim.experiment import DEFAULT_NOTEBOOK, Experiment, load_experiment
+from fleetsim.faults import FaultKind
 from fleetsim.files import PARTIAL, claim_folder, point_link, publish_folder, write_file
 from fleetsim.measure import DataSet, generate_data
 from fleetsim.plots import PLOTS, draw, render
 from fleetsim.project import Project, find_project, source_hash
 from fleetsim.record import LATEST, RECORD_NAME, Measurements, Record, overall_line, provenance
-from fleetsim.tables import Table, number
-from fleetsim.tally import FaultKind, Tally, tally_batches
+from fleetsim.tables import Stack, Table
+from fleetsim.tally import Tally, tally_batches
 
 __all__ = ["BaseRun", "Run", "find_experiment", "open_run", "publish_run", "run_key"]
 
@@ -183,6 +185,7 @@ class BaseRun(ABC):
     def _judge(self, evidence: Evidence | Calibration, **content: Any) -> Table:
         """Decide every criterion, and put the verdicts and more into the record."""
         criteria = []
+        made = {test.name for test in content.get("tests", ())}
         for planned, criterion in zip(self._record.criteria, self.experiment.criteria, strict=True):
             judgement = judge(criterion, evidence)
             criteria.append(
@@ -192,7 +195,7 @@ class BaseRun(ABC):
                     low=judgement.low,
                     high=judgement.high,
                     verdict=judgement.verdict.value,
-                    tests=list(KINDS[criterion.kind].tests),
+                    tests=[name for name in KINDS[criterion.kind].tests if name in made],
                     note=judgement.note,
                 )
             )
@@ -244,14 +247,14 @@ class Run(BaseRun):
         data = self._need(self._data, "generate")
         self._tally = tally_batches(self.experiment.config, data.companies, list(data.batches))
         rows = []
-        for kind, what in _FAULT_WORDS.items():
+        for kind in FaultKind:
             count, examples = self._tally.faults_of(kind)
-            rows.append((what, str(count), str(examples[0]) if examples else "none found"))
+            rows.append((kind.words, str(count), str(examples[0]) if examples else "none found"))
         caption = f"{self._tally.lines} lines in {len(self._tally.batch_ids)} batch folder(s)"
         return Table(("faults", "number", "the first"), tuple(rows), caption)
 
-    def test(self) -> Table:
-        """Draw the counts of the replicate seeds, make all tests, and return them."""
+    def test(self) -> Stack:
+        """Draw the counts of the replicate seeds, make all tests; return answers and figures."""
         data, tally = self._need(self._data, "generate"), self._need(self._tally, "inspect")
         experiment = self.experiment
         start_us = parse_time(read_meta(data.batches[0]).interval_start)
@@ -268,20 +271,10 @@ class Run(BaseRun):
             replicates,
             interval=experiment.interval,
             alpha=experiment.alpha,
-            type_margin=type_margin(experiment.criteria),
+            **margins(experiment.criteria),
         )
-        rows = tuple(
-            (
-                test.name,
-                test.null,
-                number(test.statistic),
-                number(test.p_value, 3),
-                number(test.p_holm, 3),
-                test.note or "",
-            )
-            for test in self._evidence.tests
-        )
-        return Table(("test", "hypothesis", "statistic", "p", "p (Holm)", "note"), rows)
+        tests = self._evidence.tests
+        return Stack((answers_table(tests), tests_table(tests)))
 
     def plot(self, name: str, size: tuple[float, float] = (8.0, 3.4)) -> ShownFigure:
         """Draw a plot of `PLOTS`, keep it under ``figures/`` and show it with its alt text."""
@@ -338,16 +331,6 @@ class Summary:
                 if c.verdict == verdict.value
             ]
         return "\n".join([*lines, by_chance(self.record)])
-
-
-_FAULT_WORDS = {
-    FaultKind.FOLDER: "batch folder",
-    FaultKind.LINE: "form or order of a line",
-    FaultKind.MEMBER: "unknown company, driver, truck or type",
-    FaultKind.DUPLICATE: "event_id twice",
-    FaultKind.TIME: "timestamp outside the interval",
-    FaultKind.META: "record against files and configuration",
-}
 
 
 def check_table(check: Check) -> Table:

@@ -12,7 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["TIME_CELLS", "Columns", "Sample", "make_sample"]
+from fleetsim.times import Times, times_of_arrays
+
+__all__ = ["TIME_CELLS", "Columns", "Sample", "TypePairs", "make_sample"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
@@ -55,8 +57,6 @@ class Sample:
 
     Attributes
     ----------
-    length_us : int
-        Length of a batch's interval [microseconds]; a tick is one microsecond.
     drivers_per_company : int
     counts : int64 array (B, drivers)
         Events of each eligible driver in fleet order, zeros included.
@@ -67,27 +67,24 @@ class Sample:
     type_pairs : int64 array (types, types)
         Types of two consecutive events of a driver, the earlier one in rows. An event that shares
         its tick with another one of its driver has no order, and its pairs are left out.
-    offsets_us : tuple of int64 array
-        Sorted offsets of each batch [microseconds].
+    times : Times
+        Of the events inside their interval.
     outside : int
         Events whose offset is not in [0, length).
-    ties : int64 array (B,)
-        Pairs of events of a batch that share a tick.
-    ties_across : int
-        Pairs of events of two different batches that share a tick.
+    unplaced : int
+        Events of which the driver or the type is not known, as where a line of a file is broken.
+        They are counted among all events and nowhere else.
     """
 
-    length_us: int
     drivers_per_company: int
     counts: Ints
     type_counts: Ints
     types_by_company: Ints
     types_by_time: Ints
     type_pairs: Ints
-    offsets_us: tuple[Ints, ...]
+    times: Times
     outside: int
-    ties: Ints
-    ties_across: int
+    unplaced: int = 0
 
     @property
     def n_batches(self) -> int:
@@ -101,8 +98,8 @@ class Sample:
 
     @property
     def n_events(self) -> int:
-        """Number of events in all batches, those outside their interval included."""
-        return int(self.counts.sum())
+        """Number of events in all batches, those outside and those unplaced included."""
+        return int(self.counts.sum()) + self.unplaced
 
     @property
     def totals(self) -> Ints:
@@ -111,9 +108,9 @@ class Sample:
         return totals
 
     @property
-    def all_offsets_us(self) -> Ints:
-        """Offsets of all batches together, int64 (n_inside,) [microseconds]."""
-        return np.concatenate(self.offsets_us)
+    def length_us(self) -> int:
+        """Length of a batch's interval [microseconds]; a tick is one microsecond."""
+        return self.times.length_us
 
     @property
     def company_totals(self) -> Ints:
@@ -128,7 +125,8 @@ class Sample:
         return totals
 
     def _by_company(self) -> Ints:
-        return self.counts.reshape(self.n_batches, -1, self.drivers_per_company)
+        companies = self.n_drivers // self.drivers_per_company
+        return self.counts.reshape(self.n_batches, companies, self.drivers_per_company)
 
 
 def make_sample(
@@ -167,23 +165,19 @@ def make_sample(
     order = order[np.argsort((timed.batch * n_drivers + timed.driver)[order], kind="stable")]
     timed = timed.take(order)
     ends = np.cumsum(np.bincount(timed.batch, minlength=n_batches))
-    offsets = tuple(np.sort(part) for part in np.split(timed.offset_us, ends[:-1]))
-    ties = np.array([_equal_pairs(part) for part in offsets], np.int64)
-    together = _equal_pairs(np.sort(timed.offset_us)) if n_batches > 1 else int(ties.sum())
     n_companies = n_drivers // drivers_per_company
-    cell = _time_cell(timed.offset_us, length_us)
+    pairs = TypePairs(n_types)
+    pairs.add(timed.batch * n_drivers + timed.driver, timed.kind, timed.offset_us)
+    cell = time_cell(timed.offset_us, length_us)
     return Sample(
-        length_us=length_us,
         drivers_per_company=drivers_per_company,
-        counts=_table(batch, driver, n_batches, n_drivers),
-        type_counts=_table(batch, kind, n_batches, n_types),
-        types_by_company=_table(kind, driver // drivers_per_company, n_types, n_companies),
-        types_by_time=_table(timed.kind, cell, n_types, TIME_CELLS),
-        type_pairs=_type_pairs(timed, n_types),
-        offsets_us=offsets,
+        counts=table_of(batch, driver, n_batches, n_drivers),
+        type_counts=table_of(batch, kind, n_batches, n_types),
+        types_by_company=table_of(kind, driver // drivers_per_company, n_types, n_companies),
+        types_by_time=table_of(timed.kind, cell, n_types, TIME_CELLS),
+        type_pairs=pairs.finish(),
+        times=times_of_arrays(np.split(timed.offset_us, ends[:-1]), length_us),
         outside=len(columns) - len(timed),
-        ties=ties,
-        ties_across=together - int(ties.sum()),
     )
 
 
@@ -195,15 +189,15 @@ def _check(
     drivers_per_company: int,
     length_us: int,
 ) -> None:
-    for name, size in (
-        ("n_batches", n_batches),
-        ("n_drivers", n_drivers),
-        ("n_types", n_types),
-        ("drivers_per_company", drivers_per_company),
-        ("length_us", length_us),
+    for name, size, least in (
+        ("n_batches", n_batches, 1),
+        ("n_drivers", n_drivers, 0),
+        ("n_types", n_types, 1),
+        ("drivers_per_company", drivers_per_company, 1),
+        ("length_us", length_us, 1),
     ):
-        if size < 1:
-            raise ValueError(f"{name} is {size}, must be >= 1")
+        if size < least:
+            raise ValueError(f"{name} is {size}, must be >= {least}")
     if n_drivers % drivers_per_company:
         raise ValueError(
             f"n_drivers is {n_drivers}, must be a multiple of {drivers_per_company} per company"
@@ -224,33 +218,44 @@ def _check(
             )
 
 
-def _table(rows: Ints, columns: Ints, n_rows: int, n_columns: int) -> Ints:
-    """Return how often each pair occurs, int64 (n_rows, n_columns)."""
+def table_of(rows: Ints, columns: Ints, n_rows: int, n_columns: int) -> Ints:
+    """Return how often each pair of values occurs, int64 (n_rows, n_columns)."""
     flat = np.bincount(rows * n_columns + columns, minlength=n_rows * n_columns)
     return flat.astype(np.int64, copy=False).reshape(n_rows, n_columns)
 
 
-def _time_cell(offsets: Ints, length_us: int) -> Ints:
+def time_cell(offsets: Ints, length_us: int) -> Ints:
     """Return the cell of each offset; intervals of up to a day stay inside 64 bits."""
     return offsets * TIME_CELLS // length_us
 
 
-def _equal_pairs(ordered: Ints) -> int:
-    """Return the number of pairs of equal values among sorted ones."""
-    if ordered.size < 2 or not (ordered[1:] == ordered[:-1]).any():
-        return 0
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    sizes = np.diff(np.append(starts, ordered.size))
-    return int((sizes * (sizes - 1) // 2).sum())
+class TypePairs:
+    """Counts the types of consecutive events of a driver (see `Sample`), taken piece by piece.
 
+    Events come in the order of drivers and, for each, of time; what is out of order is no pair.
+    """
 
-def _type_pairs(timed: Columns, n_types: int) -> Ints:
-    """Return the table of types of consecutive events of a driver (see `Sample`)."""
-    same = (timed.driver[1:] == timed.driver[:-1]) & (timed.batch[1:] == timed.batch[:-1])
-    tied = same & (timed.offset_us[1:] == timed.offset_us[:-1])
-    gap = np.zeros(1, np.bool_)
-    shares_tick = np.concatenate([tied, gap]) | np.concatenate([gap, tied])
-    if len(timed) == 0:
-        return np.zeros((n_types, n_types), np.int64)
-    ordered = same & ~shares_tick[1:] & ~shares_tick[:-1]
-    return _table(timed.kind[:-1][ordered], timed.kind[1:][ordered], n_types, n_types)
+    def __init__(self, n_types: int) -> None:
+        self._table = np.zeros((n_types, n_types), np.int64)
+        # The last three events: whether two are a pair depends on one neighbour on each side.
+        self._carry = (np.full(1, -1), np.zeros(1, np.int64), np.full(1, -1))
+
+    def add(self, driver: Ints, kind: Ints, offset: Ints) -> None:
+        """Take the next events, int64 arrays (n,)."""
+        rows = [
+            np.concatenate(parts) for parts in zip(self._carry, (driver, kind, offset), strict=True)
+        ]
+        self._carry = (rows[0][-3:], rows[1][-3:], rows[2][-3:])
+        if len(rows[0]) < 4:
+            return
+        same = rows[0][1:] == rows[0][:-1]
+        tied = same & (rows[2][1:] == rows[2][:-1])
+        later = same & (rows[2][1:] > rows[2][:-1])
+        pair = later[1:-1] & ~tied[:-2] & ~tied[2:]
+        first, second = rows[1][1:-2][pair], rows[1][2:-1][pair]
+        self._table += table_of(first, second, *self._table.shape)
+
+    def finish(self) -> Ints:
+        """Return the table, earlier types in rows; nothing is added afterwards."""
+        self.add(np.full(1, -2), np.zeros(1, np.int64), np.full(1, -1))
+        return self._table

@@ -953,20 +953,25 @@ def uniformity_test(offsets: npt.ArrayLike, length: float, resolution: float = 0
     ----------
     Simard and L'Ecuyer (2011), J. Stat. Softw. 39(11). doi:10.18637/jss.v039.i11
     """
-    from scipy.stats import kstwo  # slow to import, and needed here only
-
     x, end, _ = _sorted_offsets(offsets, length, resolution)
     n = x.size
     u = x / end
     steps = np.arange(n + 1) / n
     distance = max(float(np.max(steps[1:] - u)), float(np.max(u - steps[:-1])))
+    return uniformity_of(distance, n, end)
+
+
+def uniformity_of(distance: float, n: int, length: float) -> TestResult:
+    """Return the result of `uniformity_test` for a distance D of n offsets, found elsewhere."""
+    from scipy.stats import kstwo  # slow to import, and needed here only
+
     return TestResult(
         "uniformity",
         statistic=distance,
         p_value=min(1.0, float(kstwo.sf(distance, n))),
         n=n,
         estimate=distance,
-        null=f"offsets ~ uniform on [0, {end:.12g})",
+        null=f"offsets ~ uniform on [0, {length:.12g})",
     )
 
 
@@ -1007,13 +1012,17 @@ def edge_test(offsets: npt.ArrayLike, length: float, resolution: float = 0.0) ->
     n = x.size
     # ln(1 - u) as the log of what is left of the interval: exact close to its end.
     logs = np.log(x / end) + np.log((end - x) / end)[::-1]
-    statistic = -n - _sum(np.arange(1, 2 * n, 2) / n * logs)
+    return edge_of(-n - _sum(np.arange(1, 2 * n, 2) / n * logs), n, end)
+
+
+def edge_of(statistic: float, n: int, length: float) -> TestResult:
+    """Return the result of `edge_test` for an A2 of n offsets, found elsewhere."""
     return TestResult(
         "edge",
         statistic=statistic,
         p_value=laws.anderson_darling_sf(statistic, n),
         n=n,
-        null=f"offsets ~ uniform on [0, {end:.12g})",
+        null=f"offsets ~ uniform on [0, {length:.12g})",
     )
 
 

@@ -6,24 +6,31 @@ import textwrap
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["Table", "number"]
+__all__ = ["Stack", "Table", "number"]
 
 _LEFT = 'style="text-align: left"'  # JupyterLab would align text to the right
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a header; a notebook shows HTML, ``str`` gives aligned columns."""
+    """Rows of text under a header; a notebook shows HTML, ``str`` gives aligned columns.
+
+    With `fold`, HTML shows these words, and the table when they are clicked.
+    """
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
+    fold: str = ""
 
     def _repr_html_(self) -> str:
         head = "".join(f'<th scope="col" {_LEFT}>{escape(name)}</th>' for name in self.header)
         body = "".join("<tr>" + "".join(_cell(text) for text in row) + "</tr>" for row in self.rows)
         caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
-        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        if not self.fold:
+            return table
+        return f"<details><summary>{escape(self.fold)}</summary>{table}</details>"
 
     def __str__(self) -> str:
         return self.text()
@@ -44,6 +51,19 @@ class Table:
             lines.append(f"{first}  {parts[0]}".rstrip() if widths else parts[0])
             lines += [" " * indent + part for part in parts[1:]]
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Tables that are shown one below the other."""
+
+    tables: tuple[Table, ...]
+
+    def _repr_html_(self) -> str:
+        return "".join(table._repr_html_() for table in self.tables)
+
+    def __repr__(self) -> str:
+        return "\n\n".join(map(str, self.tables))
 
 
 def _cell(text: str) -> str:

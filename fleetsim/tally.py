@@ -2,78 +2,47 @@
 
 Nothing here draws or knows a law. The roster of drivers comes from the companies file and the
 configuration, so drivers without an event are counted too. Every line is held to the exact bytes
-of the data model; only a line that deviates is parsed, to say what is wrong with it.
+of the data model; only a line that deviates is parsed, to say what is wrong with it. Memory is
+bounded by the roster (8 bytes a driver and batch), not by the number of events.
 """
 
 from __future__ import annotations
 
-import codecs
 import hashlib
-import json
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 
-from fleetsim.batch import EVENTS_NAME, META_NAME, BatchMeta, read_meta
+from fleetsim.batch import EVENTS_NAME, META_NAME, BatchMeta, in_time, read_meta
 from fleetsim.clock import LAST_US, batch_name, format_time, parse_time
 from fleetsim.companies import read_companies
 from fleetsim.config import Config
-from fleetsim.encode import driver_digits
+from fleetsim.diagnosis import Roster, diagnose
 from fleetsim.errors import FleetsimError, InputError, found
+from fleetsim.faults import Fault, FaultKind, Faults
 from fleetsim.files import PARTIAL
 from fleetsim.fleet import Fleet
-from fleetsim.model import EVENT_FIELDS, Kind, escaped
+from fleetsim.lines import LineReader, Membership, RawLine, Rows
+from fleetsim.model import EVENT_FIELDS, Kind, type_law
+from fleetsim.sample import TIME_CELLS, Sample, TypePairs, table_of, time_cell
+from fleetsim.store import EventStore
+from fleetsim.times import times_of
 
-__all__ = ["Fault", "FaultKind", "Tally", "content_fingerprint", "tally_batches"]
+__all__ = ["Tally", "size_of", "tally_batches"]
 
-EXAMPLES = 20  # faults of one kind that are kept with their text; all are counted
-_CHUNK_LINES = 1 << 15
+Ints: TypeAlias = npt.NDArray[np.int64]
+Flags: TypeAlias = npt.NDArray[np.bool_]
 
-_UUID = rb"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
-_TIME = rb"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z"
-_VALUE = {
-    Kind.UUID: b"(" + _UUID + b")",
-    Kind.COMPANY: b"(" + _UUID + b")",
-    Kind.DRIVER: b"DRV-(" + _UUID + rb")-(\d{3,9})",
-    Kind.TRUCK: rb"TRK-([1-9]\d{0,17})",
-    Kind.CHOICE: rb'((?:[^"\\]|\\.)*)',
-    Kind.TIME: b"(" + _TIME + b")",
-}
-_LINE = re.compile(
-    rb"\{"
-    + b",".join(b'"%s":"%s"' % (f.name.encode(), _VALUE[f.kind]) for f in EVENT_FIELDS)
-    + rb"\}\n"
+_ID, _TYPE, _TIME = (
+    next(field.name for field in EVENT_FIELDS if field.kind is kind)
+    for kind in (Kind.UUID, Kind.CHOICE, Kind.TIME)
 )
-
-
-class FaultKind(Enum):
-    """What a fault is a fault of."""
-
-    FOLDER = "folder"  # the batch folder and its files
-    LINE = "line"  # JSON, keys, types, form, order
-    MEMBER = "member"  # companies, drivers and trucks that are not in the roster; unknown types
-    DUPLICATE = "duplicate"  # an event id that stands twice
-    TIME = "time"  # a timestamp outside [start, end)
-    META = "meta"  # the record and the file disagree
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One fault: its kind, where it stands and what it is."""
-
-    kind: FaultKind
-    where: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.message}"
 
 
 @dataclass(frozen=True)
@@ -88,13 +57,11 @@ class Tally:
         Those of them whose events file is missing or cannot be read: their lines count as none.
     lines : int
         Lines in the events files.
-    counts : int64 array (n_batches, n_eligible_drivers)
-        Events of each eligible driver, zeros included.
-    type_counts : int64 array (n_types,)
-        Events of each type, in the configuration's order.
-    offsets_us : int64 array (n_inside,)
-        Microseconds from the start of the interval, in the order of the files; only of lines
-        without a fault of form or roster, and only those inside the interval.
+    samples : tuple of Sample
+        The statistics of consecutive batches with one roster; several, where companies joined
+        between the batches. Broken lines and strangers are counted as unplaced.
+    spans : tuple of (int, int)
+        Of each sample, the positions of its batches in `batch_ids`: first, and one past the last.
     batch_bytes, batch_disk_bytes : int
         Sizes of the files, and allocated blocks with the folders.
     faults : tuple of Fault
@@ -106,13 +73,30 @@ class Tally:
     batch_ids: tuple[str, ...]
     unread: tuple[str, ...]
     lines: int
-    counts: npt.NDArray[np.int64]
-    type_counts: npt.NDArray[np.int64]
-    offsets_us: npt.NDArray[np.int64]
+    samples: tuple[Sample, ...]
+    spans: tuple[tuple[int, int], ...]
     batch_bytes: int
     batch_disk_bytes: int
     faults: tuple[Fault, ...]
     fault_counts: dict[FaultKind, int]
+
+    @property
+    def sample(self) -> Sample:
+        """The statistics of all batches.
+
+        Raises
+        ------
+        FleetsimError
+            Where companies joined between the batches, so that they have no common roster.
+        """
+        if len(self.samples) > 1:
+            raise FleetsimError("the eligible fleet grew between the batches; look at them apart")
+        return self.samples[0]
+
+    @property
+    def timed(self) -> int:
+        """Events whose time lies inside their interval."""
+        return sum(sample.times.n for sample in self.samples)
 
     def faults_of(self, *kinds: FaultKind) -> tuple[int, tuple[Fault, ...]]:
         """Return how many faults of these kinds there are, and the first of them."""
@@ -120,41 +104,15 @@ class Tally:
         return total, tuple(fault for fault in self.faults if fault.kind in kinds)
 
 
-@dataclass
-class _Faults:
-    """Collects faults: all are counted, the first of each kind are kept."""
-
-    kept: list[Fault] = field(default_factory=list)
-    counts: Counter[FaultKind] = field(default_factory=Counter)
-
-    def add(self, kind: FaultKind, where: str, message: str) -> None:
-        self.counts[kind] += 1
-        if self.counts[kind] <= EXAMPLES:
-            self.kept.append(Fault(kind, where, message))
-
-
-@dataclass(frozen=True)
-class _Roster:
-    """Who may stand in a line: companies by id, numbers of drivers, types by their JSON text."""
-
-    companies: dict[bytes, int]
-    eligible: npt.NDArray[np.bool_]
-    drivers_per_company: int
-    digits: int
-    types: dict[bytes, int]
-
-    @classmethod
-    def of(cls, config: Config, fleet: Fleet, start_us: int) -> _Roster:
-        return cls(
-            companies={row.tobytes(): i for i, row in enumerate(fleet.company_id)},
-            eligible=fleet.eligible(start_us),
-            drivers_per_company=config.drivers_per_company,
-            digits=driver_digits(config),
-            types={escaped(name): i for i, name in enumerate(config.event_types)},
-        )
-
-
-def tally_batches(config: Config, companies: Path, batches: list[Path]) -> Tally:
+def tally_batches(
+    config: Config,
+    companies: Path,
+    batches: Iterable[Path],
+    *,
+    any_seed: bool = False,
+    faults: Faults | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Tally:
     """Tally batches of one data set.
 
     Parameters
@@ -163,56 +121,53 @@ def tally_batches(config: Config, companies: Path, batches: list[Path]) -> Tally
         What the data are said to follow.
     companies : Path
         The companies file; drivers are those of its companies.
-    batches : list of Path
+    batches : iterable of Path
         Batch folders.
+    any_seed : bool
+        Whether the records may name another seed than the configuration; the law is the same.
+    faults : Faults, optional
+        What was found already; what is found is added.
+    progress : callable, optional
+        Called with numbers of bytes as they are read.
 
     Raises
     ------
     InputError
         Where the companies file cannot be read, or there is no batch.
-    FleetsimError
-        Where drivers join between the batches, so that they have no common roster.
     """
-    if not batches:
+    ordered = in_time(batches)
+    if not ordered:
         raise InputError(str(companies.parent), "no batch to read")
     fleet = read_companies(companies)
-    faults = _Faults()
+    faults = Faults() if faults is None else faults
     _check_fleet(config, fleet, companies, faults)
-    parts = [_tally_batch(config, fleet, batch, faults) for batch in in_time(batches)]
-    for folder in sorted({batch.parent for batch in batches}):
-        for left in sorted(folder.glob(f".*{PARTIAL}")):
-            faults.add(FaultKind.FOLDER, left.name, "left by a writer that did not finish")
-    _find_duplicates(parts, faults)
+    with EventStore(config.interval_us) as store:
+        reading = _Reading(config, fleet, companies, store, faults, any_seed, progress)
+        parts = [reading.tally(number, batch) for number, batch in enumerate(ordered)]
+        for folder in sorted({batch.parent for batch in ordered}):
+            for left in sorted(folder.glob(f".*{PARTIAL}")):
+                faults.add(FaultKind.FOLDER, left.name, "left by a writer that did not finish")
+        _add_repeats(store, parts, faults)
+        samples, spans = [], []
+        for _, group in groupby(enumerate(parts), key=lambda pair: pair[1].eligible.tobytes()):
+            numbers, members = zip(*group, strict=True)
+            spans.append((numbers[0], numbers[-1] + 1))
+            samples.append(_sample(config, list(members), store, *spans[-1]))
+    sizes = [size_of(batch) for batch in ordered]
     return Tally(
         batch_ids=tuple(part.name for part in parts),
         unread=tuple(part.name for part in parts if part.unread),
         lines=sum(part.lines for part in parts),
-        counts=_stack([part.counts for part in parts]),
-        type_counts=np.sum([part.type_counts for part in parts], axis=0),
-        offsets_us=np.concatenate([part.offsets_us for part in parts]),
-        batch_bytes=sum(size_of(batch)[0] for batch in batches),
-        batch_disk_bytes=sum(size_of(batch)[1] for batch in batches),
+        samples=tuple(samples),
+        spans=tuple(spans),
+        batch_bytes=sum(apparent for apparent, _ in sizes),
+        batch_disk_bytes=sum(allocated for _, allocated in sizes),
         faults=tuple(faults.kept),
         fault_counts=dict(faults.counts),
     )
 
 
-def in_time(batches: Iterable[Path]) -> list[Path]:
-    """Return batch folders in the order of their intervals; foreign names come last.
-
-    Names do not sort by time: ``…T120000.500000Z`` comes before ``…T120000Z``.
-    """
-
-    def start(batch: Path) -> tuple[int, str]:
-        try:
-            return parse_time(batch.name), batch.name
-        except ValueError:
-            return LAST_US, batch.name
-
-    return sorted(batches, key=start)
-
-
-def _check_fleet(config: Config, fleet: Fleet, companies: Path, faults: _Faults) -> None:
+def _check_fleet(config: Config, fleet: Fleet, companies: Path, faults: Faults) -> None:
     if len(fleet) % config.number_of_companies:
         faults.add(
             FaultKind.MEMBER,
@@ -222,319 +177,272 @@ def _check_fleet(config: Config, fleet: Fleet, companies: Path, faults: _Faults)
         )
 
 
-def _stack(rows: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
-    """Return the counts of all batches in one array; refuse batches of different rosters."""
-    width = max(len(row) for row in rows)
-    if any(len(row) != width for row in rows):
-        raise FleetsimError("the eligible fleet grew between the batches; tally them apart")
-    return np.stack(rows)
+# --- one batch
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Part:
-    """The tally of one batch; `event_ids` has its text ids, `line_of` their line numbers."""
+    """The tally of one batch, under way; arrays over the whole fleet, eligible or not."""
 
     name: str
-    unread: bool
-    lines: int
-    counts: npt.NDArray[np.int64]
-    type_counts: npt.NDArray[np.int64]
-    offsets_us: npt.NDArray[np.int64]
-    event_ids: npt.NDArray[np.bytes_]
-    line_of: npt.NDArray[np.int64]
+    eligible: Flags  # companies
+    counts: Ints
+    type_counts: Ints
+    types_by_company: Ints  # (companies, types)
+    types_by_time: Ints
+    type_pairs: Ints
+    lines: int = 0
+    unread: bool = False
+    timed: int = 0
+    outside: int = 0
 
 
-def _tally_batch(config: Config, fleet: Fleet, batch: Path, faults: _Faults) -> _Part:
-    name = batch.name
-    _check_folder(batch, faults)
-    meta = _read_meta(batch, faults)
-    start_us = _start_of(meta, batch, faults)
-    # Where nothing says when the interval starts, every company counts as onboarded.
-    roster = _Roster.of(config, fleet, LAST_US if start_us is None else start_us)
-    drivers = len(fleet) * config.drivers_per_company
-    counts = np.zeros(drivers, np.int64)
-    types = np.zeros(len(roster.types), np.int64)
-    offsets: list[npt.NDArray[np.int64]] = []
-    ids: list[npt.NDArray[np.bytes_]] = []
-    numbers: list[npt.NDArray[np.int64]] = []
-    lines, digest, unread = 0, hashlib.sha256(), False
-    above = (-1, -1)  # driver and offset of the line above
-    try:
-        for first, chunk in _chunks(batch / EVENTS_NAME):
-            digest.update(b"".join(chunk))
-            lines += len(chunk)
-            rows = _read_lines(chunk, first, name, roster, faults)
-            counts += np.bincount(rows.driver, minlength=drivers)
-            types += np.bincount(rows.type_index, minlength=len(types))
-            ids.append(rows.event_id)
-            numbers.append(rows.number)
-            if start_us is not None:
-                offset, good = _offsets(rows, start_us, config.interval_us, name, faults)
-                above = _check_order(rows, offset, good, above, name, faults)
-                offsets.append(offset[good])
-    except OSError as error:
-        unread = True
-        why = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read"
-        faults.add(FaultKind.FOLDER, name, f"{EVENTS_NAME} {why}")
-        faults.add(FaultKind.LINE, name, f"there is no {EVENTS_NAME} to read")
-    if meta is not None:
-        _check_meta(config, fleet, meta, batch, start_us, lines, digest.hexdigest(), roster, faults)
-    keep = np.repeat(roster.eligible, config.drivers_per_company)
-    return _Part(
-        name=name,
-        unread=unread,
-        lines=lines,
-        counts=counts[keep],
-        type_counts=types,
-        offsets_us=np.concatenate(offsets) if offsets else np.zeros(0, np.int64),
-        event_ids=np.concatenate(ids) if ids else np.zeros(0, "S36"),
-        line_of=np.concatenate(numbers) if numbers else np.zeros(0, np.int64),
-    )
+class _Reading:
+    """Takes the lines of batches into parts, a store and faults."""
 
+    def __init__(
+        self,
+        config: Config,
+        fleet: Fleet,
+        companies: Path,
+        store: EventStore,
+        faults: Faults,
+        any_seed: bool,
+        progress: Callable[[int], object] | None,
+    ) -> None:
+        self.config, self.fleet, self.store, self.faults = config, fleet, store, faults
+        self.any_seed, self.progress = any_seed, progress
+        self.companies, self.hashes = companies, {len(fleet): fleet.sha256}
+        self.reader = LineReader(config, fleet)
+        self.n_types = len(type_law(config).names)
 
-def _chunks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
-    """Yield lists of lines with the number of the first."""
-    number, chunk = 1, []
-    with open(path, "rb") as file:
-        for line in file:
-            chunk.append(line)
-            if len(chunk) == _CHUNK_LINES:
-                yield number, chunk
-                number, chunk = number + len(chunk), []
-    if chunk:
-        yield number, chunk
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """The lines of a chunk that have the exact form and a place in the roster, as columns."""
-
-    number: npt.NDArray[np.int64]
-    event_id: npt.NDArray[np.bytes_]
-    driver: npt.NDArray[np.int64]
-    type_index: npt.NDArray[np.int64]
-    timestamp: list[bytes]
-
-
-def _read_lines(
-    chunk: list[bytes], first: int, name: str, roster: _Roster, faults: _Faults
-) -> _Rows:
-    number, event_id, driver, type_index, timestamp = [], [], [], [], []
-    for at, line in enumerate(chunk, start=first):
-        match = _LINE.fullmatch(line)
-        if match is None:
-            faults.add(FaultKind.LINE, f"{name} line {at}", _what_is_wrong(line))
-            continue
-        ident, driver_company, slot, company, truck, type_text, time_text = match.groups()
-        type_at = roster.types.get(type_text)
-        if type_at is None:
-            kind, problem = _unknown_type(roster, type_text, line)
-            faults.add(kind, f"{name} line {at}", problem)
-            continue
-        stranger = _membership(roster, driver_company, slot, company, truck)
-        if stranger:
-            faults.add(FaultKind.MEMBER, f"{name} line {at}", stranger)
-            continue
-        number.append(at)
-        event_id.append(ident)
-        driver.append(int(truck) - 1)
-        type_index.append(type_at)
-        timestamp.append(time_text)
-    return _Rows(
-        number=np.array(number, np.int64),
-        event_id=np.array(event_id, "S36"),
-        driver=np.array(driver, np.int64),
-        type_index=np.array(type_index, np.int64),
-        timestamp=timestamp,
-    )
-
-
-def _unknown_type(roster: _Roster, text: bytes, line: bytes) -> tuple[FaultKind, str]:
-    """Say why a type's text between the quotes is none of the configuration's."""
-    try:
-        value = json.loads(b'"' + text + b'"')
-    except ValueError:  # not UTF-8, or a character that JSON wants escaped
-        return FaultKind.LINE, _what_is_wrong(line)
-    if isinstance(value, str) and _escaped(value) in roster.types:
-        return FaultKind.LINE, f"event_type {found(value)} has not the shortest escapes"
-    return FaultKind.MEMBER, f"event_type {found(value)} is not in the configuration"
-
-
-def _escaped(text: str) -> bytes | None:
-    try:
-        return escaped(text)
-    except UnicodeEncodeError:  # half of a pair of surrogates
-        return None
-
-
-def _membership(
-    roster: _Roster, driver_company: bytes, slot: bytes, company: bytes, truck: bytes
-) -> str | None:
-    """Return what is wrong with those whom a line names, or None."""
-    index = roster.companies.get(company)
-    if index is None:
-        return f"company_id {company.decode()} is not in the companies file"
-    if not roster.eligible[index]:
-        return f"company_id {company.decode()} is not active or not onboarded yet"
-    if driver_company != company:
-        return f"driver_id names the company {driver_company.decode()}, not {company.decode()}"
-    if int(slot) >= roster.drivers_per_company or len(slot) != roster.digits:
-        last = f"{roster.drivers_per_company - 1:0{roster.digits}d}"
-        return f"driver number {slot.decode()} is not one of {'0' * roster.digits} .. {last}"
-    position = index * roster.drivers_per_company + int(slot) + 1
-    if int(truck) != position:
-        return f"truck_id is TRK-{truck.decode()}, this driver's is TRK-{position}"
-    return None
-
-
-def _what_is_wrong(line: bytes) -> str:
-    """Say why a line does not have the exact form."""
-    if not line.endswith(b"\n"):
-        return "the last line is cut: it has no end"
-    if line.endswith(b"\r\n"):
-        return "ends with CR LF; a line ends with LF alone"
-    if not line.strip():
-        return "a blank line"
-    if line.startswith(codecs.BOM_UTF8):
-        return "begins with a byte order mark"
-    try:
-        text = line[:-1].decode()
-        pairs = json.loads(text, object_pairs_hook=_Pairs, parse_constant=_refuse)
-    except UnicodeDecodeError as error:
-        return f"not UTF-8: byte {error.start + 1} of the line is invalid"
-    except json.JSONDecodeError as error:
-        return f"not valid JSON: {error.msg} at character {error.pos + 1}"
-    except (ValueError, RecursionError) as error:
-        return f"not valid JSON: {error}"
-    if not isinstance(pairs, _Pairs):
-        return "not a JSON object"
-    keys, expected = [key for key, _ in pairs], [f.name for f in EVENT_FIELDS]
-    twice = [f"key {found(key)} twice" for key in dict.fromkeys(keys) if keys.count(key) > 1]
-    missing = [f"missing key {key!r}" for key in expected if key not in keys]
-    extra = [f"extra key {found(key)}" for key in dict.fromkeys(keys) if key not in expected]
-    if twice or missing or extra:
-        return "; ".join([*twice, *missing, *extra])
-    if keys != expected:
-        return f"keys in another order: {', '.join(keys)}"
-    for key, value in pairs:
-        if not isinstance(value, str):
-            return f"{key} is {_JSON_NAMES.get(type(value), 'a number')}, not text"
-    for f, (_, value) in zip(EVENT_FIELDS, pairs, strict=True):
-        raw = value.encode(errors="surrogatepass")
-        if f.kind is not Kind.CHOICE and not re.fullmatch(_VALUE[f.kind], raw):
-            return f"{f.name} is {found(value)}, which does not have its form"
-    return "valid JSON, but not in the compact form of the data model"
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """A JSON object as its pairs, so that order and repeated keys stay visible."""
-
-
-_JSON_NAMES = {bool: "a truth value", type(None): "null", list: "a list", _Pairs: "an object"}
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-#: A time without its Z: the places of its digits, and what stands between them.
-_TIME_FORM = b"0000-00-00T00:00:00.000000"
-_MARKS = np.array([i for i, c in enumerate(_TIME_FORM) if c != ord("0")])
-
-
-def _times(texts: list[bytes]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Return times as microseconds since 1970, and which of the texts are times that exist.
-
-    By arithmetic on the digits: NumPy's own conversion of bytes to datetime64 may crash the process
-    on a date that does not exist (2.4.6, arrays of some thousands).
-    """
-    if not texts:
-        return np.zeros(0, np.int64), np.zeros(0, np.bool_)
-    width = len(_TIME_FORM)
-    joined = b"".join(text[:width].ljust(width) for text in texts)
-    digits = np.frombuffer(joined, np.uint8).reshape(-1, width).astype(np.int64) - ord("0")
-    form = np.frombuffer(_TIME_FORM, np.uint8).astype(np.int64) - ord("0")
-    ok = (digits[:, _MARKS] == form[_MARKS]).all(axis=1)
-    rest = np.delete(digits, _MARKS, axis=1)
-    ok &= ((rest >= 0) & (rest <= 9)).all(axis=1)
-    rest[~ok] = 1  # any date
-
-    def number(first: int, last: int) -> npt.NDArray[np.int64]:
-        return rest[:, first:last] @ 10 ** np.arange(last - first - 1, -1, -1)
-
-    year, month, day = number(0, 4), number(4, 6), number(6, 8)
-    hour, minute, second = number(8, 10), number(10, 12), number(12, 14)
-    ok &= (year >= 1) & (month >= 1) & (month <= 12)
-    ok &= (hour <= 23) & (minute <= 59) & (second <= 59)
-    months = np.where(ok, 12 * (year - 1970) + month - 1, 0)
-    first_day, end = (
-        (months + step).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
-        for step in (0, 1)
-    )
-    ok &= (day >= 1) & (day <= end - first_day)
-    seconds = ((first_day + day - 1) * 24 + hour) * 3600 + 60 * minute + second
-    return seconds * 1_000_000 + number(14, 20), ok
-
-
-def _offsets(
-    rows: _Rows, start_us: int, length_us: int, name: str, faults: _Faults
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Return each line's offset [microseconds] and whether it lies inside the interval."""
-    times, good = _times(rows.timestamp)
-    for i in np.flatnonzero(~good).tolist():
-        where = f"{name} line {rows.number[i]}"
-        faults.add(FaultKind.TIME, where, f"{rows.timestamp[i].decode()} is no time")
-    offsets = times - start_us
-    inside = (offsets >= 0) & (offsets < length_us)
-    for i in np.flatnonzero(good & ~inside).tolist():
-        side = "before the interval" if offsets[i] < 0 else "not before the end of the interval"
-        faults.add(
-            FaultKind.TIME,
-            f"{name} line {rows.number[i]}",
-            f"{rows.timestamp[i].decode()} lies {side}",
+    def tally(self, number: int, batch: Path) -> _Part:
+        """Return the tally of the batch with this number."""
+        _check_folder(batch, self.faults)
+        meta = _read_meta(batch, self.faults)
+        start_us = _start_of(meta, batch, self.faults)
+        # Where nothing says when the interval starts, every company counts as onboarded.
+        eligible = self.fleet.eligible(LAST_US if start_us is None else start_us)
+        used = self._companies_used(meta)
+        eligible[used:] = False
+        companies, types = len(self.fleet), self.n_types
+        part = _Part(
+            name=batch.name,
+            eligible=eligible,
+            counts=np.zeros(companies * self.config.drivers_per_company, np.int64),
+            type_counts=np.zeros(types, np.int64),
+            types_by_company=np.zeros((companies, types), np.int64),
+            types_by_time=np.zeros((types, TIME_CELLS), np.int64),
+            type_pairs=np.zeros((types, types), np.int64),
         )
-    return offsets, good & inside
+        roster: Roster | None = None  # made where a line deviates: it is large
+        order, pairs = _Order(), TypePairs(types)
+        seen = 0  # bytes
+        try:
+            for rows in self.reader.read(batch / EVENTS_NAME, eligible):
+                if rows.deviating or rows.strangers:
+                    roster = roster or Roster.of(self.config, self.fleet, eligible)
+                    self._diagnose(part, [*rows.deviating, *rows.strangers], roster)
+                self._take(number, part, rows, start_us, order, pairs)
+                if self.progress:
+                    self.progress(self.reader.bytes - seen)
+                    seen = self.reader.bytes
+        except OSError as error:
+            part.unread = True
+            why = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read"
+            self.faults.add(FaultKind.FOLDER, part.name, f"{EVENTS_NAME} {why}")
+            self.faults.add(
+                FaultKind.LINE, part.name, f"there is no {EVENTS_NAME} that can be read"
+            )
+        part.lines = self.reader.lines
+        part.type_pairs += pairs.finish()
+        if meta is not None:
+            self._check_meta(meta, batch, start_us, used, part)
+        return part
+
+    def _companies_used(self, meta: BatchMeta | None) -> int:
+        """Return how many lines the companies file had when a batch was made of it.
+
+        It may have been extended since; then its first lines have the hash of the record.
+        """
+        lines = len(self.fleet)
+        if meta is None or not 0 < meta.companies.lines < lines:
+            return lines
+        same = meta.companies.sha256 == self._hash_of_first(meta.companies.lines)
+        return meta.companies.lines if same else lines
+
+    def _hash_of_first(self, lines: int) -> str:
+        if lines not in self.hashes:
+            with open(self.companies, "rb") as file:
+                self.hashes[lines] = hashlib.sha256(b"".join(islice(file, lines))).hexdigest()
+        return self.hashes[lines]
+
+    def _diagnose(self, part: _Part, raw: list[RawLine], roster: Roster) -> None:
+        for line in sorted(raw):
+            kind, message = diagnose(line, roster)
+            self.faults.add(kind, f"{part.name} line {line.number}", message)
+
+    def _take(
+        self,
+        number: int,
+        part: _Part,
+        rows: Rows,
+        start_us: int | None,
+        order: _Order,
+        pairs: TypePairs,
+    ) -> None:
+        """Add rows to a part and to the store."""
+        kind = rows.drawn[_TYPE]
+        line, driver, company, us = rows.number, rows.driver, rows.company, rows.drawn[_TIME]
+        event_id = rows.drawn[_ID]
+        if rows.strangers:
+            good = (rows.membership == Membership.MEMBER) & (kind >= 0)
+            line, driver, company, us, kind = (x[good] for x in (line, driver, company, us, kind))
+            event_id = event_id[good]
+        if not len(line):
+            return
+        first, last = int(company.min()), int(company.max())
+        per_company = table_of(company - first, kind, last + 1 - first, self.n_types)
+        part.types_by_company[first : last + 1] += per_company
+        part.type_counts += per_company.sum(axis=0)
+        first = int(driver.min())
+        per_driver = np.bincount(driver - first)
+        part.counts[first : first + len(per_driver)] += per_driver
+        offset = np.full(len(line), -1)
+        if start_us is not None:
+            offset = us - start_us
+            inside = (offset >= 0) & (offset < self.config.interval_us)
+            timed = (line, driver, kind, offset)
+            if not inside.all():
+                self._outside(part, line[~inside], us[~inside], start_us)
+                timed = (line[inside], driver[inside], kind[inside], offset[inside])
+                offset[~inside] = -1
+            order.check(*timed, part.name, self.faults)
+            pairs.add(*timed[1:])
+            cell = time_cell(timed[3], self.config.interval_us)
+            part.types_by_time += table_of(timed[2], cell, self.n_types, TIME_CELLS)
+            part.timed += len(cell)
+        self.store.add(number, event_id, line, offset)
+
+    def _outside(self, part: _Part, line: Ints, us: Ints, start_us: int) -> None:
+        part.outside += len(line)
+        room = self.faults.room(FaultKind.TIME)
+        for number, time in zip(line[:room].tolist(), us[:room].tolist(), strict=True):
+            side = (
+                "before the interval" if time < start_us else "not before the end of the interval"
+            )
+            message = f"{format_time(time)} lies {side}"
+            self.faults.add(FaultKind.TIME, f"{part.name} line {number}", message)
+        self.faults.add_unnamed(FaultKind.TIME, len(line) - room)
+
+    def _check_meta(
+        self, meta: BatchMeta, batch: Path, start_us: int | None, used: int, part: _Part
+    ) -> None:
+        """Hold the record to the files and to the configuration."""
+        path, config = batch / EVENTS_NAME, self.config
+        sha256 = self.reader.sha256
+        effective = config.as_dict()
+        if self.any_seed:
+            effective["seed"] = meta.seed
+        expected: dict[str, Any] = {
+            "batch_id": batch.name,
+            "event_count": part.lines,
+            "seed": effective["seed"],
+            "bytes": path.stat().st_size if path.is_file() else None,
+            "sha256": sha256,
+            "content_sha256": sha256,
+            "format": "jsonl",
+        }
+        if start_us is not None:
+            expected["interval_start"] = format_time(start_us)
+            expected["interval_end"] = format_time(start_us + config.interval_us)
+        stated: dict[str, Any] = {name: getattr(meta, name) for name in expected}
+        roster = {
+            "lines": used,
+            "eligible": int(part.eligible.sum()),
+            "sha256": self.hashes[used],
+        }
+        for name, value in roster.items():
+            stated[f"companies.{name}"] = getattr(meta.companies, name)
+            expected[f"companies.{name}"] = value
+        for name in dict.fromkeys([*effective, *meta.config]):
+            stated[f"config.{name}"] = meta.config.get(name)
+            expected[f"config.{name}"] = effective.get(name)
+        for name, value in expected.items():
+            if stated[name] != value:
+                self.faults.add(
+                    FaultKind.META,
+                    f"{batch.name}/{META_NAME}",
+                    f"{name} is {found(stated[name])}; the files and the configuration give "
+                    f"{found(value)}",
+                )
 
 
-def _check_order(
-    rows: _Rows,
-    offset: npt.NDArray[np.int64],
-    good: npt.NDArray[np.bool_],
-    above: tuple[int, int],
-    name: str,
-    faults: _Faults,
-) -> tuple[int, int]:
-    """Hold the lines to their order: company, driver, time. Return driver and offset of the last.
+class _Order:
+    """Holds lines to their order: company, driver, time. Lines outside the interval have none."""
 
-    Lines whose time is wrong have no place in it and are passed over.
-    """
-    number = rows.number[good]
-    driver = np.concatenate([[above[0]], rows.driver[good]])
-    offset = np.concatenate([[above[1]], offset[good]])
-    late = (driver[1:] == driver[:-1]) & (offset[1:] < offset[:-1])
-    for i in np.flatnonzero(late | (driver[1:] < driver[:-1])).tolist():
-        what = "an event earlier than the one above" if late[i] else "a driver that stands above"
-        message = f"{what}; the order is company, driver, time"
-        faults.add(FaultKind.LINE, f"{name} line {number[i]}", message)
-    return int(driver[-1]), int(offset[-1])
+    def __init__(self) -> None:
+        self._driver = self._offset = np.full(1, -1)  # of the line above
+
+    def check(
+        self, line: Ints, driver: Ints, kind: Ints, offset: Ints, name: str, faults: Faults
+    ) -> None:
+        """Add a fault for each line that does not follow the one above."""
+        if not len(line):
+            return
+        drivers = np.concatenate([self._driver, driver])
+        offsets = np.concatenate([self._offset, offset])
+        self._driver, self._offset = drivers[-1:], offsets[-1:]
+        late = (drivers[1:] == drivers[:-1]) & (offsets[1:] < offsets[:-1])
+        wrong = np.flatnonzero(late | (drivers[1:] < drivers[:-1]))
+        room = faults.room(FaultKind.LINE)
+        for i in wrong[:room].tolist():
+            what = (
+                "an event earlier than the one above" if late[i] else "a driver that stands above"
+            )
+            message = f"{what}; the order is company, driver, time"
+            faults.add(FaultKind.LINE, f"{name} line {line[i]}", message)
+        faults.add_unnamed(FaultKind.LINE, len(wrong) - room)
 
 
-def _find_duplicates(parts: list[_Part], faults: _Faults) -> None:
-    ids = np.concatenate([part.event_ids for part in parts])
-    lines = np.concatenate([part.line_of for part in parts])
-    owner = np.repeat(np.arange(len(parts)), [len(part.event_ids) for part in parts])
-    order = np.argsort(ids, kind="stable")
-    for at in np.flatnonzero(ids[order][1:] == ids[order][:-1]):
-        first, second = order[at], order[at + 1]
+def _add_repeats(store: EventStore, parts: list[_Part], faults: Faults) -> None:
+    total, repeats = store.repeats(faults.room(FaultKind.DUPLICATE))
+    for repeat in repeats:
+        high, low = repeat.event_id
         faults.add(
             FaultKind.DUPLICATE,
-            f"{parts[owner[second]].name} line {lines[second]}",
-            f"event_id {ids[second].decode()} already stands in {parts[owner[first]].name} "
-            f"line {lines[first]}",
+            f"{parts[repeat.batch].name} line {repeat.line}",
+            f"event_id {UUID(int=high << 64 | low)} already stands in "
+            f"{parts[repeat.first_batch].name} line {repeat.first_line}",
         )
+    faults.add_unnamed(FaultKind.DUPLICATE, total - len(repeats))
 
 
-def _read_meta(batch: Path, faults: _Faults) -> BatchMeta | None:
+def _sample(config: Config, parts: list[_Part], store: EventStore, first: int, end: int) -> Sample:
+    """Return the statistics of consecutive batches with one roster."""
+    eligible = parts[0].eligible
+    drivers = np.repeat(eligible, config.drivers_per_company)
+    placed = sum(int(part.counts.sum()) for part in parts)
+    sizes = np.array([part.timed for part in parts], np.int64)
+    batches = store.offsets_by_batch(first, end)
+    whole = store.offsets(first, end) if len(parts) > 1 else None
+    return Sample(
+        drivers_per_company=config.drivers_per_company,
+        counts=np.stack([part.counts[drivers] for part in parts]),
+        type_counts=np.stack([part.type_counts for part in parts]),
+        types_by_company=np.sum([part.types_by_company for part in parts], axis=0)[eligible].T,
+        types_by_time=np.sum([part.types_by_time for part in parts], axis=0),
+        type_pairs=np.sum([part.type_pairs for part in parts], axis=0),
+        times=times_of(sizes, config.interval_us, batches, whole),
+        outside=sum(part.outside for part in parts),
+        unplaced=sum(part.lines for part in parts) - placed,
+    )
+
+
+# --- what stands around the lines
+
+
+def _read_meta(batch: Path, faults: Faults) -> BatchMeta | None:
     try:
         return read_meta(batch)
     except InputError as error:
@@ -542,7 +450,7 @@ def _read_meta(batch: Path, faults: _Faults) -> BatchMeta | None:
         return None
 
 
-def _start_of(meta: BatchMeta | None, batch: Path, faults: _Faults) -> int | None:
+def _start_of(meta: BatchMeta | None, batch: Path, faults: Faults) -> int | None:
     """Return the start of the interval, as the record and the folder's name agree.
 
     Where they do not, a record that agrees with its own batch_id is believed, or else the name.
@@ -568,7 +476,7 @@ def _time(text: str) -> int | None:
         return None
 
 
-def _check_folder(batch: Path, faults: _Faults) -> None:
+def _check_folder(batch: Path, faults: Faults) -> None:
     if not batch.is_dir():
         faults.add(FaultKind.FOLDER, batch.name, "there is no such folder")
         return
@@ -577,50 +485,6 @@ def _check_folder(batch: Path, faults: _Faults) -> None:
         faults.add(FaultKind.FOLDER, batch.name, f"{META_NAME} is missing")
     for name in sorted(names - {META_NAME, EVENTS_NAME}):
         faults.add(FaultKind.FOLDER, batch.name, f"{name} does not belong to a batch")
-
-
-def _check_meta(
-    config: Config,
-    fleet: Fleet,
-    meta: BatchMeta,
-    batch: Path,
-    start_us: int | None,
-    lines: int,
-    sha256: str,
-    roster: _Roster,
-    faults: _Faults,
-) -> None:
-    """Hold the record to the files and to the configuration."""
-    path = batch / EVENTS_NAME
-    expected: dict[str, Any] = {
-        "batch_id": batch.name,
-        "event_count": lines,
-        "seed": config.seed,
-        "bytes": path.stat().st_size if path.is_file() else None,
-        "sha256": sha256,
-        "content_sha256": sha256,
-        "format": "jsonl",
-    }
-    if start_us is not None:
-        expected["interval_start"] = format_time(start_us)
-        expected["interval_end"] = format_time(start_us + config.interval_us)
-    stated: dict[str, Any] = {name: getattr(meta, name) for name in expected}
-    used = {"lines": len(fleet), "eligible": int(roster.eligible.sum()), "sha256": fleet.sha256}
-    for name, value in used.items():
-        stated[f"companies.{name}"] = getattr(meta.companies, name)
-        expected[f"companies.{name}"] = value
-    effective = config.as_dict()
-    for name in dict.fromkeys([*effective, *meta.config]):
-        stated[f"config.{name}"] = meta.config.get(name)
-        expected[f"config.{name}"] = effective.get(name)
-    for name, value in expected.items():
-        if stated[name] != value:
-            faults.add(
-                FaultKind.META,
-                f"{batch.name}/{META_NAME}",
-                f"{name} is {found(stated[name])}; the files and the configuration give "
-                f"{found(value)}",
-            )
 
 
 def size_of(batch: Path) -> tuple[int, int]:
@@ -632,26 +496,3 @@ def size_of(batch: Path) -> tuple[int, int]:
     apparent = sum(path.stat().st_size for path in files)
     allocated = sum(path.stat().st_blocks for path in [*files, *folders]) * 512
     return apparent, allocated
-
-
-def content_fingerprint(batch: Path) -> str:
-    """Return a hash of a batch's content that does not depend on when its interval starts.
-
-    Timestamps are replaced by their distance from the interval's start; all other bytes count.
-    """
-    start_us = parse_time(read_meta(batch).interval_start)
-    digest = hashlib.sha256()
-    for _, chunk in _chunks(batch / EVENTS_NAME):
-        # The timestamp is the last value of a line: 26 characters before 'Z"}\n'.
-        digest.update(np.array([len(line) for line in chunk], "<i8").tobytes())
-        digest.update(b"".join(line[:-30] + line[-4:] for line in chunk))
-        digest.update(_distances([line[-30:-4] for line in chunk], start_us))
-    return digest.hexdigest()
-
-
-def _distances(texts: list[bytes], start_us: int) -> bytes:
-    """Return times as distances from the start; other texts as they are."""
-    times, ok = _times(texts)
-    if not ok.all():
-        return b"".join(texts)
-    return (times - start_us).astype("<i8").tobytes()

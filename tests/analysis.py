@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import dataclass
 from functools import cache
@@ -17,9 +18,11 @@ from fleetsim.config import Config, make_config
 from fleetsim.criteria import Criterion, Judgement, judge
 from fleetsim.evidence import Evidence, gather
 from fleetsim.experiment import Experiment, load_experiment
+from fleetsim.faults import FaultKind
 from fleetsim.measure import DataSet, Repeat
 from fleetsim.project import Project
-from fleetsim.tally import FaultKind, Tally, tally_batches
+from fleetsim.sample import Columns, make_sample
+from fleetsim.tally import Tally, tally_batches
 
 BASELINE: dict[str, Any] = {
     "seed": 42,
@@ -86,7 +89,7 @@ class Copy:
     def evidence(self) -> Evidence:
         """Return the evidence of the files as they are now; the replicates are made up."""
         tally = self.tally()
-        mean = tally.counts.size * self.config.event_rate_per_driver
+        mean = tally.sample.counts.size * self.config.event_rate_per_driver
         return gather(
             self.config,
             self.data,
@@ -141,13 +144,29 @@ def tally_of(
         weights = np.array(list(config.event_types.values()))
         types = np.floor(lines * weights).astype(np.int64)
         types[0] += lines - types.sum()
+    rng = np.random.default_rng(2)
+    kind = np.repeat(np.arange(len(types)), types)
+    assert len(kind) == lines
+    columns = Columns(
+        batch=np.repeat(np.arange(len(per_driver)), per_driver.sum(axis=1)),
+        driver=np.concatenate([np.repeat(np.arange(row.size), row) for row in per_driver]),
+        kind=rng.permutation(kind),
+        offset_us=rng.integers(config.interval_us, size=lines),
+    )
+    sample = make_sample(
+        columns,
+        n_batches=len(per_driver),
+        n_drivers=per_driver.shape[1],
+        n_types=len(types),
+        drivers_per_company=math.gcd(config.drivers_per_company, per_driver.shape[1]),
+        length_us=config.interval_us,
+    )
     content: dict[str, Any] = {
         "batch_ids": ("20251108T120000Z",),
         "unread": (),
         "lines": lines,
-        "counts": per_driver,
-        "type_counts": np.asarray(types, np.int64),
-        "offsets_us": np.linspace(0, config.interval_us - 1, lines).astype(np.int64),
+        "samples": (sample,),
+        "spans": ((0, len(per_driver)),),
         "batch_bytes": lines * 254,
         "batch_disk_bytes": lines * 254 + 8192,
         "faults": (),
@@ -167,7 +186,7 @@ def hand_made(
     """Return evidence made by hand."""
     config = config or config_of()
     tally = tally or tally_of(config)
-    mean = tally.counts.size * config.event_rate_per_driver
+    mean = tally.sample.counts.size * config.event_rate_per_driver
     if replicates is None:
         replicates = np.random.default_rng(1).poisson(mean, 2000)
     return gather(

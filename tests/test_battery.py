@@ -114,7 +114,7 @@ def slow_sample(rows, batches, drivers, types, per_company, length) -> dict:
         "types_by_company": by_company,
         "types_by_time": by_time,
         "type_pairs": pairs,
-        "offsets": [sorted(o for b, _, _, o in inside if b == batch) for batch in range(batches)],
+        "sizes": [sum(b == batch for b, *_ in inside) for batch in range(batches)],
         "outside": outside,
         "ties": ties,
         "ties_across": across,
@@ -129,10 +129,10 @@ def fields_of(sample) -> dict:
         "types_by_company": sample.types_by_company.tolist(),
         "types_by_time": sample.types_by_time.tolist(),
         "type_pairs": sample.type_pairs.tolist(),
-        "offsets": [part.tolist() for part in sample.offsets_us],
+        "sizes": sample.times.sizes.tolist(),
         "outside": sample.outside,
-        "ties": sample.ties.tolist(),
-        "ties_across": sample.ties_across,
+        "ties": sample.times.ties.tolist(),
+        "ties_across": sample.times.ties_across,
     }
 
 
@@ -429,13 +429,13 @@ def test_the_gap_at_the_ends_has_its_exact_law(gap):
 def test_spacings_add_up_over_batches():
     """One batch gives Moran's own test; two add up T, its mean and its variance."""
     random = np.random.default_rng(8)
-    parts = tuple(np.sort(random.integers(MINUTES, size=n)) for n in (300, 120))
-    one = moments.spacings_test(parts[:1], MINUTES)
-    assert one.p_value == stats.spacing_test(parts[0], MINUTES, 1).p_value
-    both = moments.spacings_test(parts, MINUTES)
-    assert both.statistic == exact(
-        sum(stats.spacing_test(part, MINUTES, 1).statistic for part in parts)
-    )
+    parts = [np.sort(random.integers(MINUTES, size=n)) for n in (300, 120)]
+    alone = [stats.spacing_test(part, MINUTES, 1) for part in parts]
+    moran, sizes = np.array([result.statistic for result in alone]), np.array([300, 120])
+    one = moments.spacings_test(moran[:1], sizes[:1], MINUTES)
+    assert one.p_value == exact(alone[0].p_value)
+    both = moments.spacings_test(moran, sizes, MINUTES)
+    assert both.statistic == exact(moran.sum())
     from scipy.special import digamma, polygamma
 
     m = np.array([301, 121])
@@ -443,6 +443,12 @@ def test_spacings_add_up_over_batches():
     variance = float((4 * m**2 * (polygamma(1, 1) / m - polygamma(1, m))).sum())
     skewness = 2 * math.sqrt(variance) / mean
     assert both.p_value == exact(two_sided(both.statistic, mean, variance, skewness), 1e-7)
+    empty = moments.spacings_test(np.append(moran, math.nan), np.append(sizes, 0), MINUTES)
+    assert empty == both
+    crowded = moments.spacings_test(moran, sizes, 299_999)
+    assert crowded.p_value is None
+    assert "events per tick" in (crowded.note or "")
+    assert moments.spacings_test(np.array([math.inf]), sizes[:1], MINUTES).p_value == 0
 
 
 @pytest.mark.parametrize(("length", "period", "cells"), [(40, 7, 3), (23, 23, 5), (12, 5, 5)])
@@ -529,6 +535,7 @@ def test_a_single_event_outside_fails_whatever_else_is_tested():
 
 EDGES = {
     "no event": ([], {}),
+    "no driver": ([], {"drivers": 0}),
     "one event": ([(0, 3, 1, 77)], {}),
     "two events at once": ([(0, 3, 1, 77), (0, 3, 2, 77)], {}),
     "one driver": ([(b, 0, 0, 9 * b + 1) for b in (0, 1, 1)], {"drivers": 1, "per_company": 1}),
@@ -724,3 +731,22 @@ def test_more_data_sees_smaller_effects(honest):
         small, large = (entry.effect(s, law, entry.make(s, law), 0.01) for s in (single, sample))
         if small is not None and large is not None and entry.name not in grows:
             assert large < small, entry.name
+
+
+def test_plain_words_say_the_effect_in_shares_of_events(honest):
+    """Moving the share that the sentence names between the common types makes Cohen's w."""
+    sample, law = honest
+    row = next(r for r in run_battery(sample, law) if r.entry.name == "event_types")
+    moved = row.effect * row.entry.scale(law)
+    off = np.array([0.4 + moved, 0.35 - moved, 0.25]) - [0.4, 0.35, 0.25]
+    assert math.sqrt(float(np.sum(off**2 / [0.4, 0.35, 0.25]))) == exact(row.effect)
+    assert row.caught.startswith(f"{100 * moved:.2f} % of all events")
+
+
+def test_plain_words_of_tables_say_the_scatter_of_shares():
+    """Shares that differ by a tenth of themselves, root mean square, have w = 0.1 and V less."""
+    table = np.full((3, 10), 1000) + 100 * np.array([[1], [-1], [0]]) * ([1, -1] * 5)
+    w = math.sqrt(float(np.sum((table / 30_000 - 1 / 30) ** 2 * 30)))
+    assert w == exact(math.sqrt(2 / 3) / 10)
+    law = Law(3.5, (0.4, 0.3, 0.3, 0.0))
+    assert stats.independence_test(table).estimate * battery._share_scatter(law) == exact(w)

@@ -21,11 +21,12 @@ from analysis import (
     tally_of,
 )
 
-from fleetsim import stats
-from fleetsim.criteria import KINDS, Judgement, Verdict, judge, type_margin
-from fleetsim.evidence import TESTS, Evidence, Test
+from fleetsim import power, stats
+from fleetsim.criteria import KINDS, Judgement, Verdict, judge, margins
+from fleetsim.evidence import Evidence, Test, family_size
+from fleetsim.faults import Fault, FaultKind
 from fleetsim.measure import Repeat, generate_data
-from fleetsim.tally import Fault, FaultKind, tally_batches
+from fleetsim.tally import tally_batches
 
 PASS, FAIL, OPEN = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
 
@@ -294,10 +295,11 @@ def test_any_fault_fails_its_criterion_alone(kind: str, fault: FaultKind) -> Non
 
 
 def test_holm_covers_the_family_without_equivalence_tests() -> None:
-    """The adjusted p-values are Holm's of all tests but the equivalence test."""
+    """The adjusted p-values are Holm's of all tests of evidence, the replicates' included."""
     evidence = of_count(3400)
-    family = [t for t in evidence.tests if t.name != "event_types_within_margin"]
-    assert len(family) == len(TESTS) - 1
+    family = [t for t in evidence.tests if t.kind == "evidence"]
+    assert len(family) == family_size(1) == len(evidence.tests) - 3
+    assert family[-1].name == "event_count_spread"
     expected = stats.holm([t.p_value for t in family if t.p_value is not None])
     assert [t.p_holm for t in family] == pytest.approx(list(expected))
     assert evidence.test("event_types_within_margin").p_holm is None
@@ -311,21 +313,26 @@ def test_a_test_that_cannot_be_made_is_no_member_of_the_family() -> None:
     types = evidence.test("event_types")
     assert (types.p_value, types.p_holm, types.detectable) == (None, None, None)
     family = [t.p_value for t in evidence.tests if t.p_holm is not None]
-    assert len(family) == len(TESTS) - 2
+    types = ("event_types", "types_by_company", "types_by_time", "types_in_sequence")
+    assert [t.name for t in evidence.tests if t.kind == "evidence" and t.p_value is None] == [
+        *types
+    ]
+    assert len(family) == family_size(1) - len(types)
 
 
 def test_the_detectable_effects_are_told_where_they_exist() -> None:
-    """Rate shift, Cohen's w and variance ratios; None where no single number exists."""
-    told = {t.name: t.detectable for t in of_count(3500).tests}
-    assert told["event_count"] == pytest.approx(0.0555, abs=1e-4)
-    assert told["event_types"] == pytest.approx(0.0601, abs=1e-4)
-    assert told["events_per_driver_dispersion"] == pytest.approx(1.155, abs=1e-3)
-    assert told["event_count_spread"] == pytest.approx(1.108, abs=1e-3)
-    assert {name for name, value in told.items() if value is None} == {
-        "event_types_within_margin",
-        "events_per_driver",
-        "event_times_uniform",
-    }
+    """At the level that Holm's first step leaves to each of the family; alpha for equivalence."""
+    tests = of_count(3500).tests
+    told = {t.name: t.detectable for t in tests}
+    level = 0.05 / family_size(1)
+    assert told["event_count"] == pytest.approx(power.detectable_rate_shift(3500, level))
+    assert told["event_types"] == pytest.approx(power.detectable_shares(3500, 2, level))
+    for name, n in (("events_per_driver_dispersion", 1000), ("event_count_spread", 2000)):
+        assert told[name] == pytest.approx(power.detectable_dispersion(n - 1, level))
+    without = {t.name for t in tests if t.detectable is None}
+    assert without == {"event_times_inside", "event_times_spacings"}
+    for test in tests:
+        assert f"{test.caught}. It does not see" in test.reach
 
 
 def judged(evidence: Evidence) -> dict[str, Judgement]:
@@ -401,23 +408,47 @@ def test_real_data_of_every_kind_get_sensible_verdicts(
     tally = tally_batches(config, data.companies, list(data.batches))
     evidence = hand_made(config, tally, repeats=data.repeats, interval=interval)
     assert tally.faults == ()
-    assert tally.counts.shape[0] == batches
+    assert tally.sample.counts.shape[0] == batches
     verdicts = {name: judgement.verdict for name, judgement in judged(evidence).items()}
     for name in ("batch_directory", "batch_meta", "event_count_expected"):
         assert verdicts[name] is PASS, name
     if config.event_rate_per_driver:
         for name in ("jsonl_valid", "timestamps_in_interval", "batch_size_expected"):
             assert verdicts[name] is PASS, name
-    assert evidence.mean == tally.counts.size * config.event_rate_per_driver
+    assert evidence.mean == tally.sample.counts.size * config.event_rate_per_driver
     starts = [batch.name for batch in data.batches]
     assert tally.batch_ids == tuple(starts)
 
 
 def test_the_smallest_margin_of_the_criteria_is_tested() -> None:
     """The equivalence test takes the YAML's margin, 3 points where it names none."""
-    assert type_margin([]) == 0.03
+    assert margins([]) == {"count_margin": 0.1, "type_margin": 0.03}
     claims = [criterion("event_type_law", tolerance=t) for t in (0.05, 0.02)]
-    assert type_margin(claims) == 0.02
+    assert margins(claims)["type_margin"] == 0.02
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict", "observed", "words"),
+    [
+        ({}, PASS, 0, r"None of \d+ tests rejects at the level 0.05 of them all"),
+        ({"total": 4200}, FAIL, 2, r"2 of \d+ tests reject: event_count \(p = .* adjustment\)"),
+        ({"outside": 1}, FAIL, 1, r"1 of \d+ tests reject: event_times_inside \(p = 0\)\."),
+        ({"types": {"only": 1.0}}, OPEN, None, r"No verdict: 4 of \d+ tests could not be made: e"),
+        ({"total": 0}, FAIL, 2, "event_count"),
+    ],
+)
+def test_the_battery_passes_where_no_test_rejects(
+    change: dict[str, Any], verdict: Verdict, observed: int | None, words: str
+) -> None:
+    """One rejecting test of law or structure fails it; a test that is missing leaves it open."""
+    config = config_of(**({"event_types": change["types"]} if "types" in change else {}))
+    tally = tally_of(config, counts=counts_of(change.get("total", 3500)))
+    if "outside" in change:
+        sample = replace(tally.sample, outside=change["outside"])
+        tally = replace(tally, samples=(sample,))
+    judgement = judge(criterion("battery"), hand_made(config, tally))
+    assert (judgement.verdict, judgement.observed) == (verdict, observed), judgement.note
+    assert re.match(words, judgement.note) or words in judgement.note
 
 
 def test_every_kind_is_judged_by_some_test_here() -> None:

@@ -27,7 +27,7 @@ from fleetsim.config import Config, make_config
 from fleetsim.encode import encode_companies
 from fleetsim.fleet import Fleet, draw_companies
 from fleetsim.generate import draw_events
-from fleetsim.lines import DuplicateFinder, LineReader, Membership, RawLine
+from fleetsim.lines import LineReader, Membership, RawLine
 from fleetsim.model import Field, Kind, Purpose
 
 BASE: dict[str, Any] = {
@@ -420,7 +420,7 @@ def test_every_date_of_many_years_is_counted_right():
     years = (*range(6), *range(1890, 2110), *range(9990, 10000))
     days = [f"{y:04d}-{m:02d}-{d:02d}" for y in years for m in range(14) for d in range(33)]
     text = "".join(f"{day}T23:59:59.999999Z" for day in days).encode()
-    us, good = lines._times(np.frombuffer(text, np.uint8).reshape(-1, 27))
+    us, good = lines.read_times(np.frombuffer(text, np.uint8).reshape(-1, 27))
     for day, value, fits in zip(days, us.tolist(), good.tolist(), strict=True):
         try:
             moment = datetime.fromisoformat(f"{day}T23:59:59.999999+00:00")
@@ -588,94 +588,3 @@ def test_a_reader_that_is_left_early_can_be_used_again(world):
         assert reader.sha256 == ""
         total = sum(part.lines for part in reader.read(Path(file.name), world.eligible))
     assert total == reader.lines == len(split(world.content()))
-
-
-# --- ids that stand twice
-
-Places = list[tuple[tuple[int, int], int, int, int, int]]
-
-
-def found_by(finder: DuplicateFinder, batches: list[list[tuple[int, int]]], piece: int) -> Places:
-    """Return what the finder finds in batches of ids, given piece by piece."""
-    for number, ids in enumerate(batches):
-        for start in range(0, len(ids), piece):
-            part = np.array(ids[start : start + piece], np.uint64).reshape(-1, 2)
-            finder.add(number, part, np.arange(start + 1, start + 1 + len(part)))
-    places = []
-    for chunk in finder.repeated():
-        columns = [column.tolist() for column in chunk]
-        places += [(tuple(row[0]), *row[1:]) for row in zip(*columns, strict=True)]
-    return sorted(places)
-
-
-def slow_places(batches: list[list[tuple[int, int]]]) -> Places:
-    """Return the same by a dictionary."""
-    first: dict[tuple[int, int], tuple[int, int]] = {}
-    places = []
-    for number, ids in enumerate(batches):
-        for line, ident in enumerate(ids, 1):
-            if ident in first:
-                places.append((ident, number, line, *first[ident]))
-            else:
-                first[ident] = number, line
-    return sorted(places)
-
-
-words = st.one_of(st.integers(0, 3), st.integers(2**64 - 3, 2**64 - 1), st.integers(0, 2**64 - 1))
-
-
-@settings(max_examples=100)
-@given(
-    batches=st.lists(st.lists(st.tuples(words, words), max_size=30), min_size=1, max_size=5),
-    piece=st.integers(1, 12),
-    rows_in_memory=st.sampled_from([1, 2, 7, 30, 1 << 20]),
-)
-def test_all_ids_that_stand_twice_are_found_and_no_others(batches, piece, rows_in_memory):
-    """Within a batch and over batches, in memory and spilled: as a dictionary finds them."""
-    with DuplicateFinder(rows_in_memory=rows_in_memory) as finder:
-        assert found_by(finder, batches, piece) == slow_places(batches)
-
-
-@pytest.mark.parametrize("rows_in_memory", [5, 1 << 20])
-def test_ids_with_equal_hashes_are_told_apart(monkeypatch, rows_in_memory):
-    """A hash that is the same for all ids costs time, not correctness."""
-    monkeypatch.setattr(lines, "_hash", lambda rows: np.zeros(len(rows), np.uint64))
-    chance = random.Random(1)  # noqa: S311
-    batches = [[(chance.randrange(6), chance.randrange(6)) for _ in range(40)] for _ in range(3)]
-    with DuplicateFinder(rows_in_memory=rows_in_memory) as finder:
-        assert found_by(finder, batches, 7) == slow_places(batches)
-
-
-@pytest.mark.parametrize("kind", ["random", "counting", "all the same"])
-def test_spilled_ids_take_bounded_memory_and_leave_nothing(tmp_path, kind):
-    """A million rows of 32 bytes pass through 50 thousand in memory; the folder stays empty."""
-    rng = np.random.default_rng(1)
-    step, total = 8192, 122 * 8192
-    found, sums, first = 0, 0, np.zeros(2, np.uint64)
-    tracemalloc.start()
-    with DuplicateFinder(rows_in_memory=50_000, folder=tmp_path) as finder:
-        for start in range(0, total, step):
-            ids = {
-                "random": lambda: rng.integers(0, 2**64, (step, 2), np.uint64),
-                "counting": lambda start=start: np.stack(
-                    [np.zeros(step, np.uint64), np.arange(start, start + step, dtype=np.uint64)], 1
-                ),
-                "all the same": lambda: np.full((step, 2), 7, np.uint64),
-            }[kind]()
-            if start == total - step and kind != "all the same":
-                ids[-1] = first
-            elif start == 0:
-                first = ids[0].copy()
-            finder.add(0, ids, np.arange(start + 1, start + step + 1))
-        for part in finder.repeated():
-            found += len(part.line)
-            sums += int(part.line.sum())
-            assert set(part.first_line.tolist()) == {1}
-        peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    if kind == "all the same":
-        assert (found, sums) == (total - 1, total * (total + 1) // 2 - 1)
-    else:
-        assert (found, sums) == (1, total)
-    assert peak < 16_000_000 < 32 * total
-    assert list(tmp_path.iterdir()) == []

@@ -37,6 +37,7 @@ SYSTEMS = (
 CONDA_NAMES = {
     "dask": "dask-core",
     "jupyter-client": "jupyter_client",
+    "duckdb": "python-duckdb",
     "matplotlib": "matplotlib-base",
     "playwright": "playwright-python",
 }

@@ -122,13 +122,13 @@ def test_a_plot_has_words(name: str, case: str) -> None:
 def test_alt_texts_state_true_numbers() -> None:
     """The figures of the words are those of the data."""
     evidence = evidence_of("normal")
-    counts = evidence.tally.counts.ravel()
+    counts = evidence.tally.sample.counts.ravel()
     alt = {name: drawn(name, "normal")[1] for name in PLOTS}
     assert "of 1000 drivers" in alt["events_per_driver"]
     assert f"{np.sum(counts == 0)} drivers have no event, 30.2 are" in alt["events_per_driver"]
     assert "the mean is 3.500" in alt["events_per_driver"]
     assert "start driving 40.0 % (weight 40 %), stopped driving 35.0 %" in alt["event_types"]
-    cells = np.histogram(evidence.tally.offsets_us, 60, (0, 900e6))[0]
+    cells = evidence.tally.sample.times.histogram
     assert f"between {cells.min()} and {cells.max()} a cell" in alt["events_over_interval"]
     assert "uniform law expects 58.3" in alt["events_over_interval"]
     distance = evidence.test("event_times_uniform").statistic

@@ -15,13 +15,18 @@ from analysis import Copy, config_of, copy_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetsim.batch import META_NAME, read_meta
+from fleetsim.batch import META_NAME, in_time, read_meta
 from fleetsim.clock import batch_name, format_time, parse_time
 from fleetsim.config import Config
+from fleetsim.controls import sample_of
 from fleetsim.criteria import Verdict
 from fleetsim.errors import FleetsimError, InputError
+from fleetsim.faults import FaultKind
+from fleetsim.fingerprint import _distances, content_fingerprint
 from fleetsim.measure import DataSet, generate_data
-from fleetsim.tally import FaultKind, _times, content_fingerprint, in_time, tally_batches
+from fleetsim.sample import Columns, Sample
+from fleetsim.tally import tally_batches
+from fleetsim.times import Times
 
 #: Criteria that rest on the files alone; 001 states two more that its configuration cannot meet.
 OF_FILES = {
@@ -66,24 +71,35 @@ def test_untouched_data_pass(copy: Copy) -> None:
     assert tally.faults == ()
     assert tally.fault_counts == {}
     assert turned(copy) == set()
-    assert tally.lines == len(copy.lines) == tally.counts.sum() == tally.type_counts.sum()
-    assert tally.counts.shape == (1, 1000)
-    assert (tally.counts == 0).any()
+    sample = tally.sample
+    assert tally.lines == len(copy.lines) == sample.counts.sum() == sample.type_counts.sum()
+    assert sample.counts.shape == (1, 1000)
+    assert (sample.counts == 0).any()
 
 
 def test_tally_agrees_with_a_plain_reading(copy: Copy) -> None:
-    """Counts, types and offsets are those that the json module and a loop find."""
+    """The statistics are those of the events that the json module and a loop find."""
     events = [json.loads(line) for line in copy.lines]
     start = parse_time(read_meta(copy.batch).interval_start)
-    counts = np.zeros(1000, np.int64)
-    for event in events:
-        counts[int(event["truck_id"].removeprefix("TRK-")) - 1] += 1
-    tally = copy.tally()
-    assert tally.counts.tolist() == [counts.tolist()]
-    assert tally.type_counts.tolist() == [
-        sum(event["event_type"] == name for event in events) for name in copy.config.event_types
-    ]
-    assert tally.offsets_us.tolist() == [parse_time(e["timestamp"]) - start for e in events]
+    index = {name: i for i, name in enumerate(copy.config.event_types)}
+    truck = [int(event["truck_id"].removeprefix("TRK-")) - 1 for event in events]
+    columns = Columns(
+        np.zeros(len(events), np.int64),
+        np.array(truck),
+        np.array([index[event["event_type"]] for event in events]),
+        np.array([parse_time(event["timestamp"]) - start for event in events]),
+    )
+    same_sample(copy.tally().sample, sample_of(columns, copy.config))
+
+
+def same_sample(one: Sample, other: Sample) -> None:
+    """Assert that two samples are equal, sums of logarithms but for their rounding."""
+    for name in Sample.__dataclass_fields__:
+        if name != "times":
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name), name)
+    for name in Times.__dataclass_fields__:
+        a, b = getattr(one.times, name), getattr(other.times, name)
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=0, err_msg=name)
 
 
 def drop_line(copy: Copy) -> None:
@@ -247,7 +263,13 @@ def a_list(copy: Copy) -> None:
 
 def deep(copy: Copy) -> None:
     lines = copy.lines
-    lines[99] = b"[" * 100_000 + b"]" * 100_000 + b"\n"
+    lines[99] = b"[" * 20_000 + b"]" * 20_000 + b"\n"
+    copy.write(lines)
+
+
+def gigantic(copy: Copy) -> None:
+    lines = copy.lines
+    lines[99] = lines[99][:-3] + b" " * 5_000_000 + lines[99][-3:]
     copy.write(lines)
 
 
@@ -289,6 +311,7 @@ LINE_CHANGES: list[tuple[Callable[[Copy], None], str, str]] = [
     (nan, "jsonl_valid", "line 100: not valid JSON: NaN is not JSON"),
     (a_list, "jsonl_valid", "line 100: not a JSON object"),
     (deep, "jsonl_valid", "line 100: not valid JSON"),
+    (gigantic, "jsonl_valid", r"line 100: a line of 5 000 25\d bytes, far longer than any event"),
     (two_lines_swapped, "jsonl_valid", "line 2: a driver that stands above"),
 ]
 
@@ -303,7 +326,9 @@ def test_a_changed_line_turns_its_criterion_and_the_record(
     change(copy)
     judgements = copy.judgements()
     failed = {n for n in OF_FILES if judgements[n].verdict is Verdict.FAIL}
-    expected = {criterion, "batch_meta"} | ({"batch_size_expected"} if change is deep else set())
+    expected = {criterion, "batch_meta"} | (
+        {"batch_size_expected"} if change is gigantic else set()
+    )
     assert failed == expected
     assert turned(copy) == expected
     note = judgements[criterion].note
@@ -468,8 +493,8 @@ def test_a_batch_of_unknown_interval_has_no_times(copy: Copy) -> None:
     renamed = copy.batch.rename(copy.batch.with_name("x"))
     tally = tally_batches(copy.config, copy.data.companies, [renamed])
     assert tally.fault_counts[FaultKind.TIME] == 1
-    assert len(tally.offsets_us) == 0
-    assert tally.lines == tally.counts.sum()
+    assert tally.timed == 0
+    assert tally.lines == tally.sample.counts.sum()
 
 
 def test_all_faults_are_counted_and_the_first_are_kept(copy: Copy) -> None:
@@ -488,10 +513,10 @@ def test_lines_are_the_same_in_many_pieces(copy: Copy, monkeypatch: pytest.Monke
     lines = copy.lines
     copy.write([*lines[:200], lines[300], *lines[200:]])
     whole = copy.tally()
-    monkeypatch.setattr("fleetsim.tally._CHUNK_LINES", 7)
+    monkeypatch.setattr("fleetsim.lines.SLAB_LINES", 7)
     pieces = copy.tally()
     assert pieces.faults == whole.faults
-    assert pieces.offsets_us.tolist() == whole.offsets_us.tolist()
+    same_sample(pieces.sample, whole.sample)
     assert any("the order is company, driver, time" in str(fault) for fault in whole.faults)
 
 
@@ -537,15 +562,19 @@ def test_duplicates_are_found_across_batches(copy: Copy, tmp_path: Path) -> None
     assert tally.batch_ids == (copy.batch.name, twin.name)
 
 
-def test_a_roster_that_grows_between_batches_is_refused(copy: Copy) -> None:
-    """Counts of drivers that joined later have no place in one table."""
+def test_a_roster_that_grows_between_batches_makes_samples_apart(copy: Copy) -> None:
+    """Counts of drivers that joined later have no place in one table; neither batch is lost."""
     lines = copy.data.companies.read_bytes().splitlines(keepends=True)
     lines[-1] = re.sub(rb'created_at":"\d{4}', b'created_at":"2099', lines[-1])
     copy.data.companies.write_bytes(b"".join(lines))
     later = copy.batch.with_name("21000101T000000Z")
     later.mkdir()
+    tally = tally_batches(copy.config, copy.data.companies, [copy.batch, later])
+    assert [sample.n_drivers for sample in tally.samples] == [990, 1000]
+    assert tally.spans == ((0, 1), (1, 2))
+    assert tally.unread == (later.name,)
     with pytest.raises(FleetsimError, match="grew between the batches"):
-        tally_batches(copy.config, copy.data.companies, [copy.batch, later])
+        _ = tally.sample
 
 
 def test_batches_are_in_the_order_of_time() -> None:
@@ -557,25 +586,26 @@ def test_batches_are_in_the_order_of_time() -> None:
 
 @given(
     st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999999)),
-    st.integers(0, 25),
+    st.integers(0, 26),
     st.binary(min_size=1, max_size=1),
 )
-def test_times_are_read_as_the_standard_library_reads_them(
+def test_distances_are_those_of_times_and_of_nothing_else(
     moment: datetime, at: int, byte: bytes
 ) -> None:
-    """A time is its microseconds since 1970; with one byte changed it is that time, or none."""
-    text = moment.isoformat(timespec="microseconds").encode()
+    """With one byte of a time changed it is another time, or the text itself counts."""
+    text = moment.isoformat(timespec="microseconds").encode() + b"Z"
     changed = text[:at] + byte + text[at + 1 :]
-    expected = []
-    for one in (text, changed):
-        form = re.fullmatch(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}", one)
-        try:
-            expected.append(parse_time(one.decode() + "Z") if form else None)
-        except ValueError:
-            expected.append(None)
-    us, ok = _times([text, changed] * 2000)
-    read = [int(value) if good else None for value, good in zip(us[:2], ok[:2], strict=True)]
-    assert read == expected
+    try:
+        expected = parse_time(changed.decode())
+        form = re.fullmatch(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", changed)
+    except ValueError:
+        form = None
+    made = _distances([text, changed], 1_000_000)
+    if form:
+        times = np.array([parse_time(text.decode()), expected]) - 1_000_000
+        assert made == times.astype("<i8").tobytes()
+    else:
+        assert made == text + changed
 
 
 def test_the_fingerprint_does_not_see_the_instant(copy: Copy) -> None:
