@@ -6,6 +6,7 @@ Every seed that is tried is counted; none is tried again.
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -178,8 +179,16 @@ class Calibration:
 
 
 def process_pool(workers: int) -> Executor:
-    """Return a pool of processes, each a fresh interpreter: a fork with threads may hang."""
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    """Return a pool of processes, each a fresh interpreter: a fork with threads may hang.
+
+    Ctrl-C reaches all of them; only the one that gives the work has to hear it.
+    """
+    return ProcessPoolExecutor(
+        workers,
+        mp_context=get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
 
 
 def calibrate(

@@ -6,6 +6,7 @@ runner, when it has seen how the kernel ended, gives the run its name.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -155,6 +156,10 @@ def _papermill(
         error = RunError(failure.ename, failure.evalue, failure.cell_index)
     except (DeadKernelError, CellTimeoutError) as failure:
         error = RunError(type(failure).__name__, str(failure), None)
+    except (KeyboardInterrupt, SystemExit):
+        # Nobody is left to ask for the error of the cell that the kernel's end interrupts.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        raise
     executed = nbformat.read(output, as_version=4) if output.is_file() else None
     return executed, error
 
