@@ -35,6 +35,7 @@ from fleetsim.tables import Table, number
 __all__ = ["CalibrationRun", "open_calibration"]
 
 NOTEBOOK = "calibration.ipynb"
+_FAULTS = {control.name: control.fault for control in CONTROLS}
 
 
 def open_calibration(
@@ -204,19 +205,19 @@ def _distance(row: UniformRow | None) -> tuple[str, str]:
 
 
 def _control_table(controls: Sequence[PowerRow]) -> Table:
-    faults = {control.name: control.fault for control in CONTROLS}
-    rows = tuple(
-        (
-            row.control,
-            row.test,
-            str(row.batches),
-            number(row.share_holm, 3),
-            f"{number(row.share, 3)} ({row.interval[0]:.3f} to {row.interval[1]:.3f})",
-            number(row.computed, 3),
-            faults[row.control],
-        )
-        for row in controls
-    )
-    header = ("control", "test", "batches", "caught (Holm)", "power", "computed", "fault")
+    """Return a row for each measurement; a fault is told once, in its first row."""
+    rows, told = [], set()
+    for row in controls:
+        test = row.test if row.batches == 1 else f"{row.test}, {counted(row.batches)}"
+        shares = (number(share, 3) for share in (row.share_holm, row.share))
+        interval = f"{row.interval[0]:.3f}–{row.interval[1]:.3f}"
+        fault = "" if row.control in told else _FAULTS[row.control]
+        told.add(row.control)
+        rows.append((row.control, test, *shares, interval, number(row.computed, 3), fault))
+    header = ("control", "test", "caught", "power", "95 % interval", "computed", "fault")
     seeds = controls[0].seeds if controls else 0
-    return Table(header, rows, f"{seeds} seeds each; power of the test alone, 95 % interval")
+    caption = (
+        f"{seeds} seeds each. Caught: p below the level after Holm's adjustment. Power: before it, of "
+        "the test alone, with its interval and the computed one."
+    )
+    return Table(header, tuple(rows), caption)
