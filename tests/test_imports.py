@@ -40,6 +40,7 @@ ORDER = [
     "calibration",
     "evidence",
     "apriori",
+    "alternatives",
     "criteria",
     "experiment",
     "check",
