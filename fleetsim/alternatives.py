@@ -2,7 +2,7 @@
 
 Each kind of criterion that claims a law has its standard alternatives, the truths that it is held
 against: `RATES`, `POINTS`, `RATIOS` and `VARIATIONS` are the one place for them. Everything is
-calculated from the rule that judges, before anything runs; nothing is simulated.
+calculated from the rule that judges, before anything runs.
 
 In Holm's procedure a test decides at alpha / family or, where others reject before it, at a larger
 level. The probabilities here are those of the first step, so under an alternative a criterion fails
@@ -59,8 +59,8 @@ RATIOS = (1.10, 1.25, 0.90, 0.80)
 VARIATIONS = (0.5, 1.5)
 
 GATE_LEVEL = 1e-6  # hard limit of gates: one false alarm in a million
-BLIND = 0.99  # limits that let RATES[0] and RATES[1] pass so often are nearly blind
-UNDECIDED = 0.1  # beyond this, one run in ten ends without a verdict though the truth is clear
+BLIND = 0.99  # limits that let each of RATES[:2] pass so often are nearly blind (docs/design.md)
+UNDECIDED = 0.1  # more runs than this end without a verdict though the truth is clear
 MOST = 10**6  # batches and replicates that are gone through to say how many would do
 MOST_REPEATS = 10**4
 _MOST_TYPES = 1000  # for more, shares are not worth a sample of points
@@ -103,8 +103,8 @@ def count_law_prospect(expectation: Expectation, tolerance: float) -> Prospect:
     low, high = (float(limit) for limit in tolerance_limits(mean, tolerance))
     least, largest = (float(edge) for edge in poisson_acceptance(mean, e.level))
     accepts = (
-        f"where {mean:.12g} events are expected, {max(math.ceil(low), least):.0f} to "
-        f"{min(math.floor(high), largest):.0f} pass: the tolerance allows {low:.12g} to "
+        f"where {mean:.12g} events are expected, "
+        f"{_whole(max(low, least), min(high, largest))} pass: the tolerance allows {low:.12g} to "
         f"{high:.12g}, the exact test keeps {least:.0f} to {largest:.0f} at the level {e.level:.2g}"
     )
     power = tuple(
@@ -135,8 +135,7 @@ def size_law_prospect(expectation: Expectation, tolerance: float) -> Prospect:
         return Prospect()
     low, high = (float(limit) for limit in tolerance_limits(expectation.mean, tolerance))
     accepts = (
-        f"where {expectation.mean:.12g} events are expected, the bytes of {math.ceil(low)} to "
-        f"{math.floor(high)} pass"
+        f"where {expectation.mean:.12g} events are expected, the bytes of {_whole(low, high)} pass"
     )
     power = tuple(
         _limits_power(_rate_text(ratio), expectation.count_deviates(tolerance, ratio=ratio))
@@ -163,6 +162,8 @@ def count_range_prospect(
     reach = (
         f"{counts} reach {_times(below)} standard deviations below the mean and "
         f"{_times(above)} above it: they alone pass"
+        if math.isfinite(high)
+        else f"{counts} reach {_times(below)} standard deviations below the mean: they alone pass"
     )
     passes = {ratio: 1 - e.count_outside(low, high, ratio=ratio) for ratio in RATES}
     return Prospect(f"{counts} pass", power, _blind(reach, passes, _NO_TEST))
@@ -395,6 +396,11 @@ def variation_prospect(
 
 
 # --- helpers -------------------------------------------------------------------------------------
+
+
+def _whole(low: float, high: float) -> str:
+    first, last = math.ceil(low), math.floor(high)
+    return f"{first} to {last}" if first <= last else "none"
 
 
 def _times(value: float) -> str:

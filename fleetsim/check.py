@@ -72,6 +72,8 @@ class Check:
             "mean": self.expectation.mean,
             "standard_deviation": self.expectation.standard_deviation,
             "line_bytes": expected_line_bytes(self.expectation.config),
+            "alpha": self.expectation.alpha,
+            "family": self.expectation.family,
             "criteria": [
                 {
                     "id": c.criterion.id,

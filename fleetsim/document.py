@@ -165,8 +165,8 @@ def verdict_table(record: Record) -> Table:
 #: What the tables of power show.
 POWER_WORDS = (
     "If the truth were another: the probability that the test alone rejects, at the level at which "
-    f"it decides and at {GATE_LEVEL:g}, the hard limit for gates; and that the criterion fails, or "
-    "is inconclusive. A rate is off from the configured one, a share by percentage points."
+    "it decides (for a test of the family the first step of Holm's procedure) and at "
+    f"{GATE_LEVEL:g}, the hard limit for gates; and that the criterion fails, or is inconclusive."
 )
 
 

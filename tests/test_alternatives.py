@@ -502,6 +502,20 @@ def test_nothing_to_hold_has_no_prospect() -> None:
     assert prospect_of(criterion("generation_time_variation", high=0.0), expect()) == Prospect()
 
 
+def test_what_cannot_pass_is_said_in_words() -> None:
+    """A range without a whole number, one without end, a margin below the intervals."""
+    e = expect(event_rate_per_driver=3.5005)
+    for kind in ("event_count_law", "batch_size_law"):
+        assert "none pass" in prospect_of(criterion(kind, tolerance=1e-5), e).accepts
+    endless = prospect_of(criterion("event_count_range", low=3000), e)
+    assert endless.accepts == "3000 events or more pass"
+    assert "inf" not in endless.warnings[0]
+    tight = prospect_of(criterion("event_type_law", tolerance=0.01), e)
+    assert "hardly a share passes: 1 points are allowed" in tight.accepts
+    few = prospect_of(claim_of("event_count_spread"), expect(replicates=30))
+    assert few.accepts.startswith("over 30 seeds no observed variance/mean passes")
+
+
 def test_the_order_of_the_types_changes_nothing() -> None:
     """A mapping has no order."""
     names = dict(zip(type_law(config_of()).names, type_law(config_of()).probabilities, strict=True))
