@@ -230,7 +230,7 @@ def type_prospect(expectation: Expectation, margin: float) -> Prospect:
     law = type_law(e.config)
     ranked = sorted(
         ((name, p) for name, p in zip(law.names, law.probabilities, strict=True) if p > 0),
-        key=lambda item: -item[1],
+        key=lambda item: (-item[1], item[0]),
     )
     if not 2 <= len(ranked) <= _MOST_TYPES or n < 1:
         return Prospect()
@@ -243,7 +243,7 @@ def type_prospect(expectation: Expectation, margin: float) -> Prospect:
     half = float(laws.norm.isf(0.05) * np.sqrt(weights * (1 - weights) / n).max())
     interval = f"±{100 * half:.3g} of its 90 % interval"
     accepts = f"at {n:.12g} events " + (
-        f"a share passes up to {100 * (margin - half):.3g} points from its weight "
+        f"a share passes up to about {100 * (margin - half):.3g} points from its weight "
         f"({100 * margin:.3g} are allowed, less the {interval}), where chi-square does not reject"
         if half < margin
         else f"hardly a share passes: {100 * margin:.3g} points are allowed, less the {interval}"

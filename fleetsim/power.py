@@ -41,7 +41,7 @@ POWER = 0.90  # probability with which a detectable effect is caught
 
 _POINTS = 2**21  # numbers of one quasi-random sample, all types together
 _NOISE = 1e-13  # of the integral that gives the noncentral t law
-_LEAST_POINTS, _MOST_POINTS = 8, 13  # exponents of 2
+_LEAST_POINTS, _MOST_POINTS = 8, 15  # exponents of 2
 
 
 class Outcome(NamedTuple):
@@ -188,7 +188,7 @@ def category_outcome(
 
     The shares are taken as normal with the covariance of a multinomial law of n. The probability
     to fail is that of `category_power`; how the rest divides is counted over the centred points
-    of a Sobol sequence, the same every time, good to about 1e-3.
+    of a Sobol sequence, the same every time, good to about 0.003.
 
     Parameters
     ----------

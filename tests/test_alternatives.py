@@ -481,6 +481,7 @@ def test_the_levels_follow_the_family_and_alpha() -> None:
         ({"a": 1.0}, []),
         ({"a": 1.0, "b": 0.0}, []),
         ({"a": 0.2, "b": 0.5, "c": 0.3}, ["b +2 points, c -2", "b +5 points, c -5"]),
+        ({"b": 0.5, "a": 0.5}, ["a +2 points, b -2", "a +5 points, b -5"]),
         ({"a": 0.96, "b": 0.04}, ["a +2 points, b -2"]),
         ({"a": 0.99, "b": 0.01}, []),
     ],
