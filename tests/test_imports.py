@@ -45,6 +45,7 @@ ORDER = [
     "calibration",
     "evidence",
     "apriori",
+    "alternatives",
     "criteria",
     "experiment",
     "check",
