@@ -15,7 +15,12 @@ from scipy import stats as laws
 from fleetsim.config import Config, make_config
 from fleetsim.encode import driver_digits
 from fleetsim.model import EVENT_FIELDS, Kind, escaped, type_law
-from fleetsim.power import poisson_acceptance, poisson_between
+from fleetsim.power import (
+    dispersion_outcome,
+    poisson_acceptance,
+    poisson_between,
+    poisson_outside,
+)
 
 __all__ = ["Expectation", "Remedy", "expected_line_bytes", "remedies", "tolerance_limits"]
 
@@ -44,6 +49,8 @@ class Expectation:
         Level of the family of tests.
     family : int
         Tests in the family; a test that stands alone decides at alpha / family or later (Holm).
+    repeats : int
+        Cold runs whose time is measured; 0 where none is.
     """
 
     config: Config
@@ -51,6 +58,12 @@ class Expectation:
     replicates: int
     alpha: float
     family: int
+    repeats: int = 0
+
+    @property
+    def level(self) -> float:
+        """Level of a test that stands alone: the first step of Holm's procedure."""
+        return self.alpha / self.family
 
     @property
     def mean(self) -> float:
@@ -106,6 +119,28 @@ class Expectation:
         means, weights = self._active(low, high)
         return float(np.sum(weights * poisson_between(low, high, means)))
 
+    def count_outside(self, low: float, high: float, *, ratio: float = 1.0) -> float:
+        """Return P(N < low or N > high) where the truth is `ratio` times the configured rate."""
+        means, weights = self._active(low / ratio, high / ratio)
+        return float(np.sum(weights * poisson_outside(low, high, ratio * means)))
+
+    def count_deviates(
+        self, tolerance: float = math.inf, level: float = 0.0, *, ratio: float = 1.0
+    ) -> float:
+        """Return P(N leaves the tolerance, or the exact test rejects at the level).
+
+        Of counts whose rate is in truth `ratio` times the configured one. A level of 0 leaves the
+        test out, a tolerance of inf the tolerance.
+        """
+        means, weights = self._active()
+        low, high = np.zeros_like(means), np.full_like(means, math.inf)
+        if math.isfinite(tolerance):
+            low, high = tolerance_limits(means, tolerance)
+        if level > 0:
+            least, largest = poisson_acceptance(means, level)
+            low, high = np.maximum(low, least), np.minimum(high, largest)
+        return float(np.sum(weights * poisson_outside(low, high, ratio * means)))
+
     def count_within(self, tolerance: float) -> float:
         """Return P(N lies within the tolerance, a fraction, of what the active companies make)."""
         means, weights = self._active()
@@ -120,7 +155,7 @@ class Expectation:
         """
         means, weights = self._active()
         low, high = tolerance_limits(means, tolerance)
-        least, largest = poisson_acceptance(means, self.alpha / self.family)
+        least, largest = poisson_acceptance(means, self.level)
         inside = poisson_between(np.maximum(low, least), np.minimum(high, largest), means)
         return float(np.sum(weights * inside))
 
@@ -147,7 +182,7 @@ class Expectation:
         deviation = np.sqrt(shares * (1 - shares) / np.maximum(events, 1)[:, :, None])
         room = margin / deviation - laws.norm.isf(0.05)
         outside = np.where(room > 0, 2 * laws.norm.sf(np.maximum(room, 0)), 1.0).sum(axis=2)
-        passed = np.where(events > 0, 1 - self.alpha / self.family - outside, 0.0)
+        passed = np.where(events > 0, 1 - self.level - outside, 0.0)
         return float(np.sum(chance * np.maximum(passed, 0)))
 
     def spread_follows_law(self, low: float, high: float, confidence: float = 0.95) -> float:
@@ -156,13 +191,8 @@ class Expectation:
         The replicates' counts have the law of this run's companies: D ~ chi-square, unless all of
         them are 0, where there is no D.
         """
-        df = self.replicates - 1
-        tail = (1 - confidence) / 2
-        upper, lower = laws.chi2.isf(tail, df), laws.chi2.ppf(tail, df)
-        # The interval of D = sum (x - mean)^2 / mean is (D / upper, D / lower), and D ~ chi2(df).
-        least, most = max(lower, low * upper), min(upper, high * lower)
-        inside = laws.chi2.sf(least, df) - laws.chi2.sf(most, df)
-        return float(max(0.0, inside - math.exp(-self.mean * self.replicates)))
+        passes = dispersion_outcome(self.replicates - 1, 1.0, low, high, confidence).passes
+        return max(0.0, passes - math.exp(-self.mean * self.replicates))
 
 
 def tolerance_limits(mean: Any, tolerance: float) -> tuple[Any, Any]:

@@ -609,7 +609,8 @@ BATTERY: tuple[Entry, ...] = (
         null="offsets are uniform on the interval",
         make=_ends,
         effect=_gap_effect,
-        sees="{:.2%} of the interval left empty at one end",
+        scale=lambda law: 100.0,
+        sees="{:.2g}% of the interval left empty at one end",
         misses="what happens between the first event and the last",
     ),
     Entry(

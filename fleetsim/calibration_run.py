@@ -217,7 +217,7 @@ def _control_table(controls: Sequence[PowerRow]) -> Table:
     header = ("control", "test", "caught", "power", "95 % interval", "computed", "fault")
     seeds = controls[0].seeds if controls else 0
     caption = (
-        f"{seeds} seeds each. Caught: p below the level after Holm's adjustment. Power: before it, of "
-        "the test alone, with its interval and the computed one."
+        f"{seeds} seeds each. Caught: p below the level after Holm's adjustment. Power: the test's "
+        "own, without it."
     )
     return Table(header, tuple(rows), caption)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
+import msgspec
+
+from fleetsim.alternatives import Prospect, events_text
 from fleetsim.apriori import PASS_WANTED, Expectation, Remedy, expected_line_bytes, remedies
 from fleetsim.criteria import KINDS, MB, Criterion
 from fleetsim.evidence import family_size
@@ -20,10 +23,15 @@ DOUBTFUL = 0.9  # below this, one honest run in ten or more fails
 
 @dataclass(frozen=True)
 class CriterionCheck:
-    """One criterion's chance: `a_priori` is None where the machine decides, not the model."""
+    """One criterion's chance: `a_priori` is None where the machine decides, not the model.
+
+    `prospect` says what passes, and what becomes of a generator that is off; it is empty for
+    criteria of structure, and where an honest run cannot reach the stated range in the first place.
+    """
 
     criterion: Criterion
     a_priori: float | None
+    prospect: Prospect = field(default_factory=Prospect)
 
     @property
     def outlook(self) -> str:
@@ -47,12 +55,16 @@ class Check:
         What does not add up, a sentence each; empty for a sound experiment.
     remedies : dict
         By criterion id, what would reconcile each parameter with the criterion.
+    warnings : tuple of str
+        Where a criterion sees next to nothing, or will hardly reach a verdict; a sentence each.
+        The experiment is sound all the same: a warning is no finding.
     """
 
     expectation: Expectation
     criteria: tuple[CriterionCheck, ...]
     findings: tuple[str, ...]
     remedies: dict[str, list[Remedy]]
+    warnings: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the check as plain data, for ``--json``."""
@@ -60,11 +72,20 @@ class Check:
             "mean": self.expectation.mean,
             "standard_deviation": self.expectation.standard_deviation,
             "line_bytes": expected_line_bytes(self.expectation.config),
+            "alpha": self.expectation.alpha,
+            "family": self.expectation.family,
             "criteria": [
-                {"id": c.criterion.id, "a_priori": c.a_priori, "outlook": c.outlook}
+                {
+                    "id": c.criterion.id,
+                    "a_priori": c.a_priori,
+                    "outlook": c.outlook,
+                    "accepts": c.prospect.accepts,
+                    "power": msgspec.to_builtins(c.prospect.power),
+                }
                 for c in self.criteria
             ],
             "findings": list(self.findings),
+            "warnings": list(self.warnings),
             "remedies": {
                 name: [
                     {
@@ -88,16 +109,14 @@ def expectation_of(experiment: Experiment) -> Expectation:
         replicates=experiment.replicates,
         alpha=experiment.alpha,
         family=family_size(experiment.batches),
+        repeats=experiment.repeats,
     )
 
 
 def check_experiment(experiment: Experiment) -> Check:
-    """Return each criterion's a-priori probability, contradictions, and remedies."""
+    """Return each criterion's chance and prospect, contradictions, remedies, and warnings."""
     expectation = expectation_of(experiment)
-    rows = tuple(
-        CriterionCheck(criterion, KINDS[criterion.kind].a_priori(criterion, expectation))
-        for criterion in experiment.criteria
-    )
+    rows = tuple(_check_criterion(criterion, expectation) for criterion in experiment.criteria)
     windows = {
         row.criterion.id: window(row.criterion, expectation)
         for row in rows
@@ -113,7 +132,19 @@ def check_experiment(experiment: Experiment) -> Check:
         and KINDS[row.criterion.kind].stated_range
         and math.isfinite(windows[row.criterion.id][1])
     }
-    return Check(expectation, rows, tuple(f for f in findings if f), mended)
+    warnings = tuple(
+        f"{row.criterion.id}: {warning}" for row in rows for warning in row.prospect.warnings
+    )
+    return Check(expectation, rows, tuple(f for f in findings if f), mended, warnings)
+
+
+def _check_criterion(criterion: Criterion, expectation: Expectation) -> CriterionCheck:
+    kind = KINDS[criterion.kind]
+    chance = kind.a_priori(criterion, expectation)
+    out_of_reach = kind.stated_range and chance is not None and chance < IMPOSSIBLE
+    if kind.prospect is None or out_of_reach:
+        return CriterionCheck(criterion, chance)
+    return CriterionCheck(criterion, chance, kind.prospect(criterion, expectation))
 
 
 def _remedies(criterion: Criterion, expectation: Expectation) -> list[Remedy]:
@@ -138,7 +169,7 @@ def _chance_finding(
     if name not in windows:
         return f"{name}: {row.outlook}; {chance}."
     low, high = windows[name]
-    asked = _events(low, high)
+    asked = events_text(low, high)
     if row.criterion.kind.startswith("batch_size"):
         per_line = expected_line_bytes(expectation.config)
         asked += f" ({low * per_line / MB:.2f} to {high * per_line / MB:.2f} MB)"
@@ -146,13 +177,6 @@ def _chance_finding(
         f"{name}: {row.outlook}; it asks for {asked}, the configuration makes "
         f"{expectation.mean:g} ± {expectation.standard_deviation:.0f}: {chance}."
     )
-
-
-def _events(low: float, high: float) -> str:
-    """Return a range as the whole numbers of events inside it."""
-    if not math.isfinite(high):
-        return f"{math.ceil(low)} events or more"
-    return f"{math.ceil(low)} to {math.floor(high)} events"
 
 
 def _exclusions(windows: dict[str, tuple[float, float]]) -> str | None:
@@ -164,7 +188,9 @@ def _exclusions(windows: dict[str, tuple[float, float]]) -> str | None:
     ]
     if not pairs:
         return None
-    ranges = "; ".join(f"{name} asks for {_events(*window)}" for name, window in windows.items())
+    ranges = "; ".join(
+        f"{name} asks for {events_text(*window)}" for name, window in windows.items()
+    )
     return f"No number of events satisfies both of these at once: {'; '.join(pairs)}. {ranges}."
 
 

@@ -187,11 +187,12 @@ def verify(target: str, companies_file: Path | None, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("experiment")
-@click.option("--strict", is_flag=True, help="Exit with 3 where a criterion should not pass.")
+@click.option("--strict", is_flag=True, help="Exit with 3 on a finding; a warning is none.")
 @click.option("--json", "as_json", is_flag=True, help="Print the check as JSON.")
 def check(experiment: str, strict: bool, as_json: bool) -> None:
     """Hold an experiment to its own model, before anything runs."""
     from fleetsim.check import check_experiment, remedy_text
+    from fleetsim.document import POWER_WORDS, power_table
     from fleetsim.experiment import load_experiment
     from fleetsim.project import find_project
     from fleetsim.run import check_table
@@ -214,6 +215,16 @@ def check(experiment: str, strict: bool, as_json: bool) -> None:
                 click.echo(_wrapped(f"- {remedy_text(remedy)}", "  "))
         if not result.findings:
             click.echo("\nNothing contradicts.")
+        if result.warnings:
+            click.echo("\nWarnings, which are no findings:")
+        for warning in result.warnings:
+            click.echo(_wrapped(f"- {warning}", "  "))
+        seen = [row for row in result.criteria if row.prospect.power]
+        if seen:
+            click.echo(f"\n{_wrapped(POWER_WORDS)}")
+        for row in seen:
+            click.echo(f"\n{_wrapped(f'{row.criterion.id}: {row.prospect.accepts}.')}")
+            click.echo(textwrap.indent(str(power_table(row.prospect.power)), "  "))
     if strict and result.findings:
         sys.exit(FINDING)
 
@@ -375,10 +386,12 @@ def _shown(path: Path) -> str:
 
 
 def _wrapped(text: str, indent: str = "") -> str:
-    return "\n".join(
+    """Return lines of 100 characters; a number keeps its per cent sign."""
+    lines = (
         textwrap.fill(line, 100, initial_indent=indent, subsequent_indent=indent + "  ")
-        for line in text.splitlines()
+        for line in text.replace(" %", "\N{NO-BREAK SPACE}%").splitlines()
     )
+    return "\n".join(lines).replace("\N{NO-BREAK SPACE}%", " %")
 
 
 def _run_or_folder(target: str) -> Path:

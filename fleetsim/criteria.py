@@ -17,6 +17,15 @@ from scipy.special import ndtri
 
 from fleetsim import battery, stats
 from fleetsim import calibration_criteria as calibrated
+from fleetsim.alternatives import (
+    Prospect,
+    count_law_prospect,
+    count_range_prospect,
+    size_law_prospect,
+    spread_prospect,
+    type_prospect,
+    variation_prospect,
+)
 from fleetsim.apriori import Expectation, expected_line_bytes, tolerance_limits
 from fleetsim.calibration import BUDGET, Calibration
 from fleetsim.claims import Criterion, Judgement, Verdict
@@ -53,6 +62,9 @@ class Kind:
         Whether the claim itself states that range, so that another configuration could meet it.
     evidence : type
         What `judge` is given: an `Evidence` of a run, or a `Calibration`.
+    prospect : callable or None
+        What the criterion makes of the standard alternatives, and what to beware of; see
+        `fleetsim.alternatives`.
     """
 
     limits: tuple[str, ...]
@@ -62,6 +74,7 @@ class Kind:
     window: Callable[[Criterion, Expectation], tuple[float, float]] | None = None
     stated_range: bool = False
     evidence: type[Evidence] | type[Calibration] = Evidence
+    prospect: Callable[[Criterion, Expectation], Prospect] | None = None
 
 
 def judge(criterion: Criterion, evidence: Evidence | Calibration) -> Judgement:
@@ -433,6 +446,7 @@ KINDS: dict[str, Kind] = {
         _range_chance,
         window=lambda c, e: _limits(c),
         stated_range=True,
+        prospect=lambda c, e: count_range_prospect(e, *_limits(c)),
     ),
     "event_count_law": Kind(
         ("tolerance",),
@@ -440,12 +454,14 @@ KINDS: dict[str, Kind] = {
         lambda c, e: e.count_follows_law(c.tolerance or 0.0),
         tests=("event_count",),
         window=_law_window,
+        prospect=lambda c, e: count_law_prospect(e, c.tolerance or 0.0),
     ),
     "event_type_law": Kind(
         ("tolerance",),
         _judge_types,
         lambda c, e: e.types_follow_law(c.tolerance or 0.0),
         tests=("event_types", "event_types_within_margin"),
+        prospect=lambda c, e: type_prospect(e, c.tolerance or 0.0),
     ),
     "battery": Kind(
         (),
@@ -461,9 +477,15 @@ KINDS: dict[str, Kind] = {
         _judge_spread,
         lambda c, e: e.spread_follows_law(*_limits(c)),
         tests=("event_count_spread",),
+        prospect=lambda c, e: spread_prospect(e, *_limits(c)),
     ),
     "generation_time": Kind(("high",), _judge_time, _unknown),
-    "generation_time_variation": Kind(("high",), _judge_variation, _unknown),
+    "generation_time_variation": Kind(
+        ("high",),
+        _judge_variation,
+        _unknown,
+        prospect=lambda c, e: variation_prospect(e, c.high or 0.0),
+    ),
     "memory_peak": Kind(("high",), _judge_memory, _unknown),
     "batch_size_range": Kind(
         ("low", "high"),
@@ -471,12 +493,16 @@ KINDS: dict[str, Kind] = {
         lambda c, e: e.count_between(*_size_window(c, e)),
         window=_size_window,
         stated_range=True,
+        prospect=lambda c, e: count_range_prospect(
+            e, *_size_window(c, e), f"{c.low or 0:g} to {c.high or math.inf:g} MB"
+        ),
     ),
     "batch_size_law": Kind(
         ("tolerance",),
         _judge_size_law,
         lambda c, e: e.count_within(c.tolerance or 0.0),
         window=_law_window,
+        prospect=lambda c, e: size_law_prospect(e, c.tolerance or 0.0),
     ),
     "rejections_in_band": Kind((), calibrated.judge_rejections, _joint, evidence=Calibration),
     "p_values_uniform": Kind((), calibrated.judge_uniformity, _joint, evidence=Calibration),

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import jinja2
 import yaml
 
+from fleetsim.alternatives import GATE_LEVEL, Power
 from fleetsim.answers import answer, answers_line
 from fleetsim.check import Check, check_experiment, remedy_text
 from fleetsim.experiment import Experiment
-from fleetsim.record import CriterionRecord, Description, Expected, Record, overall_line
+from fleetsim.record import (
+    CriterionRecord,
+    Description,
+    Expected,
+    Foresight,
+    Record,
+    overall_line,
+)
 from fleetsim.tables import Table, number
 
-__all__ = ["chance", "criteria_table", "planned_record", "render_document", "verdict_table"]
+__all__ = [
+    "chance",
+    "criteria_table",
+    "planned_record",
+    "power_table",
+    "render_document",
+    "verdict_table",
+]
 
 
 def planned_record(experiment: Experiment, check: Check | None = None) -> Record:
@@ -55,6 +71,16 @@ def planned_record(experiment: Experiment, check: Check | None = None) -> Record
                 for name, rows in check.remedies.items()
                 for remedy in rows
             ],
+            foresight=[
+                Foresight(
+                    criterion=row.criterion.id,
+                    accepts=row.prospect.accepts,
+                    power=list(row.prospect.power),
+                )
+                for row in check.criteria
+                if row.prospect.power
+            ],
+            warnings=list(check.warnings),
         ),
         batch_ids=[],
         criteria=[
@@ -109,6 +135,8 @@ def render_document(record: Record) -> str:
         answers_line=answers_line(record.tests),
         chance=chance,
         number=number,
+        power_table=power_table,
+        power_words=POWER_WORDS,
     )
     return text.rstrip() + "\n"
 
@@ -136,6 +164,36 @@ def verdict_table(record: Record) -> Table:
     """Return the verdicts alone, narrow enough for a terminal."""
     rows = tuple(row[:4] for row in criteria_table(record).rows)
     return Table(("criterion", "stated", "observed", "verdict"), rows)
+
+
+#: What the tables of power show.
+POWER_WORDS = (
+    "If the truth were another: the probability that the test alone rejects, at the level at which "
+    "it decides (for a test of the family the first step of Holm's procedure) and at "
+    f"{GATE_LEVEL:g}, the hard limit for gates; and that the criterion fails, or is inconclusive."
+)
+
+
+def power_table(rows: Sequence[Power]) -> Table:
+    """Return what becomes of alternatives, one a line: its test at each level, then the verdict.
+
+    The verdict's probabilities are those of the first level, at which the criterion decides.
+    """
+    levels = list(dict.fromkeys(row.level for row in rows if row.level is not None))
+    header = ("if the truth were", *(f"at {level:.2g}" for level in levels))
+    by_alternative: dict[str, list[Power]] = {}
+    for row in rows:
+        by_alternative.setdefault(row.alternative, []).append(row)
+    table = tuple(
+        (
+            name,
+            *(chance(row.power) for row in entries if row.power is not None),
+            chance(entries[0].fails),
+            chance(entries[0].inconclusive),
+        )
+        for name, entries in by_alternative.items()
+    )
+    return Table((*header, "fails", "inconclusive"), table)
 
 
 def chance(probability: float) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from fleetsim.alternatives import Power
 from fleetsim.calibration import PowerRow, SizeRow, UniformRow
 from fleetsim.documents import read_struct
 from fleetsim.errors import InputError, nearest
@@ -97,14 +98,28 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     notebook: str = "experiment.ipynb"
 
 
+class Foresight(msgspec.Struct, frozen=True, kw_only=True):
+    """What one criterion lets pass, and what becomes of a generator that is off."""
+
+    criterion: str
+    accepts: str
+    power: list[Power]
+
+
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
-    """What the model said before the run: events and bytes, and what does not add up."""
+    """What the model said before the run: events and bytes, and what does not add up.
+
+    `foresight` has the criteria that can be held against other truths, `warnings` what the criteria
+    hardly see or decide; records of earlier versions have neither.
+    """
 
     mean: float
     standard_deviation: float
     line_bytes: float
     findings: list[str]
     remedies: list[str]
+    foresight: list[Foresight] = []
+    warnings: list[str] = []
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

@@ -73,6 +73,26 @@ def test_experiment_002_is_sound() -> None:
     assert check.remedies == {}
 
 
+def test_warnings_are_no_findings() -> None:
+    """Blind and undecidable criteria leave a sound experiment sound; each is named once."""
+    check = checked(
+        config_of(),
+        criterion("event_count_law", tolerance=0.3),
+        criterion("generation_time_variation", high=0.2),
+    )
+    assert check.findings == ()
+    assert [w.partition(":")[0] for w in check.warnings] == ["event_count_law"]
+    few = replace(baseline(), repeats=10)
+    assert any(w.startswith("generation_time_variation: ") for w in check_experiment(few).warnings)
+    assert check_experiment(few).findings == check_experiment(baseline()).findings
+
+
+def test_a_range_out_of_reach_has_no_power() -> None:
+    """What an honest run never reaches says nothing about one that is off."""
+    check = checked(config_of(), count_range(4500, 5500), count_range(3000, 4000))
+    assert [bool(row.prospect.power) for row in check.criteria] == [False, True]
+
+
 fleets = st.builds(
     config_of,
     number_of_companies=st.integers(1, 2000),

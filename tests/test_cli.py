@@ -37,6 +37,23 @@ def test_check_strict_ends_with_a_finding(fleetsim_cli):
     assert fleetsim_cli("check", "002-baseline-5k", "--strict").code == 0
 
 
+def test_check_shows_power_and_warnings(fleetsim_cli):
+    """Power in words with its levels, warnings apart from findings, lines of 100 characters."""
+    done = fleetsim_cli("check", "002-baseline-5k", "--strict")
+    assert done.code == 0
+    assert "Nothing contradicts." in done.out
+    findings, _, rest = done.out.partition("Warnings, which are no findings:")
+    assert "nearly blind" not in findings
+    assert "±10 % is 7.07 standard deviations" in " ".join(rest.split())
+    assert "the hard limit for gates" in " ".join(rest.split())
+    assert re.search(r"if the truth were +at 0\.0\d+ +at 1e-06 +fails +inconclusive", rest)
+    assert re.search(r"rate 2 % too high +0\.\d+ ", rest)
+    assert re.search(r"start driving \+2 points, stopped driving -2 +0\.\d+", rest)
+    assert re.search(r"true variation 10 %, half the limit +0 ", rest)
+    assert max(len(line) for line in done.out.splitlines()) <= 100
+    assert not re.search(r"\d\n +%", done.out)
+
+
 def test_check_gives_json(fleetsim_cli):
     """``--json`` holds every criterion with its probability, and the remedies."""
     result = json.loads(fleetsim_cli("check", "001-baseline", "--json").out)
@@ -47,6 +64,12 @@ def test_check_gives_json(fleetsim_cli):
         "number_of_companies",
         "drivers_per_company",
     }
+    rows = {row["id"]: row for row in result["criteria"]}
+    assert rows["memory_peak"]["power"] == rows["event_count_stated"]["power"] == []
+    for row in rows["event_count_expected"]["power"]:
+        assert set(row) == {"alternative", "level", "power", "fails", "inconclusive"}
+        assert row["level"] in (result["alpha"] / result["family"], 1e-6)
+    assert all(warning.partition(": ")[0] in rows for warning in result["warnings"])
 
 
 def test_an_unknown_experiment_lists_those_that_exist(fleetsim_cli):

@@ -13,12 +13,15 @@ import pytest
 from analysis import baseline, config_of, hand_made, quick_repeats, tally_of
 from support import ROOT
 
+from fleetsim.alternatives import Power
+from fleetsim.check import check_experiment
 from fleetsim.criteria import KINDS, judge
 from fleetsim.document import (
     by_chance,
     chance,
     criteria_table,
     planned_record,
+    power_table,
     render_document,
     verdict_table,
 )
@@ -229,6 +232,50 @@ def test_figures_are_printed_without_the_noise_of_floats(record: Record) -> None
         assert not re.search(r"(0{6}|9{6})\d$", text), text
     for size in range(40_000_000, 60_000_000, 99_991):
         assert len(str(size / 1e6).partition(".")[2]) <= 6
+
+
+def test_the_document_says_what_the_criteria_would_see(record: Record) -> None:
+    """Planned or filled, the same warnings, sentences and tables as `fleetsim check`."""
+    check = check_experiment(baseline())
+    title = "What the model says before the run"
+    planned = section(render_document(planned_record(baseline())), title)
+    assert section(render_document(record), title) == planned
+    for warning in check.warnings:
+        assert f"- {warning}" in planned
+    seen = [row for row in check.criteria if row.prospect.power]
+    assert len(seen) >= 5
+    for row in seen:
+        assert f"**{row.criterion.id}**: {row.prospect.accepts}.\n\n| if the truth" in planned
+        table = power_table(row.prospect.power)
+        assert f"| {' | '.join(table.header)} |\n{'|---' * len(table.header)}|\n" in planned
+        for cells in table.rows:
+            assert f"\n| {' | '.join(cells)} |" in planned
+
+
+def test_the_table_of_power_has_a_line_for_each_alternative() -> None:
+    """Levels side by side; the verdict is that of the first; without a test no column for one."""
+    rows = [
+        Power(alternative="a", level=0.05, power=0.5, fails=0.6, inconclusive=0.1),
+        Power(alternative="a", level=1e-6, power=0.01, fails=0.02, inconclusive=0.9),
+        Power(alternative="b", level=0.05, power=1.0, fails=1.0, inconclusive=0.0),
+        Power(alternative="b", level=1e-6, power=0.25, fails=0.3, inconclusive=0.0),
+    ]
+    table = power_table(rows)
+    assert table.header == ("if the truth were", "at 0.05", "at 1e-06", "fails", "inconclusive")
+    assert table.rows == (("a", "0.5", "0.01", "0.6", "0.1"), ("b", "1", "0.25", "1", "0"))
+    alone = [Power(alternative="c", level=None, power=None, fails=0.2, inconclusive=0.0)]
+    assert power_table(alone).header == ("if the truth were", "fails", "inconclusive")
+    assert power_table(alone).rows == (("c", "0.2", "0"),)
+
+
+def test_a_record_of_an_earlier_version_can_be_read(record: Record) -> None:
+    """It has no power and no warnings, and its document leaves them out."""
+    data = json.loads(record.encode())
+    del data["expected"]["foresight"], data["expected"]["warnings"]
+    old = msgspec.json.decode(json.dumps(data), type=Record)
+    text = render_document(old)
+    assert "If the truth were another" not in text
+    assert "Warnings" not in text
 
 
 def test_a_fixed_interval_is_told_with_its_own_formula() -> None:

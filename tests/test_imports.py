@@ -47,6 +47,7 @@ ORDER = [
     "calibration_criteria",
     "evidence",
     "apriori",
+    "alternatives",
     "criteria",
     "experiment",
     "check",
