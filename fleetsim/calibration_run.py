@@ -211,10 +211,10 @@ def _control_table(controls: Sequence[PowerRow]) -> Table:
         test = row.test if row.batches == 1 else f"{row.test}, {counted(row.batches)}"
         shares = (number(share, 3) for share in (row.share_holm, row.share))
         interval = f"{row.interval[0]:.3f}–{row.interval[1]:.3f}"
-        fault = "" if row.control in told else _FAULTS[row.control]
+        fault = "" if row.control in told else f": {_FAULTS[row.control]}"
         told.add(row.control)
-        rows.append((row.control, test, *shares, interval, number(row.computed, 3), fault))
-    header = ("control", "test", "caught", "power", "95 % interval", "computed", "fault")
+        rows.append((row.control + fault, test, *shares, interval, number(row.computed, 3)))
+    header = ("control", "test", "caught", "power", "95 % interval", "computed")
     seeds = controls[0].seeds if controls else 0
     caption = (
         f"{seeds} seeds each. Caught: p below the level after Holm's adjustment. Power: the test's "
