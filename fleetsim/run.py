@@ -9,6 +9,7 @@ import errno
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, ClassVar
@@ -29,6 +30,7 @@ from fleetsim.document import (
     chance,
     criteria_table,
     planned_record,
+    power_table,
     render_document,
 )
 from fleetsim.errors import FleetsimError, InputError
@@ -140,9 +142,21 @@ class BaseRun(ABC):
         rows = tuple((c.id, c.stated, c.method) for c in self.experiment.criteria)
         return Table(("criterion", "stated", "measured by"), rows, self.experiment.hypothesis)
 
-    def check(self) -> Table:
-        """Return each criterion's probability to pass, before anything runs."""
-        return check_table(self._check)
+    def check(self) -> Stack:
+        """Return what the model says of each criterion before anything runs.
+
+        Its probability to pass; warnings; and, folded, what becomes of a generator that is off.
+        """
+        expected = self._record.expected
+        tables = [check_table(self._check)]
+        if expected.warnings:
+            rows = tuple((warning,) for warning in expected.warnings)
+            tables.append(Table(("warnings, which are no findings",), rows))
+        tables += [
+            replace(power_table(row.power), fold=f"{row.criterion}: {row.accepts}")
+            for row in expected.foresight
+        ]
+        return Stack(tuple(tables))
 
     @abstractmethod
     def plot(self, name: str) -> ShownFigure:
