@@ -19,6 +19,7 @@ from fleetsim import battery, stats
 from fleetsim import calibration_criteria as calibrated
 from fleetsim.alternatives import (
     Prospect,
+    battery_prospect,
     count_law_prospect,
     count_range_prospect,
     size_law_prospect,
@@ -471,6 +472,7 @@ KINDS: dict[str, Kind] = {
             *(e.name for e in battery.BATTERY if e.kind is not battery.Kind.EQUIVALENCE),
             "event_count_spread",
         ),
+        prospect=lambda c, e: battery_prospect(e),
     ),
     "event_count_spread": Kind(
         ("low", "high"),
