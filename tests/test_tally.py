@@ -497,6 +497,17 @@ def test_a_batch_of_unknown_interval_has_no_times(copy: Copy) -> None:
     assert tally.lines == tally.sample.counts.sum()
 
 
+def test_lines_that_cannot_be_placed_are_counted_and_nowhere_else(copy: Copy) -> None:
+    """A broken line and a stranger's are events of the total, of no driver and no type."""
+    lines = len(copy.lines)
+    not_json(copy)
+    copy.edit(200, json.loads(copy.lines[199])["event_type"].encode(), b"parked")
+    sample = copy.tally().sample
+    assert (sample.unplaced, sample.n_events) == (2, lines)
+    assert sample.counts.sum() == sample.type_counts.sum() == sample.times.n == lines - 2
+    assert copy.evidence().test("event_count").statistic == lines
+
+
 def test_all_faults_are_counted_and_the_first_are_kept(copy: Copy) -> None:
     """A thousand bad lines are a number and twenty examples, in the order of the file."""
     copy.write([b"x\n"] * 1000)
