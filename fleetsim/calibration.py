@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats as laws
 
-from fleetsim.battery import Kind, entries, law_of
+from fleetsim.battery import Kind, entries
 from fleetsim.config import SEED_MAX, Config
 from fleetsim.controls import CONTROLS, Control, draw_columns, sample_of
+from fleetsim.effects import law_of
 from fleetsim.sample import Columns
 from fleetsim.stats import holm
 

@@ -16,8 +16,8 @@ import numpy as np
 from scipy import stats as laws
 
 from fleetsim import power
-from fleetsim.battery import fit_power, trend_power
 from fleetsim.config import Config
+from fleetsim.effects import fit_power, trend_power
 from fleetsim.generate import draw_events
 from fleetsim.model import type_law
 from fleetsim.sample import Columns, Ints, Sample, make_sample

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from fleetsim import battery, controls, moments, stats
-from fleetsim.battery import BATTERY, Kind, Law, entries, run_battery
+from fleetsim import controls, effects, moments, stats
+from fleetsim.battery import BATTERY, Kind, entries, run_battery
 from fleetsim.config import Config, make_config
+from fleetsim.effects import Law
 from fleetsim.sample import TIME_CELLS, Columns, make_sample
 
 LAW = Law(rate=2.0, weights=(0.5, 0.3, 0.2))
@@ -475,7 +476,7 @@ def test_honest_baseline_passes_and_every_row_says_what_it_sees():
     """Seed 42 passes all tests; each row has a sentence without unfilled places."""
     config = baseline()
     sample = controls.sample_of(controls.draw_columns(config, 2), config, 2)
-    rows = run_battery(sample, battery.law_of(config))
+    rows = run_battery(sample, effects.law_of(config))
     assert {row.verdict for row in rows} == {"pass"}
     assert [row.entry for row in rows] == list(BATTERY)
     for row in rows:
@@ -487,7 +488,7 @@ def test_holm_runs_over_the_evidence_alone():
     """Equivalence and structure stand outside of the family; adjusted values are those of stats."""
     config = baseline()
     sample = controls.sample_of(controls.draw_columns(config), config)
-    rows = run_battery(sample, battery.law_of(config))
+    rows = run_battery(sample, effects.law_of(config))
     family = [row for row in rows if row.entry.kind is Kind.EVIDENCE]
     p = [row.result.p_value for row in family]
     assert [row.p_holm for row in family] == stats.holm(p).tolist()
@@ -506,7 +507,7 @@ def test_no_event_is_never_a_pass_of_what_was_not_seen():
     """Of an empty batch only the counts are judged; all else is inconclusive."""
     config = baseline()
     sample = controls.sample_of(columns_of([]), config)
-    verdicts = {row.entry.name: row.verdict for row in run_battery(sample, battery.law_of(config))}
+    verdicts = {row.entry.name: row.verdict for row in run_battery(sample, effects.law_of(config))}
     assert verdicts.pop("event_count") == "fail"
     assert verdicts.pop("events_per_driver") == "fail"
     assert set(verdicts.values()) == {"inconclusive"}
@@ -529,7 +530,7 @@ def test_a_single_event_outside_fails_whatever_else_is_tested():
     config = baseline()
     columns = controls.draw_columns(config)
     columns.offset_us[-1] = config.interval_us
-    rows = run_battery(controls.sample_of(columns, config), battery.law_of(config))
+    rows = run_battery(controls.sample_of(columns, config), effects.law_of(config))
     assert [row.entry.name for row in rows if row.verdict == "fail"] == ["event_times_inside"]
 
 
@@ -619,7 +620,7 @@ def honest():
     """Return the sample of two baseline batches, and its law."""
     config = baseline()
     sample = controls.sample_of(controls.draw_columns(config, 2), config, 2)
-    return sample, battery.law_of(config)
+    return sample, effects.law_of(config)
 
 
 def test_the_margin_effect_is_where_closeness_is_shown_nine_times_in_ten(honest):
@@ -700,8 +701,8 @@ def test_correlation_effects_have_the_power_of_the_normal_law(honest):
 
 def test_fit_power_is_the_level_where_nothing_is_wrong():
     """A ratio of almost 1 is caught as often as the level says; a larger one more often."""
-    assert battery.fit_power(1000, 3.5, 1 + 1e-7, 0.03) == pytest.approx(0.03, rel=1e-4)
-    powers = [battery.fit_power(1000, 3.5, ratio, 0.03) for ratio in (1.1, 1.2, 1.3)]
+    assert effects.fit_power(1000, 3.5, 1 + 1e-7, 0.03) == pytest.approx(0.03, rel=1e-4)
+    powers = [effects.fit_power(1000, 3.5, ratio, 0.03) for ratio in (1.1, 1.2, 1.3)]
     assert powers == sorted(powers)
 
 
@@ -715,10 +716,10 @@ def test_trend_power_is_what_simulation_finds():
         late = random.random(n) < slope
         u[late] = np.maximum(u[late], random.random(int(late.sum())))
         caught += stats.edge_test(u, 1.0).p_value < 0.05
-    computed = battery.trend_power(n, slope, 0.05)
+    computed = effects.trend_power(n, slope, 0.05)
     assert 0.4 < computed < 0.7
     assert caught / 600 == pytest.approx(computed, abs=0.08)
-    assert battery.trend_power(n, 0.0, 0.05) == pytest.approx(0.05, abs=0.004)
+    assert effects.trend_power(n, 0.0, 0.05) == pytest.approx(0.05, abs=0.004)
 
 
 def test_more_data_sees_smaller_effects(honest):
@@ -749,4 +750,4 @@ def test_plain_words_of_tables_say_the_scatter_of_shares():
     w = math.sqrt(float(np.sum((table / 30_000 - 1 / 30) ** 2 * 30)))
     assert w == exact(math.sqrt(2 / 3) / 10)
     law = Law(3.5, (0.4, 0.3, 0.3, 0.0))
-    assert stats.independence_test(table).estimate * battery._share_scatter(law) == exact(w)
+    assert stats.independence_test(table).estimate * effects.share_scatter(law) == exact(w)

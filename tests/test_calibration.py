@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from fleetsim import battery, calibration, controls
+from fleetsim import battery, calibration, controls, effects
 from fleetsim.battery import Kind, entries
 from fleetsim.calibration import (
     PValues,
@@ -99,7 +99,7 @@ def test_the_seeds_are_those_after_the_configurations_own():
     assert np.array_equal(found.values, calibrate(config, 60).values)
     later = calibrate(baseline(seed=1, number_of_companies=10), 1)
     assert np.array_equal(found.values[3], later.values[0])
-    law = battery.law_of(config)
+    law = effects.law_of(config)
     sample = controls.sample_of(controls.draw_columns(config), config)
     own = [entry.make(sample, law).p_value for entry in entries(1)]
     assert found.values[0].tolist() == own

@@ -40,6 +40,7 @@ ORDER = [
     "stats",
     "power",
     "moments",
+    "effects",
     "battery",
     "controls",
     "calibration",
