@@ -273,6 +273,13 @@ def gigantic(copy: Copy) -> None:
     copy.write(lines)
 
 
+def later_event_first(copy: Copy) -> None:
+    lines = copy.lines
+    same = (i for i in range(len(lines)) if lines[i][48:94] == lines[i + 1][48:94])
+    first = next(same)
+    copy.write([*lines[:first], lines[first + 1], lines[first], *lines[first + 2 :]])
+
+
 def two_lines_swapped(copy: Copy) -> None:
     lines = copy.lines
     copy.write([lines[-1], *lines[1:-1], lines[0]])
@@ -312,6 +319,7 @@ LINE_CHANGES: list[tuple[Callable[[Copy], None], str, str]] = [
     (a_list, "jsonl_valid", "line 100: not a JSON object"),
     (deep, "jsonl_valid", "line 100: not valid JSON"),
     (gigantic, "jsonl_valid", r"line 100: a line of 5 000 25\d bytes, far longer than any event"),
+    (later_event_first, "jsonl_valid", r"line \d+: an event earlier than the one above"),
     (two_lines_swapped, "jsonl_valid", "line 2: a driver that stands above"),
 ]
 
@@ -518,13 +526,16 @@ def test_all_faults_are_counted_and_the_first_are_kept(copy: Copy) -> None:
     assert copy.verdicts()["timestamps_in_interval"] == "inconclusive"
 
 
-def test_lines_are_the_same_in_many_pieces(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("piece", [1, 7])
+def test_lines_are_the_same_in_many_pieces(
+    copy: Copy, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
     """How many lines are looked at together has no influence, order and duplicates included."""
     event_id_twice(copy)
     lines = copy.lines
     copy.write([*lines[:200], lines[300], *lines[200:]])
     whole = copy.tally()
-    monkeypatch.setattr("fleetsim.lines.SLAB_LINES", 7)
+    monkeypatch.setattr("fleetsim.lines.SLAB_LINES", piece)
     pieces = copy.tally()
     assert pieces.faults == whole.faults
     same_sample(pieces.sample, whole.sample)
