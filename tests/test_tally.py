@@ -527,6 +527,22 @@ def test_all_faults_are_counted_and_the_first_are_kept(copy: Copy) -> None:
     assert copy.verdicts()["timestamps_in_interval"] == "inconclusive"
 
 
+def test_times_outside_and_ids_twice_are_all_counted_too(copy: Copy) -> None:
+    """Three thousand of each, of which twenty are kept, the first ones."""
+    before = format_time(parse_time(read_meta(copy.batch).interval_start) - 1).encode()
+    first = json.loads(copy.lines[0])["event_id"].encode()
+    copy.write(
+        [b'{"event_id":"' + first + line[49:-30] + before + line[-3:] for line in copy.lines]
+    )
+    tally, lines = copy.tally(), len(copy.lines)
+    for kind, number, start in ((FaultKind.TIME, lines, 1), (FaultKind.DUPLICATE, lines - 1, 2)):
+        total, kept = tally.faults_of(kind)
+        assert (total, len(kept)) == (number, 20)
+        assert [fault.where.split()[-1] for fault in kept] == [str(start + i) for i in range(20)]
+    assert tally.sample.outside == lines
+    assert tally.timed == 0
+
+
 @pytest.mark.parametrize("piece", [1, 7])
 def test_lines_are_the_same_in_many_pieces(
     copy: Copy, monkeypatch: pytest.MonkeyPatch, piece: int
