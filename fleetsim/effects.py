@@ -15,7 +15,7 @@ import numpy as np
 from scipy import optimize, special
 from scipy import stats as scipy_laws
 
-from fleetsim import laws, moments, power, stats
+from fleetsim import laws, moments, power
 from fleetsim.config import Config
 from fleetsim.model import count_law, type_law
 from fleetsim.sample import Sample
@@ -141,7 +141,7 @@ def dispersion_effect(sample: Sample, law: Law, result: TestResult, level: float
 
 
 def fit_power(drivers: int, rate: float, ratio: float, level: float) -> float:
-    """Return the power of `stats.poisson_fit_test` against negative-binomial counts.
+    """Return the power of `moments.fit_test` against negative-binomial counts.
 
     By the noncentral chi-square law with noncentrality n sum (q - p)**2 / p over the test's cells.
 
@@ -155,10 +155,12 @@ def fit_power(drivers: int, rate: float, ratio: float, level: float) -> float:
         True variance over mean, > 1.
     level : float
     """
-    first, last = stats._poisson_tail_cells(drivers, rate)
-    p = stats._poisson_cells(first, last, rate)
+    cells = moments.fit_cells(drivers, rate)
+    if cells is None:
+        return level
+    ends, p = cells
     actual = scipy_laws.nbinom(rate / (ratio - 1), 1 / ratio)
-    q = np.diff(np.concatenate([[0.0], actual.cdf(np.arange(first, last)), [1.0]]))
+    q = np.diff(np.concatenate([[0.0], actual.cdf(ends), [1.0]]))
     shift = drivers * float(np.sum((q - p) ** 2 / p))
     critical = scipy_laws.chi2.isf(level, len(p) - 1)
     return float(scipy_laws.ncx2.sf(critical, len(p) - 1, shift))

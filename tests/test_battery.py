@@ -379,6 +379,33 @@ def test_the_pair_that_decides_is_named_and_paid_for():
     assert moments.pair_correlation_test(three).p_value == exact(1 - (1 - best) ** 3)
 
 
+@pytest.mark.parametrize(("n", "mean"), [(48, 3500.0), (1000, 35.0), (100, 350.0)])
+def test_the_fit_of_large_means_is_rejected_as_often_as_the_level_says(n, mean):
+    """Merged cells hold the level; with single ones 1 % of honest data have p < 0.001."""
+    random = np.random.default_rng(n)
+    ends, chances = moments.fit_cells(n, mean)
+    assert len(ends) + 1 == len(chances)
+    assert chances.sum() == pytest.approx(1)
+    assert n * chances.min() >= 5
+    upto = scipy_stats.poisson.cdf(ends, mean)
+    np.testing.assert_allclose(np.cumsum(chances)[:-1], upto, rtol=1e-9)
+    p = np.array([moments.fit_test(random.poisson(mean, n), mean).p_value for _ in range(2000)])
+    for level in (0.05, 0.01, 0.001):
+        low, high = scipy_stats.binom.interval(1 - 1e-6, 2000, level)
+        assert low <= (p < level).sum() <= high
+
+
+def test_the_fit_is_the_public_one_where_no_cell_is_rare():
+    """At the baseline's rate nothing is merged; too few counts make no test in either."""
+    counts = np.random.default_rng(3).poisson(3.5, 1000)
+    assert moments.fit_test(counts, 3.5) == stats.poisson_fit_test(counts, 3.5)
+    assert moments.fit_cells(4, 3.5) is None
+    assert moments.fit_test(counts[:4], 3.5).p_value is None
+    assert moments.fit_test(counts[:4] + 1, 0.0).p_value == 0
+    # Single cells give p = 1 for these: none of them expects a count.
+    assert moments.fit_test(np.full(20, 3), 1e9).p_value < 1e-12
+
+
 def test_totals_have_the_moments_of_the_poisson_law():
     """Mean and variance of (N - mean)**2 / mean equal sums over the law, the mean being known."""
     mean = 6.5
