@@ -293,19 +293,39 @@ def _runs(values: npt.NDArray[Any]) -> tuple[Numbers, Numbers]:
 
 def _numbers(buffer: Bytes, at: Numbers, part: _Digits) -> tuple[Numbers, Numbers, Flags]:
     """Return the numbers at the cursors, how many digits each has, and which are allowed."""
+    # Eight bytes a word, the first one lowest; a digit becomes its value, another byte 10 or more.
+    chars = _windows(buffer, at, 8).view("<u8") ^ _every(ord("0"))
+    others = (((chars & _every(0x7F)) + _every(0x80 - 10)) | chars) & _every(0x80)
+    if others.all():
+        # Below the lowest bit set lies one high bit for each digit.
+        below = (others & (~others + _u(1))) - _u(1)
+        length = (((below & _every(0x80)) >> _u(7)) * _every(1)) >> _u(56)
+        # Moved up, digits have zeros before them, and nothing after; then pairs become numbers.
+        value = chars << ((_u(8) - length) * _u(8))
+        value = (value * _u(10) + (value >> _u(8))) & _u(0x00FF00FF00FF00FF)
+        value = (value * _u(100) + (value >> _u(16))) & _u(0x0000FFFF0000FFFF)
+        value = (value * _u(10_000) + (value >> _u(32))) & _u(0xFFFFFFFF)
+        number, digits = value.view(np.int64), length.view(np.int64)
+    else:
+        number, digits = _long_numbers(buffer, at, part.most)
+    good = (digits >= part.least) & (digits <= part.most)
+    if not part.padded:
+        good &= buffer[at] != ord("0")
+    return number, digits, good
+
+
+def _long_numbers(buffer: Bytes, at: Numbers, most: int) -> tuple[Numbers, Numbers]:
+    """Return numbers and how many digits each has, one more than `most` counting as too many."""
     value, length = np.zeros(len(at), np.int64), np.zeros(len(at), np.int64)
     going = np.ones(len(at), np.bool_)
-    for place in range(part.most + 1):
+    for place in range(most + 1):
         digit = buffer[at + place] - np.uint8(ord("0"))
         going &= digit < 10
         if not going.any():
             break
         value = np.where(going, value * 10 + digit, value)
         length += going
-    good = (length >= part.least) & (length <= part.most)
-    if not part.padded:
-        good &= buffer[at] != ord("0")
-    return value, length, good
+    return value, length
 
 
 _REST_OF_STRING = re.compile(rb'(?:[^"\\]|\\.)*+"', re.DOTALL)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any, NamedTuple, TypeAlias
 
 import duckdb
@@ -64,10 +65,11 @@ class EventStore:
         self._base.execute(
             "CREATE TABLE event (high UBIGINT, low UBIGINT, place BIGINT, moment BIGINT)"
         )
-        self._rows: list[tuple[npt.NDArray[Any], ...]] = []
+        self._rows = self._empty()
         self._count = 0
         self._helper = ThreadPoolExecutor(1)  # hands rows to DuckDB beside the reading of others
         self._writing: Future[None] | None = None
+        self._flushing = Lock()
 
     def __enter__(self) -> EventStore:
         return self
@@ -91,30 +93,44 @@ class EventStore:
         offset_us : int64 array (n,)
             Offsets; -1 where the time is not inside the interval.
         """
-        if not len(line):
-            return
-        moment = np.where(offset_us < 0, -1, batch * self._length + offset_us)
-        place = (batch << _LINE_BITS) + line
-        self._rows.append((event_id[:, 0], event_id[:, 1], place, moment))
-        self._count += len(line)
-        if self._count >= BUFFER_EVENTS:
+        for start in range(0, len(line), BUFFER_EVENTS):
+            part = slice(start, start + BUFFER_EVENTS)
+            self._add(batch, event_id[part], line[part], offset_us[part])
+
+    def _add(
+        self, batch: int, event_id: npt.NDArray[np.uint64], line: Ints, offset_us: Ints
+    ) -> None:
+        if self._count + len(line) > BUFFER_EVENTS:
             self._flush()
+        high, low, place, moment = (
+            column[self._count : self._count + len(line)] for column in self._rows.values()
+        )
+        high[:], low[:] = event_id.T
+        np.add(line, batch << _LINE_BITS, out=place)
+        np.add(offset_us, batch * self._length, out=moment)
+        moment[offset_us < 0] = -1
+        self._count += len(line)
+
+    def _empty(self) -> dict[str, npt.NDArray[Any]]:
+        """Return room for the events that are handed to DuckDB at once."""
+        types = {"high": np.uint64, "low": np.uint64, "place": np.int64, "moment": np.int64}
+        return {name: np.empty(BUFFER_EVENTS, kind) for name, kind in types.items()}
 
     def _flush(self, *, wait: bool = False) -> None:
-        if self._writing:
-            self._writing.result()
-            self._writing = None
-        if self._rows:
-            columns = [np.concatenate(parts) for parts in zip(*self._rows, strict=True)]
-            self._rows, self._count = [], 0
-            self._writing = self._helper.submit(self._insert, columns)
-        if wait and self._writing:
-            self._writing.result()
-            self._writing = None
+        with self._flushing:  # two results may be asked for at once
+            if self._writing:
+                self._writing.result()
+                self._writing = None
+            if self._count:
+                rows = {name: column[: self._count] for name, column in self._rows.items()}
+                self._rows, self._count = self._empty(), 0
+                self._writing = self._helper.submit(self._insert, rows)
+            if wait and self._writing:
+                self._writing.result()
+                self._writing = None
 
-    def _insert(self, columns: list[npt.NDArray[Any]]) -> None:
+    def _insert(self, rows: dict[str, npt.NDArray[Any]]) -> None:
         with _told():
-            rows = dict(zip(("high", "low", "place", "moment"), columns, strict=True))
             self._base.register("fresh", rows)
             self._base.execute("INSERT INTO event SELECT * FROM fresh")
             self._base.unregister("fresh")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -31,7 +32,7 @@ from fleetsim.fleet import Fleet
 from fleetsim.lines import LineReader, Membership, RawLine, Rows
 from fleetsim.model import EVENT_FIELDS, Kind, type_law
 from fleetsim.sample import TIME_CELLS, Sample, TypePairs, table_of, time_cell
-from fleetsim.store import EventStore
+from fleetsim.store import EventStore, Repeat
 from fleetsim.times import times_of
 
 __all__ = ["Tally", "size_of", "tally_batches"]
@@ -147,12 +148,15 @@ def tally_batches(
         for folder in sorted({batch.parent for batch in ordered}):
             for left in sorted(folder.glob(f".*{PARTIAL}")):
                 faults.add(FaultKind.FOLDER, left.name, "left by a writer that did not finish")
-        _add_repeats(store, parts, faults)
         samples, spans = [], []
-        for _, group in groupby(enumerate(parts), key=lambda pair: pair[1].eligible.tobytes()):
-            numbers, members = zip(*group, strict=True)
-            spans.append((numbers[0], numbers[-1] + 1))
-            samples.append(_sample(config, list(members), store, *spans[-1]))
+        # Who stands twice is searched beside the statistics: both mostly wait for sorts.
+        with ThreadPoolExecutor(1) as helper:
+            searching = helper.submit(store.repeats, faults.room(FaultKind.DUPLICATE))
+            for _, group in groupby(enumerate(parts), key=lambda pair: pair[1].eligible.tobytes()):
+                numbers, members = zip(*group, strict=True)
+                spans.append((numbers[0], numbers[-1] + 1))
+                samples.append(_sample(config, list(members), store, *spans[-1]))
+            _add_repeats(*searching.result(), parts, faults)
     sizes = [size_of(batch) for batch in ordered]
     return Tally(
         batch_ids=tuple(part.name for part in parts),
@@ -405,8 +409,7 @@ class _Order:
         faults.add_unnamed(FaultKind.LINE, len(wrong) - room)
 
 
-def _add_repeats(store: EventStore, parts: list[_Part], faults: Faults) -> None:
-    total, repeats = store.repeats(faults.room(FaultKind.DUPLICATE))
+def _add_repeats(total: int, repeats: list[Repeat], parts: list[_Part], faults: Faults) -> None:
     for repeat in repeats:
         high, low = repeat.event_id
         faults.add(

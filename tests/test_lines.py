@@ -588,3 +588,31 @@ def test_a_reader_that_is_left_early_can_be_used_again(world):
         assert reader.sha256 == ""
         total = sum(part.lines for part in reader.read(Path(file.name), world.eligible))
     assert total == reader.lines == len(split(world.content()))
+
+
+@settings(max_examples=200)
+@given(
+    texts=st.lists(
+        st.one_of(
+            st.integers(0, 10**7).map(str),
+            st.integers(0, 10**19).map(str),
+            st.text("0123456789", min_size=0, max_size=9),
+        ),
+        min_size=1,
+        max_size=20,
+    ),
+    after=st.sampled_from(['"', "/", ":", "\0", "\x7f", "\xb0", "\xff"]),
+    padded=st.booleans(),
+)
+def test_numbers_of_any_length_are_read_as_python_reads_them(texts, after, padded):
+    """Eight bytes at once, or one by one where a number is longer: the same value and width."""
+    part = lines._Digits("n", least=1, most=18, padded=padded)
+    pieces = [text.encode() + after.encode("latin-1") for text in texts]
+    at = np.cumsum([0, *map(len, pieces[:-1])])
+    buffer = np.frombuffer(b"".join(pieces) + bytes(32), np.uint8)
+    value, width, good = lines._numbers(buffer, at, part)
+    for i, text in enumerate(texts):
+        allowed = 1 <= len(text) <= 18 and (padded or text[0] != "0")
+        assert good[i] == allowed
+        if allowed:
+            assert (value[i], width[i]) == (int(text), len(text))
