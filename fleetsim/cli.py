@@ -108,10 +108,29 @@ def companies(
     help="Number of the first batch among those of its seed; 'next' takes the next free one.",
 )
 @click.option("--seed", type=SEED, help="Seed in place of the configuration's.")
-@click.option("--format", type=click.Choice(["jsonl"]), default="jsonl", show_default=True)
-@click.option("--force", is_flag=True, help="Replace batches that differ.")
+@click.option(
+    "--format",
+    type=click.Choice(["jsonl", "jsonl.gz", "jsonl.zst", "parquet"]),  # formats.FORMATS
+    default="jsonl",
+    show_default=True,
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 256),
+    help="Threads for large batches; as many as there are cores by default.",
+)
+@click.option(
+    "--force", is_flag=True, help="Replace batches that differ; begin what seems not to fit."
+)
 @click.option("--allow-empty", is_flag=True, help="Write a batch although no company is eligible.")
 @click.option("--allow-repeat", is_flag=True, help="Write a copy of a batch in another interval.")
+@click.option(
+    "--kernel",
+    type=click.Choice(["auto", "numpy", "compiled"]),  # produce.KERNELS
+    default="auto",
+    envvar="FLEETSIM_KERNEL",
+    hidden=True,  # the bytes are the same; tests and benchmarks force one path
+)
 @click.pass_obj
 def events(
     state: _State,
@@ -124,9 +143,11 @@ def events(
     ordinal: Any,
     seed: int | None,
     format: str,
+    jobs: int | None,
     force: bool,
     allow_empty: bool,
     allow_repeat: bool,
+    kernel: Any,
 ) -> None:
     """Make batches of events, one folder each."""
     if now == (interval_start is not None):
@@ -152,6 +173,9 @@ def events(
             force=force,
             allow_empty=allow_empty,
             allow_repeat=allow_repeat,
+            format=format,
+            jobs=jobs,
+            kernel=kernel,
             progress=update,
         ):
             meta = result.meta

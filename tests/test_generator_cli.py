@@ -175,7 +175,7 @@ def test_an_unexpected_error_exits_1_without_traceback(project, fleetsim_cli, mo
     def fail(*args: object, **options: object) -> None:
         raise ZeroDivisionError("a fault of ours")
 
-    monkeypatch.setattr("fleetsim.batch.draw_events", fail)
+    monkeypatch.setattr("fleetsim.produce.draw_events", fail)
     outcome = fleetsim_cli(*project.make_events())
     assert outcome.code == 1
     assert outcome.err == (
@@ -280,7 +280,7 @@ def test_an_interrupted_command_leaves_no_visible_batch(
     """Its code says what stopped it, and the next command clears what a killed one left."""
     values = json.loads(project.config.read_text())
     project.write(**BIG | {"number_of_companies": 5})
-    child = start()
+    child = start("--force")
     wait_for(in_the_middle(project), child)
     child.send_signal(number)
     out, err = child.communicate(timeout=60)

@@ -21,6 +21,12 @@ ORDER = [
     "fleet",
     "generate",
     "encode",
+    "layout",
+    "compiled",
+    "crew",
+    "produce",
+    "columnar",
+    "formats",
     "files",
     "companies",
     "batch",
@@ -63,7 +69,10 @@ ORDER = [
     "cli",
     "__main__",
 ]
-HEAVY = ("scipy", "pandas", "matplotlib", "papermill", "nbformat", "IPython", "jinja2", "tqdm")
+HEAVY = (
+    "scipy pandas matplotlib papermill nbformat IPython jinja2 tqdm numba llvmlite pyarrow duckdb "
+    "concurrent"
+).split()
 
 
 def imported_modules(path: Path) -> set[str]:
