@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -207,7 +208,7 @@ def check_fields(
     faults : list of str
         One phrase for every field that is not, for every unknown and every missing key.
     """
-    fields = {field.name: field for field in msgspec.structs.fields(struct)}
+    fields = _fields(struct)
     values: dict[str, Any] = {}
     faults = [
         f"{prefix}{key}: unknown key{nearest(str(key), fields)}; allowed: {', '.join(fields)}"
@@ -226,6 +227,11 @@ def check_fields(
                 f"{prefix}{name}: found {found(data[name])}; allowed: {allowed(field.type)}"
             )
     return values, faults
+
+
+@cache  # a sweep or ten thousand replicates make as many configurations
+def _fields(struct: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    return {field.name: field for field in msgspec.structs.fields(struct)}
 
 
 def _convert(value: Any, kind: Any) -> Any:

@@ -30,6 +30,7 @@ ORDER = [
     "files",
     "companies",
     "batch",
+    "memory",
     "verify",
     "project",
     "lines",
