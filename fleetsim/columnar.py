@@ -95,9 +95,16 @@ def _joined(*parts: Any) -> Any:
     return pc.binary_join_element_wise(*parts, "")
 
 
+class _Writer(pq.ParquetWriter):  # type: ignore[misc]
+    """A writer of which nothing is written any more once it was given up."""
+
+    def __del__(self) -> None:
+        """Do not close: what was not closed failed, and its end would not make it whole."""
+
+
 def open_writer(file: Any) -> Any:
     """Return a writer of Parquet into a file; it takes tables of `table_of`, a row group each."""
-    return pq.ParquetWriter(
+    return _Writer(
         file,
         _schema(_CODED),
         compression="zstd",

@@ -174,23 +174,15 @@ class _Rows:
         self._collect(1)
 
     def _collect(self, waiting: int) -> None:
-        try:
-            while self._groups and (len(self._groups) > waiting or self._groups[0].done()):
-                table = self._groups.popleft().result()
-                self._parquet.write_table(table, self._columnar.ROWS)
-        except BaseException:
-            self._parquet.is_open = False  # or it would try to write its end into a full disk
-            raise
+        while self._groups and (len(self._groups) > waiting or self._groups[0].done()):
+            table = self._groups.popleft().result()
+            self._parquet.write_table(table, self._columnar.ROWS)
 
     def finish(self) -> Written:
         if self._n:
             self._hand_out()
         self._collect(0)
-        try:
-            self._parquet.close()
-        except BaseException:
-            self._parquet.is_open = False
-            raise
+        self._parquet.close()
         return Written(self._digest.size, self._digest.hexdigest(), None)
 
 

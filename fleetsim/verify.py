@@ -138,6 +138,7 @@ def _compare(path: Path, format: Format, content: Iterator[bytes]) -> _Compariso
 
     with ExitStack() as stack:
         with _damage(path, findings):
+            open(path, "rb").close()  # the system says best what is wrong with a path
             file = stack.enter_context(format.reader(path))
         for lines in content:
             made.update(lines)
