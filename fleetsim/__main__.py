@@ -1,9 +1,14 @@
 """The entry point: reads the clock before anything else, since ``--now`` means this moment."""
 
+import gc
 import sys
 import time
 
 _WALL_NS, _MONOTONIC_NS = time.time_ns(), time.monotonic_ns()
+
+# What is imported stays: looking for garbage among it again and again is a tenth of the time of a
+# small command.
+gc.set_threshold(50_000)
 
 
 def main() -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,11 +15,11 @@ import fleetsim
 from fleetsim.clock import LAST_US, Instant, batch_name, format_time, parse_time
 from fleetsim.config import SEED_MAX, Config
 from fleetsim.documents import read_struct
+from fleetsim.encode import mean_width
 from fleetsim.errors import FleetsimError, InputError, found, nearest
-from fleetsim.files import exclusive, make_folder, publish_folder, staging_folder
+from fleetsim.files import exclusive, free_bytes, make_folder, publish_folder, staging_folder
 from fleetsim.fleet import Fleet
 from fleetsim.formats import FORMATS, Job
-from fleetsim.layout import mean_width
 from fleetsim.model import STREAM_VERSION
 from fleetsim.produce import Kernel, Producer, content_of, expected_events
 
@@ -75,8 +73,7 @@ class BatchMeta(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-@dataclass(frozen=True)
-class BatchResult:
+class BatchResult(NamedTuple):
     """A batch that stands on the disk; `written` is False where an equal one stood there before."""
 
     path: Path
@@ -84,8 +81,7 @@ class BatchResult:
     written: bool
 
 
-@dataclass(frozen=True)
-class _Target:
+class _Target(NamedTuple):
     """One batch to be made."""
 
     path: Path
@@ -93,8 +89,7 @@ class _Target:
     ordinal: int
 
 
-@dataclass(frozen=True)
-class _Request:
+class _Request(NamedTuple):
     """What `write_batches` is asked for; its docstring says what each field means."""
 
     config: Config
@@ -313,19 +308,13 @@ def _oversize(request: _Request, plan: list[tuple[_Target, BatchMeta | None]]) -
     drivers = len(request.fleet) * request.config.drivers_per_company
     share = FORMATS[request.format].share
     size = events * mean_width(request.config, drivers) * share
-    disk = shutil.disk_usage(_existing(request.output))
-    if size <= disk.free or not disk.total:  # such as /proc, which says elsewhere that it cannot
+    free = free_bytes(request.output)
+    if free is None or size <= free:
         return []
     return [
         f"about {events:.3g} events need about {_amount(size)} as {request.format}; the file "
-        f"system has {_amount(disk.free)} free"
+        f"system has {_amount(free)} free"
     ]
-
-
-def _existing(path: Path) -> Path:
-    """Return the nearest folder on the way to a path that exists."""
-    path = path.absolute()
-    return next(place for place in (path, *path.parents) if place.is_dir())
 
 
 def _amount(size: float) -> str:
@@ -475,9 +464,9 @@ def _write(
                 os.fsync(file.fileno())
             publish_folder(partial, target.path, replace=request.force)
     except OSError as error:
-        free = shutil.disk_usage(target.path.parent).free / 1e6
+        free = _amount(free_bytes(target.path.parent) or 0)
         raise FleetsimError(
-            f"{target.path}: could not be written ({error.strerror or error}; {free:.0f} MB free); "
+            f"{target.path}: could not be written ({error.strerror or error}; {free} free); "
             "the batch was not made"
         ) from error
     return meta

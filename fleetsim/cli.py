@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
-import textwrap
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -198,7 +195,7 @@ def verify(target: str, companies_file: Path | None, as_json: bool) -> None:
             {"batch_id": r.batch_id, "event_count": r.event_count, "findings": r.findings}
             for r in results
         ]
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(_as_json(rows))
     else:
         for result in results:
             if not result.findings:
@@ -215,6 +212,8 @@ def verify(target: str, companies_file: Path | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the check as JSON.")
 def check(experiment: str, strict: bool, as_json: bool) -> None:
     """Hold an experiment to its own model, before anything runs."""
+    import textwrap
+
     from fleetsim.check import check_experiment, remedy_text
     from fleetsim.document import POWER_WORDS, power_table
     from fleetsim.experiment import load_experiment
@@ -223,7 +222,7 @@ def check(experiment: str, strict: bool, as_json: bool) -> None:
 
     result = check_experiment(load_experiment(find_project(), experiment))
     if as_json:
-        click.echo(json.dumps(result.as_dict(), indent=2))
+        click.echo(_as_json(result.as_dict()))
     else:
         expectation = result.expectation
         click.echo(
@@ -353,7 +352,7 @@ def audit(
     size = sum(path.stat().st_size for path in files)
     with _progress(size, " bytes") as update:
         result = audit_data(settings, data, companies_file, alpha=alpha, progress=update)
-    click.echo(json.dumps(result.as_dict(), indent=2) if as_json else audit_text(result))
+    click.echo(_as_json(result.as_dict()) if as_json else audit_text(result))
     if result.findings:
         sys.exit(FINDING)
 
@@ -409,8 +408,16 @@ def _shown(path: Path) -> str:
         return str(path)
 
 
+def _as_json(value: Any) -> str:
+    import json  # the modules of text and errors are loaded where they are needed
+
+    return json.dumps(value, indent=2)
+
+
 def _wrapped(text: str, indent: str = "") -> str:
     """Return lines of 100 characters; a number keeps its per cent sign."""
+    import textwrap
+
     lines = (
         textwrap.fill(line, 100, initial_indent=indent, subsequent_indent=indent + "  ")
         for line in text.replace(" %", "\N{NO-BREAK SPACE}%").splitlines()
@@ -476,6 +483,8 @@ def main(wall_ns: int, monotonic_ns: int) -> None:
 
 def _failure(state: _State, error: FleetsimError, code: int) -> int:
     if state.debug:
+        import traceback
+
         traceback.print_exc()
     _say(str(error))
     return code

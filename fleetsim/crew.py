@@ -10,9 +10,11 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
-__all__ = ["Crew", "Digest", "Task", "cores"]
+from fleetsim.generate import EventColumns
+
+__all__ = ["Crew", "Digest", "Piece", "Task", "cores"]
 
 _UNHASHED = 8  # pieces that may wait for their hash, where they are not bound by their buffers
 
@@ -24,26 +26,30 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-class Task(Protocol):
-    """Work that was handed out."""
+class Piece(NamedTuple):
+    """Consecutive events of a batch: as columns, or as the bytes of their lines.
 
-    def result(self) -> Any:
-        """Wait for it; raise what it raised."""
+    They may stand in a buffer that is used again after `release` was called.
+    """
 
-    def done(self) -> bool:
-        """Return whether there is nothing to wait for."""
+    events: int
+    columns: EventColumns | None
+    lines: Any
+    release: Callable[[], object] | None
 
 
-class _Done:
-    """Work that was done when it was handed out."""
+class Task:
+    """Work that was handed out, and here was done at once; a future has the same two methods."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
 
     def result(self) -> Any:
+        """Wait for what the work returns; raise what it raised."""
         return self._value
 
     def done(self) -> bool:
+        """Return whether there is nothing to wait for."""
         return True
 
 
@@ -80,14 +86,14 @@ class Crew:
     def submit(self, work: Callable[..., Any], *arguments: Any) -> Task:
         """Hand work to the next free maker."""
         if self._makers is None:
-            return _Done(work(*arguments))
+            return Task(work(*arguments))
         task: Task = self._makers.submit(work, *arguments)
         return task
 
     def hash(self, work: Callable[..., Any], *arguments: Any) -> Task:
         """Hand work to the thread for hashes, which keeps the order."""
         if self._hasher is None:
-            return _Done(work(*arguments))
+            return Task(work(*arguments))
         task: Task = self._hasher.submit(work, *arguments)
         return task
 

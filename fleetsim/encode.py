@@ -22,6 +22,8 @@ __all__ = [
     "encode_companies",
     "encode_events",
     "interval_dates",
+    "line_width",
+    "mean_width",
     "time_text",
     "uuid_text",
 ]
@@ -32,6 +34,8 @@ _PAD = b"\0"
 _HEX = np.frombuffer("".join(f"{i:02x}" for i in range(256)).encode(), np.uint8).reshape(256, 2)
 _UUID_GROUPS = ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))  # hex digits between the hyphens
 _DAY_US = 86_400_000_000
+_UUID_WIDTH = 36
+_TIME_WIDTH = 27
 
 
 def driver_digits(config: Config) -> int:
@@ -61,6 +65,38 @@ def encode_events(config: Config, fleet: Fleet, start_us: int, events: EventColu
             names = choice_law(config, field.key or field.name).names
             values.append(_quoted(_names(names)[events.drawn[field.name]]))
     return _lines([field.name for field in EVENT_FIELDS], values, len(events))
+
+
+def line_width(config: Config, drivers: int) -> int:
+    """Return the bytes of the longest line that a fleet of so many drivers can have."""
+    return round(_width(config, drivers, longest=True))
+
+
+def mean_width(config: Config, drivers: int) -> float:
+    """Return about how many bytes a line has: names by their weights, the last truck's number."""
+    return _width(config, drivers, longest=False)
+
+
+def _width(config: Config, drivers: int, *, longest: bool) -> float:
+    total = float(len("{}\n") + len(EVENT_FIELDS) - 1)
+    for row in EVENT_FIELDS:
+        total += len(f'"{row.name}":""')
+        if row.kind in (Kind.UUID, Kind.COMPANY):
+            total += _UUID_WIDTH
+        elif row.kind is Kind.DRIVER:
+            total += len("DRV--") + _UUID_WIDTH + driver_digits(config)
+        elif row.kind is Kind.TRUCK:
+            total += len(f"TRK-{drivers}")
+        elif row.kind is Kind.TIME:
+            total += _TIME_WIDTH
+        else:
+            law = choice_law(config, row.key or row.name)
+            widths = [len(escaped(name)) for name in law.names]
+            if longest:
+                total += max(widths)
+            else:
+                total += sum(w * p for w, p in zip(widths, law.probabilities, strict=True))
+    return total
 
 
 def encode_companies(config: Config, companies: CompanyColumns) -> bytes:

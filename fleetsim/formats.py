@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import io
 import os
-import zlib
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple
 
 from fleetsim.config import Config
-from fleetsim.crew import Crew, Digest, Task
+from fleetsim.crew import Crew, Digest, Piece, Task
 from fleetsim.fleet import Fleet
 from fleetsim.generate import EventColumns
-from fleetsim.produce import Piece
 
 __all__ = ["FORMATS", "Format", "Job", "Writer", "Written", "write_all"]
 
@@ -46,18 +43,19 @@ class Job(NamedTuple):
     crew: Crew
 
 
-class Writer(Protocol):
+class Writer:
     """Writes the pieces of one batch."""
 
     def write(self, piece: Piece) -> None:
         """Take the next piece."""
+        raise NotImplementedError
 
     def finish(self) -> Written:
         """Write what is left."""
+        raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(NamedTuple):
     """How events stand on the disk.
 
     Attributes
@@ -88,7 +86,7 @@ def write_all(descriptor: int, content: Any) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-class _Plain:
+class _Plain(Writer):
     """Lines as they are."""
 
     def __init__(self, file: Any, job: Job) -> None:
@@ -104,7 +102,7 @@ class _Plain:
         return Written(self._digest.size, sha256, sha256)
 
 
-class _Compressed:
+class _Compressed(Writer):
     """Lines in frames that are compressed one by one."""
 
     def __init__(self, file: Any, job: Job, compress: Callable[[bytes], Any]) -> None:
@@ -139,7 +137,7 @@ class _Compressed:
         return Written(self._file.size, self._file.hexdigest(), self._content.hexdigest())
 
 
-class _Rows:
+class _Rows(Writer):
     """Columns as Parquet, in row groups of one size."""
 
     def __init__(self, file: Any, job: Job) -> None:
@@ -206,6 +204,8 @@ class _Hashed(io.RawIOBase):
 
 
 def _gzip(content: bytes) -> bytes:
+    import zlib
+
     return zlib.compress(content, _GZIP_LEVEL, wbits=_GZIP)
 
 

@@ -1,4 +1,4 @@
-"""What a line of events consists of: its width, and the arrays from which the kernel writes it.
+"""What a line of events consists of, as the arrays from which the kernel writes it.
 
 Everything follows from `EVENT_FIELDS`, so that the data model stays in one place.
 """
@@ -11,13 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetsim.config import Config
-from fleetsim.encode import driver_digits
 from fleetsim.model import EVENT_FIELDS, Field, Kind, choice_law, escaped
 
-__all__ = ["Layout", "event_layout", "line_width", "mean_width"]
+__all__ = ["Layout", "event_layout"]
 
-_UUID_WIDTH = 36
-_TIME_WIDTH = 27
 _SLACK = b"\0" * 64  # that a copy by the kernel may read (compiled.SLACK)
 _LINE_KINDS = {Kind.UUID: 1, Kind.CHOICE: 2, Kind.TIME: 3}  # compiled.Op; 0 is text
 _DRIVER_KINDS = {Kind.COMPANY: 1, Kind.DRIVER: 2, Kind.TRUCK: 3}  # 0 is constant text
@@ -138,35 +135,3 @@ def event_layout(config: Config) -> Layout | None:
 def _words(values: object, width: int | None = None) -> Words:
     words = np.array(values, np.uint64)
     return words if width is None else words.reshape(-1, width)
-
-
-def line_width(config: Config, drivers: int) -> int:
-    """Return the bytes of the longest line that a fleet of so many drivers can have."""
-    return round(_width(config, drivers, max))
-
-
-def mean_width(config: Config, drivers: int) -> float:
-    """Return about how many bytes a line has: names by their weights, the last truck's number."""
-    return _width(config, drivers, None)
-
-
-def _width(config: Config, drivers: int, over: object) -> float:
-    total = float(len("{}\n") + len(EVENT_FIELDS) - 1)
-    for row in EVENT_FIELDS:
-        total += len(f'"{row.name}":""')
-        if row.kind in (Kind.UUID, Kind.COMPANY):
-            total += _UUID_WIDTH
-        elif row.kind is Kind.DRIVER:
-            total += len("DRV--") + _UUID_WIDTH + driver_digits(config)
-        elif row.kind is Kind.TRUCK:
-            total += len(f"TRK-{drivers}")
-        elif row.kind is Kind.TIME:
-            total += _TIME_WIDTH
-        else:
-            law = choice_law(config, row.key or row.name)
-            widths = [len(escaped(name)) for name in law.names]
-            if over is max:
-                total += max(widths)
-            else:
-                total += sum(w * p for w, p in zip(widths, law.probabilities, strict=True))
-    return total

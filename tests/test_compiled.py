@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from support import AT_US
 from test_generate import BASE, CONFIGS, NASTY
 
-from fleetsim import produce
+from fleetsim import produce, workshop
 from fleetsim.clock import parse_time
 from fleetsim.config import make_config
-from fleetsim.encode import driver_digits
+from fleetsim.encode import driver_digits, line_width, mean_width
 from fleetsim.fleet import Fleet
-from fleetsim.layout import event_layout, line_width, mean_width
+from fleetsim.layout import event_layout
 from fleetsim.model import EVENT_FIELDS, Field, Kind
 from fleetsim.produce import Producer, content_of
 
@@ -121,7 +121,7 @@ def test_the_kernel_equals_the_oracle_for_any_configuration(values, ordinal, sta
     inactive = data.draw(st.frozensets(st.integers(0, companies - 1)))
     piece = data.draw(st.sampled_from([1, 1000, 5000, 1 << 21]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(produce, "PIECE_BYTES", piece)
+        patch.setattr(workshop, "PIECE_BYTES", piece)
         fleet = make_fleet(companies, inactive)
         jobs = data.draw(st.sampled_from([1, 2, 3]))
         assert_equal_to_the_oracle(values, fleet, start_us, ordinal, jobs)
@@ -133,8 +133,8 @@ def test_pieces_cut_through_a_driver_change_nothing(monkeypatch, room) -> None:
     values = BASE | {"event_rate_per_driver": 200, "drivers_per_company": 2}
     fleet = make_fleet(4, frozenset({1}))
     config = make_config(values)
-    monkeypatch.setattr(produce, "PIECE_BYTES", room * line_width(config, 8))
-    monkeypatch.setattr(produce, "PIECE_EVENTS", room)
+    monkeypatch.setattr(workshop, "PIECE_BYTES", room * line_width(config, 8))
+    monkeypatch.setattr(workshop, "PIECE_EVENTS", room)
     assert_equal_to_the_oracle(values, fleet, jobs=2)
     drawn = []
     for kernel in ("numpy", "compiled"):
@@ -156,12 +156,12 @@ def test_threads_change_nothing(jobs) -> None:
     """More pieces than there is room for, by one thread and by several."""
     values = BASE | {"event_rate_per_driver": 40, "number_of_companies": 500}
     content = assert_equal_to_the_oracle(values, make_fleet(500), jobs=jobs)
-    assert len(content) > 7 * produce.PIECE_BYTES
+    assert len(content) > 7 * workshop.PIECE_BYTES
 
 
 def test_a_long_silence_is_scanned_in_parts(monkeypatch) -> None:
     """A call of the kernel ends after so many drivers, so that signals are heard."""
-    monkeypatch.setattr(produce, "_SCAN", np.uint64(10))
+    monkeypatch.setattr(workshop, "_SCAN", np.uint64(10))
     values = BASE | {"drivers_per_company": 999, "event_rate_per_driver": 0.01}
     assert assert_equal_to_the_oracle(values, make_fleet(5, frozenset({0, 1, 3})))
 
@@ -207,7 +207,7 @@ def test_a_field_that_the_kernel_does_not_know_is_left_to_numpy(monkeypatch, cap
 
 def test_without_numba_the_plain_path_takes_over(monkeypatch, caplog) -> None:
     """One warning, however many batches; the same content."""
-    monkeypatch.setitem(sys.modules, "fleetsim.compiled", None)
+    monkeypatch.setitem(sys.modules, "fleetsim.workshop", None)
     monkeypatch.setattr(produce, "LARGE", 0)
     monkeypatch.setattr(produce, "_warned", set())
     config, fleet = make_config(BASE), make_fleet(7)

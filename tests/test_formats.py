@@ -22,7 +22,7 @@ from support import AT, AT_US, NAME, Cli, Project
 from test_compiled import make_fleet
 from test_generate import BASE, CONFIGS, NASTY
 
-from fleetsim import columnar, formats, produce
+from fleetsim import columnar, formats, produce, workshop
 from fleetsim.batch import write_batches
 from fleetsim.clock import Instant
 from fleetsim.config import make_config
@@ -75,8 +75,8 @@ def test_the_bytes_depend_on_neither_path_nor_threads(tmp_path, monkeypatch, nam
     values = BASE | {"number_of_companies": 40, "event_types": NASTY, "event_rate_per_driver": 20}
     monkeypatch.setattr(formats, "FRAME", 10_000)
     monkeypatch.setattr(columnar, "ROWS", 700)
-    monkeypatch.setattr(produce, "PIECE_BYTES", 9_999)
-    monkeypatch.setattr(produce, "PIECE_EVENTS", 99)
+    monkeypatch.setattr(workshop, "PIECE_BYTES", 9_999)
+    monkeypatch.setattr(workshop, "PIECE_EVENTS", 99)
     files = [
         write(tmp_path / f"{kernel}{jobs}", name, values, kernel=kernel, jobs=jobs).read_bytes()
         for kernel, jobs in [("numpy", 1), *(("compiled", jobs) for jobs in (1, 2, 3, 7))]
@@ -282,7 +282,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path, monkeypatch, capfd, name, jobs
     values = BASE | {"event_rate_per_driver": 2000}
     monkeypatch.setattr(formats, "FRAME", 10_000)
     monkeypatch.setattr(columnar, "ROWS", 3_000)
-    monkeypatch.setattr(produce, "PIECE_BYTES", 50_000)
+    monkeypatch.setattr(workshop, "PIECE_BYTES", 50_000)
     real, left = os.write, [100_000]
 
     def fill(descriptor: int, data: Any) -> int:
@@ -306,10 +306,10 @@ def test_a_full_disk_is_one_clear_error(tmp_path, monkeypatch, capfd, name, jobs
 def test_a_workers_failure_surfaces_once(tmp_path, monkeypatch, capfd, name, jobs) -> None:
     """With its cause, from whichever thread; nothing is left of the batch."""
     values = BASE | {"event_rate_per_driver": 2000}
-    monkeypatch.setattr(produce, "PIECE_BYTES", 50_000)
-    monkeypatch.setattr(produce, "PIECE_EVENTS", 500)
+    monkeypatch.setattr(workshop, "PIECE_BYTES", 50_000)
+    monkeypatch.setattr(workshop, "PIECE_EVENTS", 500)
     made: list[int] = []
-    draw = produce._Workshop._draw
+    draw = workshop.Workshop._draw
 
     def fail(self: Any, slot: Any, n_runs: int, *arguments: Any) -> None:
         made.append(n_runs)
@@ -317,7 +317,7 @@ def test_a_workers_failure_surfaces_once(tmp_path, monkeypatch, capfd, name, job
             raise MemoryError("no room for the sixth piece")
         draw(self, slot, n_runs, *arguments)
 
-    monkeypatch.setattr(produce._Workshop, "_draw", fail)
+    monkeypatch.setattr(workshop.Workshop, "_draw", fail)
     before = threading.active_count()
     with pytest.raises(MemoryError, match="no room for the sixth piece"):
         write(tmp_path, name, values, kernel="compiled", jobs=jobs)
@@ -329,7 +329,7 @@ def test_a_workers_failure_surfaces_once(tmp_path, monkeypatch, capfd, name, job
 @pytest.mark.parametrize("name", list(FORMATS))
 def test_one_producer_makes_many_batches(tmp_path, monkeypatch, name) -> None:
     """The buffers of one batch serve the next, also after a batch that was left early."""
-    monkeypatch.setattr(produce, "PIECE_BYTES", 3_000)
+    monkeypatch.setattr(workshop, "PIECE_BYTES", 3_000)
     config, fleet = make_config(BASE), make_fleet(7)
     options = {"start_us": AT_US, "started": Instant.now(), "format": name}
     results = list(
@@ -391,9 +391,8 @@ def test_the_estimate_is_near_the_size(tmp_path, monkeypatch) -> None:
     for name in FORMATS:
         size = write(tmp_path / name, name, values).stat().st_size
         for free, refused in ((size * 0.5, True), (size * 2, False)):
-            usage = shutil._ntuple_diskusage(10**12, 0, int(free))
             with monkeypatch.context() as patch:
-                patch.setattr(shutil, "disk_usage", lambda path, usage=usage: usage)
+                patch.setattr("fleetsim.batch.free_bytes", lambda path, free=free: free)
                 if refused:
                     with pytest.raises(InputError, match="the file system has"):
                         write(tmp_path / f"{name} {free}", name, values)

@@ -13,6 +13,7 @@ PACKAGE = Path(fleetsim.__file__).parent
 #: From the ground up: a module imports only from the lines before its own.
 ORDER = [
     "errors",
+    "yaml12",
     "documents",
     "clock",
     "config",
@@ -24,6 +25,7 @@ ORDER = [
     "layout",
     "compiled",
     "crew",
+    "workshop",
     "produce",
     "columnar",
     "formats",
