@@ -14,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetsim import compiled
-from fleetsim.config import Config
+from fleetsim.config import Config, make_config
 from fleetsim.crew import Crew, Piece, Task
 from fleetsim.encode import driver_digits, interval_dates, line_width
 from fleetsim.fleet import Fleet
 from fleetsim.generate import EventColumns
-from fleetsim.layout import Layout
+from fleetsim.layout import Layout, event_layout
 from fleetsim.model import Kind, Purpose, count_law
 
-__all__ = ["Workshop"]
+__all__ = ["Workshop", "compile_kernel"]
 
 #: Size of a piece of lines [bytes]: it stays in a core's cache, and threads seldom meet.
 PIECE_BYTES = 1 << 21
@@ -208,3 +208,16 @@ class Workshop:
             else:
                 named[row.name] = drawn[first].view(np.int64)
         return EventColumns(driver=drawn[0].view(np.int64), drawn=named)
+
+
+def compile_kernel() -> None:
+    """Compile the kernel and keep the machine code, as `make setup` does once."""
+    one = {"seed": 0, "number_of_companies": 1, "drivers_per_company": 1}
+    laws = {"event_rate_per_driver": 1, "company_onboarding_interval": "PT1H"}
+    config = make_config(one | laws)
+    fleet = Fleet(
+        np.zeros((1, 36), np.uint8), np.zeros(1, np.bool_), np.zeros(1, np.int64), sha256=""
+    )
+    layout = event_layout(config)
+    if layout is not None:
+        Workshop(config, fleet, layout, columns=False)  # which tries it out

@@ -6,6 +6,7 @@ import hashlib
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -233,18 +234,52 @@ def test_a_full_disk_does_not_keep_the_kernel_from_working(tmp_path) -> None:
 import numba.core.caching as caching
 def full(*args): raise OSError(28, "No space left on device")
 caching.IndexDataCacheFile.save = full
-import hashlib, test_compiled as t
-from fleetsim.produce import content_of
-content = content_of(t.make_config(t.BASE), t.make_fleet(7), t.AT_US, 0, kernel="compiled")
+import test_compiled as t
+content = t.content_of(t.make_config(t.BASE), t.make_fleet(7), t.AT_US, 0, kernel="compiled")
 print(sum(n for n, _ in content))
 """
-    folder = str(produce.__file__).replace("fleetsim/produce.py", "tests")
+    assert int(run_here(code, tmp_path)) > 0
+
+
+def test_setting_up_compiles_what_a_batch_needs(tmp_path) -> None:
+    """After `compile_kernel`, batches of lines and of columns add nothing to the cache."""
+    code = """
+import os, test_compiled as t
+from fleetsim.workshop import compile_kernel
+compile_kernel()
+def kept():
+    return sorted(name for _, _, names in os.walk(os.environ["NUMBA_CACHE_DIR"]) for name in names)
+before = kept()
+for columns in (False, True):
+    config = t.make_config(t.BASE | {"event_rate_per_driver": 60})
+    with t.Producer(config, t.make_fleet(7), 0, columns=columns, kernel="compiled") as producer:
+        for piece in producer.pieces(t.AT_US, 0):
+            piece.release()
+assert before and kept() == before, set(kept()) - set(before)
+"""
+    run_here(code, tmp_path)
+
+
+def run_here(code: str, cache: Path) -> str:
+    """Run code with these tests at hand and a cache of its own; return what it prints."""
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={"PYTHONPATH": folder, "NUMBA_CACHE_DIR": str(tmp_path), "PATH": "/usr/bin"},
+        env={"PYTHONPATH": str(Path(__file__).parent), "NUMBA_CACHE_DIR": str(cache)},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 0
+    return done.stdout
+
+
+def test_where_nothing_can_be_kept_the_kernel_still_works(tmp_path) -> None:
+    """No folder for machine code at all, as in a container that may not write."""
+    code = """
+import numba.core.caching as caching
+caching._CacheLocator.ensure_cache_path = lambda self: (_ for _ in ()).throw(OSError(30, "no"))
+import test_compiled as t
+content = t.content_of(t.make_config(t.BASE), t.make_fleet(7), t.AT_US, 0, kernel="compiled")
+print(sum(n for n, _ in content))
+"""
+    assert int(run_here(code, tmp_path)) > 0
