@@ -20,6 +20,8 @@ def main() -> None:
     except KeyboardInterrupt:  # before the command line could catch it
         print("fleetsim: interrupted", file=sys.stderr)
         sys.exit(130)
+    finally:
+        gc.freeze()  # the same at the end: what is thrown away as a whole is not searched first
 
 
 if __name__ == "__main__":
