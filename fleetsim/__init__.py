@@ -18,6 +18,8 @@ _HOMES = {
     "InputError": "errors",
     "Run": "run",
     "open_run": "run",
+    "CalibrationRun": "calibration_run",
+    "open_calibration": "calibration_run",
     "load_experiment": "experiment",
     "check_experiment": "check",
     "find_project": "project",

@@ -12,7 +12,7 @@ at least so often.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -39,6 +39,7 @@ __all__ = [
     "GATE_LEVEL",
     "Power",
     "Prospect",
+    "battery_prospect",
     "count_law_prospect",
     "count_range_prospect",
     "events_text",
@@ -227,14 +228,9 @@ def type_prospect(expectation: Expectation, margin: float) -> Prospect:
     types are the hardest to see: the noncentrality is n d**2 (1/p + 1/q).
     """
     e, n = expectation, expectation.mean
-    law = type_law(e.config)
-    ranked = sorted(
-        ((name, p) for name, p in zip(law.names, law.probabilities, strict=True) if p > 0),
-        key=lambda item: (-item[1], item[0]),
-    )
+    ranked = _ranked_types(e)
     if not 2 <= len(ranked) <= _MOST_TYPES or n < 1:
         return Prospect()
-    names = [name for name, _ in ranked]
     weights = np.array([p for _, p in ranked])
 
     def outcome(points: float, level: float, events: float) -> Outcome:
@@ -249,16 +245,12 @@ def type_prospect(expectation: Expectation, margin: float) -> Prospect:
         else f"hardly a share passes: {100 * margin:.3g} points are allowed, less the {interval}"
     )
     power = []
-    for points in POINTS:
-        shares = _moved(weights, points)
-        if shares.min() <= 0 or shares.max() >= 1:
-            continue
+    for points, shares, words in _type_alternatives(ranked):
         for level in (e.level, GATE_LEVEL):
             _, fails, inconclusive = outcome(points, level, n)
             power.append(
                 Power(
-                    alternative=f"{names[0]} +{100 * points:g} points, {names[1]} "
-                    f"-{100 * points:g}",
+                    alternative=words,
                     level=level,
                     power=category_power(n, weights, shares, level),
                     fails=fails,
@@ -281,6 +273,59 @@ def type_prospect(expectation: Expectation, margin: float) -> Prospect:
             "or less.",
         )
     return Prospect(accepts, tuple(power), warnings)
+
+
+def _ranked_types(e: Expectation) -> list[tuple[str, float]]:
+    """Return the types that occur with their weights, the most frequent first."""
+    law = type_law(e.config)
+    pairs = zip(law.names, law.probabilities, strict=True)
+    return sorted((pair for pair in pairs if pair[1] > 0), key=lambda pair: (-pair[1], pair[0]))
+
+
+def _type_alternatives(
+    ranked: list[tuple[str, float]],
+) -> Iterator[tuple[float, npt.NDArray[np.float64], str]]:
+    """Yield the possible alternatives of two or more types: points, shares, and in words."""
+    (first, _), (second, _) = ranked[:2]
+    for points in POINTS:
+        shares = _moved(np.array([p for _, p in ranked]), points)
+        if shares.min() > 0 and shares.max() < 1:
+            yield points, shares, f"{first} +{100 * points:g} points, {second} -{100 * points:g}"
+
+
+def battery_prospect(expectation: Expectation) -> Prospect:
+    """Return the prospect of the whole battery, none of whose tests may reject.
+
+    For each alternative the power of the test that is there for it; other tests may see it too, so
+    the criterion fails at least that often.
+    """
+    e, n = expectation, expectation.mean
+    if n < 1:
+        return Prospect()
+    power = {
+        _rate_text(ratio): [
+            (level, e.count_deviates(level=level, ratio=ratio)) for level in (e.level, GATE_LEVEL)
+        ]
+        for ratio in RATES
+    }
+    ranked = _ranked_types(e)
+    if len(ranked) > 1:
+        weights = np.array([p for _, p in ranked])
+        for _, shares, words in _type_alternatives(ranked):
+            power[words] = [
+                (level, category_power(n, weights, shares, level))
+                for level in (e.level, GATE_LEVEL)
+            ]
+    accepts = (
+        f"none of {e.family} tests may reject, each at {e.level:.2g} or later (Holm); shown is the "
+        "test that is there for the fault, others may see it too"
+    )
+    rows = (
+        Power(alternative=words, level=level, power=caught, fails=caught, inconclusive=0.0)
+        for words, entries in power.items()
+        for level, caught in entries
+    )
+    return Prospect(accepts, tuple(rows))
 
 
 def _moved(weights: npt.NDArray[np.float64], points: float) -> npt.NDArray[np.float64]:

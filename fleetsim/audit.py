@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from fleetsim.batch import EVENTS_NAME, META_NAME
-from fleetsim.battery import Kind, judge_tests, law_of, make_tests
+from fleetsim.battery import Kind, judge_tests, make_tests
 from fleetsim.config import Config
+from fleetsim.effects import law_of
 from fleetsim.errors import InputError
 from fleetsim.evidence import Test, record_test
 from fleetsim.faults import Fault, FaultKind, Faults

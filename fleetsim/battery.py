@@ -7,18 +7,14 @@ the smallest effect that it would have caught with 90 % power, computed and not 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from scipy import optimize, special
-from scipy import stats as scipy_laws
 
-from fleetsim import laws, moments, power, stats
-from fleetsim.config import Config
-from fleetsim.model import count_law, type_law
+from fleetsim import effects, moments, stats
+from fleetsim.effects import Law
 from fleetsim.sample import Sample
 from fleetsim.stats import TestResult
 from fleetsim.times import CELLS, PERIODS_US, cells_for
@@ -27,49 +23,13 @@ __all__ = [
     "BATTERY",
     "Entry",
     "Kind",
-    "Law",
     "Made",
     "Row",
     "entries",
     "judge_tests",
-    "law_of",
     "make_tests",
     "run_battery",
 ]
-
-_Z_POWER = float(special.ndtri(power.POWER))
-
-
-@dataclass(frozen=True)
-class Law:
-    """What the data are said to follow, and the margins of the equivalence tests.
-
-    Attributes
-    ----------
-    rate : float
-        Events per driver and batch interval.
-    weights : tuple of float
-        Probability of each event type, sum 1.
-    count_margin : float
-        Relative margin of the event count.
-    type_margin : float
-        Margin of a type's share, as a fraction; 0.03 is 3 points.
-    """
-
-    rate: float
-    weights: tuple[float, ...]
-    count_margin: float = 0.10
-    type_margin: float = 0.03
-
-
-def law_of(config: Config, *, count_margin: float = 0.10, type_margin: float = 0.03) -> Law:
-    """Return the law that a configuration states."""
-    return Law(
-        rate=count_law(config).mean,
-        weights=type_law(config).probabilities,
-        count_margin=count_margin,
-        type_margin=type_margin,
-    )
 
 
 class Kind(Enum):
@@ -78,10 +38,6 @@ class Kind(Enum):
     EVIDENCE = "evidence"  # against the generator; a member of the Holm family
     EQUIVALENCE = "equivalence"  # for the claim that it is close enough
     STRUCTURE = "structure"  # p is 0 or 1: a single violation refutes, and none is by chance
-
-
-def _no_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
-    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +80,7 @@ class Entry:
     kind: Kind = Kind.EVIDENCE
     batches: int = 1
     continuous: bool = True
-    effect: Callable[[Sample, Law, TestResult, float], float | None] = _no_effect
+    effect: Callable[[Sample, Law, TestResult, float], float | None] = effects.no_effect
     scale: Callable[[Law], float] = lambda law: 1.0
     sees: str
     misses: str
@@ -169,17 +125,14 @@ class Row:
 # ---------------------------------------------------------------------------------------------
 
 
-def _mean(sample: Sample, law: Law) -> float:
-    """Return the expected events of all batches."""
-    return sample.counts.size * law.rate
-
-
 def _count(sample: Sample, law: Law) -> TestResult:
-    return stats.poisson_count_test(sample.n_events, _mean(sample, law))
+    return stats.poisson_count_test(sample.n_events, effects.expected_events(sample, law))
 
 
 def _count_margin(sample: Sample, law: Law) -> TestResult:
-    return stats.poisson_equivalence_test(sample.n_events, _mean(sample, law), law.count_margin)
+    return stats.poisson_equivalence_test(
+        sample.n_events, effects.expected_events(sample, law), law.count_margin
+    )
 
 
 def _types(sample: Sample, law: Law) -> TestResult:
@@ -194,7 +147,7 @@ def _types_margin(sample: Sample, law: Law) -> TestResult:
 def _driver_fit(sample: Sample, law: Law) -> TestResult:
     if sample.n_drivers == 0:
         return TestResult("poisson_fit", n=0, note="no test: no driver is eligible")
-    return stats.poisson_fit_test(sample.counts.ravel(), law.rate)
+    return moments.fit_test(sample.counts.ravel(), law.rate)
 
 
 def _driver_dispersion(sample: Sample, law: Law) -> TestResult:
@@ -294,220 +247,18 @@ def _batch_cells(sample: Sample, law: Law) -> TestResult:
     return moments.goodness_test(observed, chances)
 
 
-def _pairs_within(sample: Sample) -> float:
-    sizes = sample.times.sizes.astype(np.float64)
-    return float(np.sum(sizes * (sizes - 1) / 2))
-
-
-def _pairs_across(sample: Sample) -> float:
-    sizes = sample.times.sizes.astype(np.float64)
-    return float(sizes.sum() ** 2 - np.sum(sizes**2)) / 2
-
-
 def _ties(sample: Sample, law: Law) -> TestResult:
     times = sample.times
     return moments.coincidence_test(
-        int(times.ties.sum()), _pairs_within(sample), times.length_us, times.density
+        int(times.ties.sum()), effects.pairs_within(sample), times.length_us, times.density
     )
 
 
 def _ties_across(sample: Sample, law: Law) -> TestResult:
     times = sample.times
     return moments.coincidence_test(
-        times.ties_across, _pairs_across(sample), times.length_us, times.density
+        times.ties_across, effects.pairs_across(sample), times.length_us, times.density
     )
-
-
-# ---------------------------------------------------------------------------------------------
-# Effects
-# ---------------------------------------------------------------------------------------------
-
-
-def _rate_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
-    return power.detectable_rate_shift(_mean(sample, law), level)
-
-
-def _count_margin_effect(
-    sample: Sample, law: Law, result: TestResult, level: float
-) -> float | None:
-    """Return the largest relative shift under which closeness is still shown 9 times in 10."""
-    mean, margin = _mean(sample, law), law.count_margin
-    least = float(scipy_laws.poisson.isf(level, mean * (1 - margin))) + 1
-    largest = float(scipy_laws.poisson.ppf(level, mean * (1 + margin))) - 1
-
-    def lack(shift: float) -> float:
-        chances = power.poisson_between(least, largest, mean * np.array([1 - shift, 1 + shift]))
-        return float(chances.min()) - power.POWER
-
-    return float(optimize.brentq(lack, 0, margin)) if lack(0) > 0 else None
-
-
-def _types_margin_effect(
-    sample: Sample, law: Law, result: TestResult, level: float
-) -> float | None:
-    """Return the largest shift of a share under which closeness is still shown 9 times in 10."""
-    if not result.n:
-        return None
-    weights = np.array(law.weights)
-    error = math.sqrt(float(np.max(weights * (1 - weights))) / result.n)
-    room = law.type_margin - (_Z_POWER - float(special.ndtri(level))) * error
-    return room if room > 0 else None
-
-
-def _share_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
-    """Return Cohen's w of a one-sided chi-square test."""
-    if not result.n or not result.df:  # the exact test has no noncentral law
-        return None
-    return power.detectable_shares(result.n, result.df, level)
-
-
-def _cell_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
-    """Return Cohen's w of a two-sided chi-square test."""
-    return _share_effect(sample, law, result, level / 2)
-
-
-def _table_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
-    """Return Cramer's V of a two-sided chi-square test on a table with the types in its rows."""
-    w = _cell_effect(sample, law, result, level)
-    if w is None or not result.df or not result.estimate or not result.statistic or not result.n:
-        return w
-    # V**2 = X2 / (n min(rows - 1, columns - 1)) gives the smaller side back.
-    return w / math.sqrt(result.statistic / (result.n * result.estimate**2))
-
-
-def _common_shift(law: Law) -> float:
-    """Return the share that moves between the two commonest types for a Cohen's w of 1."""
-    common = sorted(law.weights)[-2:]
-    return 1 / math.sqrt(sum(1 / weight for weight in common if weight))
-
-
-def _share_scatter(law: Law) -> float:
-    """Return w for a Cramer's V of 1: the mean square of what cells hold too much or too little."""
-    return math.sqrt(max(1, sum(weight > 0 for weight in law.weights) - 1))
-
-
-def _dispersion_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
-    return power.detectable_dispersion(result.df, level) if result.df else None
-
-
-def fit_power(drivers: int, rate: float, ratio: float, level: float) -> float:
-    """Return the power of `stats.poisson_fit_test` against negative-binomial counts.
-
-    By the noncentral chi-square law with noncentrality n sum (q - p)**2 / p over the test's cells.
-
-    Parameters
-    ----------
-    drivers : int
-        Number of counts.
-    rate : float
-        Their mean, in truth and under the hypothesis.
-    ratio : float
-        True variance over mean, > 1.
-    level : float
-    """
-    first, last = stats._poisson_tail_cells(drivers, rate)
-    p = stats._poisson_cells(first, last, rate)
-    actual = scipy_laws.nbinom(rate / (ratio - 1), 1 / ratio)
-    q = np.diff(np.concatenate([[0.0], actual.cdf(np.arange(first, last)), [1.0]]))
-    shift = drivers * float(np.sum((q - p) ** 2 / p))
-    critical = scipy_laws.chi2.isf(level, len(p) - 1)
-    return float(scipy_laws.ncx2.sf(critical, len(p) - 1, shift))
-
-
-def _fit_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
-    if not result.df:
-        return None
-
-    def lack(log_excess: float) -> float:
-        ratio = 1 + math.exp(log_excess)
-        return fit_power(sample.counts.size, law.rate, ratio, level) - power.POWER
-
-    if lack(math.log(50)) < 0:
-        return None
-    return 1 + math.exp(float(optimize.brentq(lack, math.log(1e-4), math.log(50), xtol=1e-6)))
-
-
-def _distance_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
-    """Return the distance of distribution functions that KS catches, wherever it is.
-
-    At the place of the largest distance the empirical function is normal with a standard deviation
-    of at most 1 / (2 sqrt(n)); the supremum is at least as large as that one value.
-    """
-    if not result.n:
-        return None
-    critical = float(scipy_laws.kstwo.isf(level, result.n))
-    return min(1.0, critical + _Z_POWER / (2 * math.sqrt(result.n)))
-
-
-def trend_power(events: int, slope: float, level: float) -> float:
-    """Return the power of `stats.edge_test` against a density 1 + slope (2 u - 1).
-
-    A2 = sum Y_j**2 / (j (j + 1)) with Y_j the standardised Legendre components of the offsets; the
-    slope moves only Y_1, to slope sqrt(n / 3). The rest is taken as the gamma with its mean 1/2 and
-    variance 2 (pi**2 / 3 - 3 - 1/4).
-
-    Parameters
-    ----------
-    events : int
-    slope : float
-        Half the difference of the density at both ends, from 0 to 1.
-    level : float
-
-    References
-    ----------
-    Anderson and Darling (1952), Ann. Math. Stat. 23, 193. doi:10.1214/aoms/1177729437
-    """
-    critical = float(
-        optimize.brentq(lambda a: laws.anderson_darling_sf(a, max(events, 16)) - level, 0.1, 400)
-    )
-    variance = 2 * (math.pi**2 / 3 - 3.25)
-    shape, scale = 0.25 / variance, 2 * variance
-    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
-    first = (nodes + slope * math.sqrt(events / 3)) ** 2 / 2
-    rest = special.gammaincc(shape, np.maximum(critical - first, 0) / scale)
-    return float(np.sum(weights * rest) / np.sum(weights))
-
-
-def _trend_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
-    n = result.n
-    if not n or trend_power(n, 1.0, level) < power.POWER:
-        return None
-    return float(optimize.brentq(lambda s: trend_power(n, s, level) - power.POWER, 0, 1, xtol=1e-6))
-
-
-def _gap_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
-    """Return the share of the interval that, left empty at one end, is caught every time."""
-    n = result.n
-    if not n or moments.longest_gap_sf(1 - 1e-9, n) >= level:
-        return None
-    return float(
-        optimize.brentq(lambda g: moments.longest_gap_sf(g, n) - level, 0, 1 - 1e-9, xtol=1e-12)
-    )
-
-
-def _extra_pairs(possible: Callable[[Sample], float]) -> Callable[..., float | None]:
-    """Return an effect: how many pairs, added to those of chance, are caught."""
-
-    def effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
-        mean = possible(sample) / sample.length_us
-        # The least count with 2 P(X >= count) < level, from a chance count that may be low.
-        least = float(scipy_laws.poisson.isf(level / 2, mean)) + 1
-        if 2 * float(scipy_laws.poisson.sf(least - 1, mean)) >= level:
-            least += 1
-        return max(1.0, least - float(scipy_laws.poisson.ppf(1 - power.POWER, mean)))
-
-    return effect
-
-
-def _neighbour_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
-    pairs = sample.n_batches * (sample.n_drivers - 1)
-    return (_Z_POWER - float(special.ndtri(level / 2))) / math.sqrt(pairs)
-
-
-def _pair_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
-    pairs = sample.n_batches * (sample.n_batches - 1) / 2
-    z = _Z_POWER - float(special.ndtri(level / (2 * pairs)))
-    return min(1.0, z / math.sqrt(sample.n_drivers - 1))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -522,7 +273,7 @@ BATTERY: tuple[Entry, ...] = (
         null="the number of events is Poisson with drivers x rate x batches as its mean",
         make=_count,
         continuous=False,
-        effect=_rate_effect,
+        effect=effects.rate_effect,
         sees="a rate {:.2%} too high",
         misses="a smaller shift, or any fault that leaves the total as it is",
     ),
@@ -533,7 +284,7 @@ BATTERY: tuple[Entry, ...] = (
         make=_count_margin,
         kind=Kind.EQUIVALENCE,
         continuous=False,
-        effect=_count_margin_effect,
+        effect=effects.count_margin_effect,
         sees="closeness, as long as the true rate is within {:.2%} of the stated one",
         misses="how the events spread over drivers, types and time",
     ),
@@ -542,8 +293,8 @@ BATTERY: tuple[Entry, ...] = (
         question="Do the event types follow their weights?",
         null="types are drawn with the given weights",
         make=_types,
-        effect=_share_effect,
-        scale=_common_shift,
+        effect=effects.share_effect,
+        scale=effects.common_shift,
         sees="{:.2%} of all events that have one common type in place of another",
         misses="types in a pattern that keeps the shares",
     ),
@@ -553,7 +304,7 @@ BATTERY: tuple[Entry, ...] = (
         null="some share is off by the margin or more",
         make=_types_margin,
         kind=Kind.EQUIVALENCE,
-        effect=_types_margin_effect,
+        effect=effects.types_margin_effect,
         sees="closeness, as long as every share is within {:.2%} of its weight, in points",
         misses="types in a pattern that keeps the shares",
     ),
@@ -562,7 +313,7 @@ BATTERY: tuple[Entry, ...] = (
         question="Do the counts of the drivers follow the Poisson law, zeros included?",
         null="each driver's count is Poisson with the configured rate",
         make=_driver_fit,
-        effect=_fit_effect,
+        effect=effects.fit_effect,
         sees="counts that scatter {:.3f} times as much in variance (negative binomial)",
         misses="who the drivers are, and counts that fit the law too well",
     ),
@@ -571,7 +322,7 @@ BATTERY: tuple[Entry, ...] = (
         question="Is the variance of the drivers' counts their mean?",
         null="the variance of the counts equals their mean",
         make=_driver_dispersion,
-        effect=_dispersion_effect,
+        effect=effects.dispersion_effect,
         sees="counts that scatter {:.3f} times as much in variance as they should",
         misses="a law with another shape but the same variance",
     ),
@@ -590,7 +341,7 @@ BATTERY: tuple[Entry, ...] = (
         question="Are the events spread evenly over the interval?",
         null="offsets are uniform on the interval",
         make=_uniform,
-        effect=_distance_effect,
+        effect=effects.distance_effect,
         sees="times whose distribution function departs by {:.4f} of the events anywhere",
         misses="fine patterns of a few seconds, and what happens close to both ends",
     ),
@@ -599,7 +350,7 @@ BATTERY: tuple[Entry, ...] = (
         question="Are the events spread evenly up to both ends of the interval?",
         null="offsets are uniform on the interval",
         make=_edges,
-        effect=_trend_effect,
+        effect=effects.trend_effect,
         sees="a density that rises or falls linearly by {:.1%} of its mean at the ends",
         misses="fine patterns of a few seconds",
     ),
@@ -608,7 +359,7 @@ BATTERY: tuple[Entry, ...] = (
         question="Do events come as close to both ends of the interval as they should?",
         null="offsets are uniform on the interval",
         make=_ends,
-        effect=_gap_effect,
+        effect=effects.gap_effect,
         scale=lambda law: 100.0,
         sees="{:.2g}% of the interval left empty at one end",
         misses="what happens between the first event and the last",
@@ -618,7 +369,7 @@ BATTERY: tuple[Entry, ...] = (
         question="Do equal parts of the interval hold equally many events, but for chance?",
         null="offsets are uniform on the interval",
         make=_phase(None),
-        effect=_cell_effect,
+        effect=effects.cell_effect,
         sees="parts of the interval that hold {:.1%} more or less than they should, on average",
         misses="patterns finer than a cell",
     ),
@@ -627,7 +378,7 @@ BATTERY: tuple[Entry, ...] = (
         question="Is no part of a minute preferred?",
         null="the place of an event within its minute is uniform",
         make=_phase(0),
-        effect=_cell_effect,
+        effect=effects.cell_effect,
         sees="parts of a minute that hold {:.1%} more or less than they should, on average",
         misses="patterns of another period",
     ),
@@ -636,7 +387,7 @@ BATTERY: tuple[Entry, ...] = (
         question="Is no part of a second preferred?",
         null="the place of an event within its second is uniform",
         make=_phase(1),
-        effect=_cell_effect,
+        effect=effects.cell_effect,
         sees="parts of a second that hold {:.1%} more or less than they should, on average",
         misses="patterns of another period",
     ),
@@ -645,7 +396,7 @@ BATTERY: tuple[Entry, ...] = (
         question="Are the last three digits of the times random?",
         null="the place of an event within its millisecond is uniform",
         make=_phase(2),
-        effect=_cell_effect,
+        effect=effects.cell_effect,
         sees="parts of a millisecond that hold {:.1%} more or less than they should, on average",
         misses="patterns of another period",
     ),
@@ -663,7 +414,7 @@ BATTERY: tuple[Entry, ...] = (
         null="pairs of equal times are Poisson with N (N - 1) / 2 / ticks as their mean",
         make=_ties,
         continuous=False,
-        effect=_extra_pairs(_pairs_within),
+        effect=effects.extra_pairs(effects.pairs_within),
         sees="{:.0f} or more pairs of events with one time, such as duplicates, beside chance",
         misses="copies whose times were changed",
     ),
@@ -672,7 +423,7 @@ BATTERY: tuple[Entry, ...] = (
         question="Do the companies' totals vary as independent drivers make them?",
         null="events fall on the companies at random",
         make=lambda s, w: moments.crowding_test(s.company_totals),
-        effect=_dispersion_effect,
+        effect=effects.dispersion_effect,
         sees="companies' totals that scatter {:.2f} times as much in variance as they should",
         misses="dependence that leaves the companies' totals as they are",
     ),
@@ -681,7 +432,7 @@ BATTERY: tuple[Entry, ...] = (
         question="Do drivers of one number, added up over companies, vary as independent ones?",
         null="events fall on the drivers' numbers at random",
         make=lambda s, w: moments.crowding_test(s.slot_totals),
-        effect=_dispersion_effect,
+        effect=effects.dispersion_effect,
         sees="totals that scatter {:.2f} times as much in variance, as where companies are copies",
         misses="dependence within a company",
     ),
@@ -690,7 +441,7 @@ BATTERY: tuple[Entry, ...] = (
         question="Does a driver's count say nothing about the next one's?",
         null="counts of neighbours in the fleet are uncorrelated",
         make=lambda s, w: moments.neighbour_test(s.counts),
-        effect=_neighbour_effect,
+        effect=effects.neighbour_effect,
         sees="a correlation of neighbours of {:.3f} or more",
         misses="dependence of drivers that stand apart",
     ),
@@ -699,8 +450,8 @@ BATTERY: tuple[Entry, ...] = (
         question="Is the mix of types the same in all companies, but for chance?",
         null="type and company are independent",
         make=lambda s, w: moments.association_test(s.types_by_company),
-        effect=_table_effect,
-        scale=_share_scatter,
+        effect=effects.table_effect,
+        scale=effects.share_scatter,
         sees="shares of the types that differ by {:.1%} from company to company, on average",
         misses="a pattern over time",
     ),
@@ -709,8 +460,8 @@ BATTERY: tuple[Entry, ...] = (
         question="Is the mix of types the same all over the interval, but for chance?",
         null="type and time are independent",
         make=lambda s, w: moments.association_test(s.types_by_time),
-        effect=_table_effect,
-        scale=_share_scatter,
+        effect=effects.table_effect,
+        scale=effects.share_scatter,
         sees="shares of the types that differ by {:.1%} over the interval, on average",
         misses="patterns finer than a twentieth of the interval",
     ),
@@ -719,8 +470,8 @@ BATTERY: tuple[Entry, ...] = (
         question="Does an event's type say nothing about the driver's next one?",
         null="types of consecutive events of a driver are independent",
         make=_sequence,
-        effect=_table_effect,
-        scale=_share_scatter,
+        effect=effects.table_effect,
+        scale=effects.share_scatter,
         sees="shares of the types that differ by {:.1%} with the type before, on average",
         misses="patterns over more than two events",
     ),
@@ -730,7 +481,7 @@ BATTERY: tuple[Entry, ...] = (
         null="each batch's total is Poisson with drivers x rate as its mean",
         make=lambda s, w: moments.totals_test(s.totals, s.n_drivers * w.rate),
         batches=2,
-        effect=_dispersion_effect,
+        effect=effects.dispersion_effect,
         sees="totals that scatter {:.2f} times as much in variance (and totals too much alike)",
         misses="what happens within a batch",
     ),
@@ -740,7 +491,7 @@ BATTERY: tuple[Entry, ...] = (
         null="types are drawn with the given weights, in each batch anew",
         make=lambda s, w: moments.goodness_test(s.type_counts, np.array(w.weights)),
         batches=2,
-        effect=_dispersion_effect,
+        effect=effects.dispersion_effect,
         sees="shares that scatter {:.2f} times as much in variance (and shares too much alike)",
         misses="a pattern within a batch that keeps its shares",
     ),
@@ -750,7 +501,7 @@ BATTERY: tuple[Entry, ...] = (
         null="offsets are uniform on the interval, in each batch anew",
         make=_batch_cells,
         batches=2,
-        effect=_dispersion_effect,
+        effect=effects.dispersion_effect,
         sees="cells that scatter {:.2f} times as much in variance (and cells too much alike)",
         misses="patterns finer than a cell",
     ),
@@ -760,7 +511,7 @@ BATTERY: tuple[Entry, ...] = (
         null="events of all batches together fall on the drivers at random",
         make=lambda s, w: moments.crowding_test(s.counts.sum(axis=0, keepdims=True)),
         batches=2,
-        effect=_dispersion_effect,
+        effect=effects.dispersion_effect,
         sees="drivers' totals that scatter {:.2f} times as much in variance as they should",
         misses="differences that do not last from batch to batch",
     ),
@@ -770,7 +521,7 @@ BATTERY: tuple[Entry, ...] = (
         null="drivers' counts in two batches are uncorrelated",
         make=lambda s, w: moments.pair_correlation_test(s.counts),
         batches=2,
-        effect=_pair_effect,
+        effect=effects.pair_effect,
         sees="two batches whose drivers' counts have a correlation of {:.3f} or more",
         misses="batches that share only times or types",
     ),
@@ -781,7 +532,7 @@ BATTERY: tuple[Entry, ...] = (
         make=_ties_across,
         batches=2,
         continuous=False,
-        effect=_extra_pairs(_pairs_across),
+        effect=effects.extra_pairs(effects.pairs_across),
         sees="{:.0f} or more pairs with one offset, as where a stream is used twice, beside chance",
         misses="copies whose times were changed",
     ),

@@ -6,34 +6,43 @@ Every seed that is tried is counted; none is tried again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 from scipy import stats as laws
 
-from fleetsim.battery import Kind, entries, law_of
+from fleetsim.battery import Kind, entries
 from fleetsim.config import SEED_MAX, Config
-from fleetsim.controls import Control, draw_columns, sample_of
+from fleetsim.controls import CONTROLS, Control, draw_columns, sample_of
+from fleetsim.effects import law_of
 from fleetsim.sample import Columns
 from fleetsim.stats import holm
 
 __all__ = [
     "BUDGET",
     "LEVELS",
+    "Calibration",
     "PValues",
     "PowerRow",
     "SizeRow",
     "UniformRow",
     "binomial_band",
     "calibrate",
+    "counted",
+    "exact_interval",
+    "make_calibration",
+    "measure_controls",
     "measure_power",
+    "process_pool",
     "size_table",
     "uniformity_table",
 ]
@@ -43,7 +52,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 LEVELS = (0.05, 0.01, 0.001)
 #: Probability that some honest test falls out of its joint band.
 BUDGET = 0.01
-_CHUNK = 50
+_CHUNK = 50  # seeds that a process takes at once, at most
 
 
 @dataclass(frozen=True)
@@ -77,11 +86,12 @@ class PValues:
 class SizeRow:
     """How often a test rejected honest data at one level.
 
-    `band` is the exact binomial 99 % band of one look, `joint` that of level 1 - BUDGET / (tests x
+    `band` is the exact binomial 99 % band of one look, `joint` that of level 1 - budget / (tests x
     levels); counts. A test with discrete p-values has no lower limit (0).
     """
 
     test: str
+    batches: int
     level: float
     seeds: int
     rejected: int
@@ -98,10 +108,11 @@ class SizeRow:
 class UniformRow:
     """Whether a test's p-values on honest data are uniform, by Kolmogorov-Smirnov.
 
-    `limit` is BUDGET / tests: a `p_value` below it speaks against uniformity.
+    `limit` is budget / tests: a `p_value` below it speaks against uniformity.
     """
 
     test: str
+    batches: int
     seeds: int
     distance: float
     p_value: float
@@ -120,8 +131,8 @@ class PowerRow:
     Attributes
     ----------
     control, test : str
-    seeds : int
-        How many were tried.
+    batches, seeds : int
+        How many batches each of how many seeds drew.
     share : float
         Share of them in which the test alone has p < level.
     share_holm : float
@@ -134,14 +145,56 @@ class PowerRow:
 
     control: str
     test: str
+    batches: int
     seeds: int
     share: float
     share_holm: float
     interval: tuple[float, float]
     computed: float | None
 
+    @property
+    def interval_holm(self) -> tuple[float, float]:
+        """95 % Clopper-Pearson limits of `share_holm`'s expectation."""
+        return exact_interval(round(self.share_holm * self.seeds), self.seeds)
 
-def calibrate(config: Config, seeds: int, batches: int = 1, *, workers: int = 1) -> PValues:
+
+@dataclass(frozen=True)
+class Calibration:
+    """Everything that the verdicts on the tests themselves rest on.
+
+    Attributes
+    ----------
+    passes : tuple of PValues
+        Honest data; the same seeds with different numbers of batches.
+    sizes : tuple of SizeRow
+    laws : tuple of UniformRow
+        Of all passes together; their joint limits share one `BUDGET`.
+    controls : tuple of PowerRow
+        Every control, by the tests that are there for it or have a computed power.
+    """
+
+    passes: tuple[PValues, ...]
+    sizes: tuple[SizeRow, ...]
+    laws: tuple[UniformRow, ...]
+    controls: tuple[PowerRow, ...]
+
+
+def process_pool(workers: int) -> Executor:
+    """Return a pool of processes, each a fresh interpreter: a fork with threads may hang.
+
+    Ctrl-C reaches all of them; only the one that gives the work has to hear it.
+    """
+    return ProcessPoolExecutor(
+        workers,
+        mp_context=get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
+
+
+def calibrate(
+    config: Config, seeds: int, batches: int = 1, *, workers: int | Executor = 1
+) -> PValues:
     """Run every test on honest data of the kit's own generator.
 
     Parameters
@@ -152,8 +205,8 @@ def calibrate(config: Config, seeds: int, batches: int = 1, *, workers: int = 1)
         How many, >= 1.
     batches : int
         Batches a seed, >= 1.
-    workers : int
-        Processes; the result does not depend on it.
+    workers : int or Executor
+        Processes, or a `process_pool` that is used again; the result does not depend on it.
     """
     return _p_values(draw_columns, config, seeds, batches, workers)
 
@@ -165,7 +218,7 @@ def measure_power(
     batches: int | None = None,
     *,
     level: float = 0.05,
-    workers: int = 1,
+    workers: int | Executor = 1,
 ) -> list[PowerRow]:
     """Measure how often each test catches a control, beside the computed power.
 
@@ -178,7 +231,7 @@ def measure_power(
         As many as the control needs, by default.
     level : float
         Of each test alone, and of the family for `share_holm`.
-    workers : int
+    workers : int or Executor
 
     Returns
     -------
@@ -196,18 +249,41 @@ def measure_power(
         # NaN compares as false: a test that was not made has caught nothing.
         hits = int((found.values[:, number] < level).sum())
         formula = control.computed.get(test)
-        exact = laws.binomtest(hits, seeds).proportion_ci(0.95, "exact")
         rows.append(
             PowerRow(
                 control=control.name,
                 test=test,
+                batches=size,
                 seeds=seeds,
                 share=hits / seeds,
                 share_holm=float((adjusted[:, number] < level).mean()),
-                interval=(float(exact.low), float(exact.high)),
+                interval=exact_interval(hits, seeds),
                 computed=None if formula is None else formula(config, size, level),
             )
         )
+    return rows
+
+
+def measure_controls(
+    config: Config, seeds: int, *, level: float = 0.05, workers: int | Executor = 1
+) -> list[PowerRow]:
+    """Measure all of `CONTROLS`, by the tests that are there for each or have a computed power.
+
+    A control that is too small for its number of batches is tried a second time, in as many as it
+    takes to catch it (`Control.caught_in`).
+
+    Parameters
+    ----------
+    config, seeds, level, workers
+        See `measure_power`.
+    """
+    rows = []
+    for control in CONTROLS:
+        named = list(dict.fromkeys((*control.caught_by, *control.computed)))
+        for batches in dict.fromkeys((control.batches, control.caught_in or control.batches)):
+            measured = measure_power(control, config, seeds, batches, level=level, workers=workers)
+            of = {row.test: row for row in measured}
+            rows += [of[test] for test in named]
     return rows
 
 
@@ -222,21 +298,34 @@ def _adjust(found: PValues, kinds: dict[str, Kind]) -> Floats:
 
 
 def _p_values(
-    draw: Callable[[Config, int], Columns], config: Config, seeds: int, batches: int, workers: int
+    draw: Callable[[Config, int], Columns],
+    config: Config,
+    seeds: int,
+    batches: int,
+    workers: int | Executor,
 ) -> PValues:
     if seeds < 1 or batches < 1:
         raise ValueError(f"seeds is {seeds} and batches is {batches}, both must be >= 1")
     chosen = [(config.seed + r) % (SEED_MAX + 1) for r in range(seeds)]
-    chunks = [chosen[start : start + _CHUNK] for start in range(0, seeds, _CHUNK)]
+    size = min(_CHUNK, -(-seeds // 4))  # few seeds are dealt out, too
+    chunks = [chosen[start : start + size] for start in range(0, seeds, size)]
     task = partial(_chunk, draw, config, batches)
-    if workers == 1:
-        parts = [task(chunk) for chunk in chunks]
-    else:
-        # A fresh interpreter: a fork of a process with threads may hang.
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            parts = list(pool.map(task, chunks))
+    with _map(workers) as map_chunks:
+        parts = list(map_chunks(task, chunks))
     tests = tuple(entry.name for entry in entries(batches))
     return PValues(tests, np.concatenate(parts), tuple(chosen), batches)
+
+
+@contextmanager
+def _map(workers: int | Executor) -> Iterator[Callable[..., Iterable[Any]]]:
+    """Yield what maps a function over chunks: here, in a pool, or in processes of its own."""
+    if isinstance(workers, Executor):
+        yield workers.map
+    elif workers == 1:
+        yield map
+    else:
+        with process_pool(workers) as pool:
+            yield pool.map
 
 
 def _chunk(
@@ -270,7 +359,31 @@ def binomial_band(n: int, p: float, level: float) -> tuple[int, int]:
     return int(laws.binom.ppf(tail, n, p)), int(laws.binom.isf(tail, n, p))
 
 
-def size_table(found: PValues, levels: Sequence[float] = LEVELS) -> list[SizeRow]:
+def exact_interval(hits: int, n: int) -> tuple[float, float]:
+    """Return the 95 % Clopper-Pearson limits of a probability."""
+    limits = laws.binomtest(hits, n).proportion_ci(0.95, "exact")
+    return float(limits.low), float(limits.high)
+
+
+def make_calibration(passes: Sequence[PValues], controls: Sequence[PowerRow]) -> Calibration:
+    """Return the tables of several passes, whose joint limits share one `BUDGET`."""
+    budget = BUDGET / len(passes)
+    return Calibration(
+        passes=tuple(passes),
+        sizes=tuple(row for found in passes for row in size_table(found, budget=budget)),
+        laws=tuple(row for found in passes for row in uniformity_table(found, budget=budget)),
+        controls=tuple(controls),
+    )
+
+
+def counted(batches: int) -> str:
+    """Return a number of batches in words."""
+    return "1 batch" if batches == 1 else f"{batches} batches"
+
+
+def size_table(
+    found: PValues, levels: Sequence[float] = LEVELS, *, budget: float = BUDGET
+) -> list[SizeRow]:
     """Return the rejection counts of honest data beside their bands.
 
     Parameters
@@ -278,6 +391,8 @@ def size_table(found: PValues, levels: Sequence[float] = LEVELS) -> list[SizeRow
     found : PValues
         Of honest data.
     levels : sequence of float
+    budget : float
+        Probability that some honest test falls out of its joint band, at most.
 
     Returns
     -------
@@ -294,20 +409,22 @@ def size_table(found: PValues, levels: Sequence[float] = LEVELS) -> list[SizeRow
     for entry in tested:
         p = found.of(entry.name)
         for level in levels:
-            bands = [binomial_band(len(p), level, wide) for wide in (0.99, 1 - BUDGET / looks)]
+            bands = [binomial_band(len(p), level, wide) for wide in (0.99, 1 - budget / looks)]
             one, joint = [(low if entry.continuous else 0, high) for low, high in bands]
             rejected = int((p < level).sum())
-            rows.append(SizeRow(entry.name, level, len(p), rejected, one, joint))
+            rows.append(SizeRow(entry.name, found.batches, level, len(p), rejected, one, joint))
     return rows
 
 
-def uniformity_table(found: PValues) -> list[UniformRow]:
+def uniformity_table(found: PValues, *, budget: float = BUDGET) -> list[UniformRow]:
     """Return the test that p-values of honest data are uniform, where their law is continuous.
 
     Parameters
     ----------
     found : PValues
         Of honest data.
+    budget : float
+        Probability that some honest test is called uneven, at most.
     """
     tested = [
         entry
@@ -321,10 +438,11 @@ def uniformity_table(found: PValues) -> list[UniformRow]:
         rows.append(
             UniformRow(
                 entry.name,
+                found.batches,
                 len(p),
                 float(result.statistic),
                 float(result.pvalue),
-                BUDGET / len(tested),
+                budget / len(tested),
             )
         )
     return rows

@@ -16,14 +16,14 @@ import numpy as np
 from scipy import stats as laws
 
 from fleetsim import power
-from fleetsim.battery import fit_power, trend_power
 from fleetsim.config import Config
+from fleetsim.effects import fit_power, trend_power
 from fleetsim.generate import draw_events
 from fleetsim.model import type_law
 from fleetsim.sample import Columns, Ints, Sample, make_sample
 from fleetsim.streams import BLOCK
 
-__all__ = ["CONTROLS", "Control", "draw_columns", "sample_of"]
+__all__ = ["CONTROLS", "Control", "control_faults", "draw_columns", "sample_of"]
 
 _SECOND_US = 1_000_000
 #: Sizes of the faults, shared by the control and its computed power.
@@ -46,7 +46,9 @@ class Control:
     caught_by : tuple of str
         Tests of the battery that are there for this fault, the strongest first.
     batches : int
-        How many batches it takes to see it.
+        How many batches it takes to see it at all.
+    caught_in : int
+        How many it takes to catch it in nearly every seed; 0 where `batches` are enough.
     computed : mapping
         By test, (Config, batches, level) -> the computed power, where a formula exists.
     """
@@ -56,6 +58,7 @@ class Control:
     draw: Callable[[Config, int], Columns]
     caught_by: tuple[str, ...]
     batches: int = 1
+    caught_in: int = 0
     computed: Mapping[str, Power] = field(default_factory=dict)
 
 
@@ -511,6 +514,7 @@ CONTROLS: tuple[Control, ...] = (
         fault="the rate is 2 % too high",
         draw=_rate_off,
         caught_by=("event_count",),
+        caught_in=32,
         computed={"event_count": _count_power},
     ),
     Control(
@@ -528,6 +532,7 @@ CONTROLS: tuple[Control, ...] = (
         fault="the first type is 2 points too common, the second too rare",
         draw=_types_off,
         caught_by=("event_types",),
+        caught_in=32,
         computed={"event_types": _type_power},
     ),
     Control(
@@ -720,3 +725,29 @@ CONTROLS: tuple[Control, ...] = (
         batches=8,
     ),
 )
+
+
+def control_faults(config: Config) -> list[str]:
+    """Return which controls a configuration has no room for, and why.
+
+    A fault needs something to spoil: two types for wrong weights, a rate above zero, some drivers.
+    """
+    # What matters shows in a small fleet as well.
+    small = msgspec.structs.replace(
+        config,
+        number_of_companies=min(config.number_of_companies, 100),
+        drivers_per_company=min(config.drivers_per_company, 10),
+        event_rate_per_driver=min(config.event_rate_per_driver, 10.0),
+    )
+    faults = []
+    for control in CONTROLS:
+        try:
+            with np.errstate(divide="raise", invalid="raise"):
+                control.draw(small, control.batches)
+                for computed in control.computed.values():
+                    computed(config, control.batches, 0.05)
+        except (ValueError, IndexError, ArithmeticError) as error:
+            faults.append(
+                f"there is no room for the control {control.name} ({control.fault}): {error}"
+            )
+    return faults

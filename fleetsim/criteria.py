@@ -9,18 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Annotated
+from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
-from msgspec import Meta
 from scipy.special import ndtri
 
 from fleetsim import battery, stats
+from fleetsim import calibration_criteria as calibrated
 from fleetsim.alternatives import (
     Prospect,
+    battery_prospect,
     count_law_prospect,
     count_range_prospect,
     size_law_prospect,
@@ -29,6 +28,8 @@ from fleetsim.alternatives import (
     variation_prospect,
 )
 from fleetsim.apriori import Expectation, expected_line_bytes, tolerance_limits
+from fleetsim.calibration import BUDGET, Calibration
+from fleetsim.claims import Criterion, Judgement, Verdict
 from fleetsim.evidence import Evidence, Test
 from fleetsim.faults import FaultKind
 from fleetsim.model import type_law
@@ -40,48 +41,6 @@ __all__ = ["KINDS", "Criterion", "Judgement", "Kind", "Verdict", "judge"]
 MB = 1e6  # bytes
 NORMAL_95 = float(ndtri(0.95))
 RESAMPLES = 2000  # of the run times, for the bootstrap interval beside the verdict
-
-
-class Verdict(StrEnum):
-    """What the evidence says of a criterion."""
-
-    PASS = "pass"  # noqa: S105 (no password)
-    FAIL = "fail"
-    INCONCLUSIVE = "inconclusive"
-
-
-_TEXT = {"allowed": "text"}
-Text = Annotated[str, Meta(min_length=1, extra=_TEXT)]
-Limit = Annotated[float | None, Meta(extra={"allowed": "a number"})]
-
-
-class Criterion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One claim of an experiment.
-
-    `low` and `high` are limits in `unit`; `tolerance` is a fraction of what the model expects;
-    `stated` is the expectation as the source words it; `method` says how it is measured.
-    """
-
-    id: Text
-    kind: Text
-    title: Text
-    stated: Text
-    low: Limit = None
-    high: Limit = None
-    tolerance: Limit = None
-    unit: Annotated[str, Meta(extra=_TEXT)] = ""
-    method: Text
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What was observed, between which limits it should lie, and what follows."""
-
-    observed: float | bool | None
-    verdict: Verdict
-    note: str
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,21 +61,24 @@ class Kind:
         The range of event counts [events] that the criterion asks for, where it asks for one.
     stated_range : bool
         Whether the claim itself states that range, so that another configuration could meet it.
+    evidence : type
+        What `judge` is given: an `Evidence` of a run, or a `Calibration`.
     prospect : callable or None
         What the criterion makes of the standard alternatives, and what to beware of; see
         `fleetsim.alternatives`.
     """
 
     limits: tuple[str, ...]
-    judge: Callable[[Criterion, Evidence], Judgement]
+    judge: Callable[[Criterion, Any], Judgement]
     a_priori: Callable[[Criterion, Expectation], float | None]
     tests: tuple[str, ...] = ()
     window: Callable[[Criterion, Expectation], tuple[float, float]] | None = None
     stated_range: bool = False
+    evidence: type[Evidence] | type[Calibration] = Evidence
     prospect: Callable[[Criterion, Expectation], Prospect] | None = None
 
 
-def judge(criterion: Criterion, evidence: Evidence) -> Judgement:
+def judge(criterion: Criterion, evidence: Evidence | Calibration) -> Judgement:
     """Return the verdict on one criterion."""
     return KINDS[criterion.kind].judge(criterion, evidence)
 
@@ -183,6 +145,11 @@ def _some_event(criterion: Criterion, expectation: Expectation) -> float:
 
 def _unknown(criterion: Criterion, expectation: Expectation) -> None:
     return None
+
+
+def _joint(criterion: Criterion, expectation: Expectation) -> float:
+    """Return what the joint limits of a calibration leave to an honest one, at least."""
+    return 1 - BUDGET
 
 
 # --- counts and types ----------------------------------------------------------------------------
@@ -505,6 +472,7 @@ KINDS: dict[str, Kind] = {
             *(e.name for e in battery.BATTERY if e.kind is not battery.Kind.EQUIVALENCE),
             "event_count_spread",
         ),
+        prospect=lambda c, e: battery_prospect(e),
     ),
     "event_count_spread": Kind(
         ("low", "high"),
@@ -538,6 +506,10 @@ KINDS: dict[str, Kind] = {
         window=_law_window,
         prospect=lambda c, e: size_law_prospect(e, c.tolerance or 0.0),
     ),
+    "rejections_in_band": Kind((), calibrated.judge_rejections, _joint, evidence=Calibration),
+    "p_values_uniform": Kind((), calibrated.judge_uniformity, _joint, evidence=Calibration),
+    "controls_caught": Kind(("low",), calibrated.judge_caught, _unknown, evidence=Calibration),
+    "power_as_computed": Kind(("tolerance",), calibrated.judge_power, _joint, evidence=Calibration),
 }
 
 

@@ -59,6 +59,7 @@ def planned_record(experiment: Experiment, check: Check | None = None) -> Record
             interval=experiment.interval,
             batches=experiment.batches,
             alpha=experiment.alpha,
+            notebook=experiment.notebook,
         ),
         expected=Expected(
             mean=expectation["mean"],
@@ -114,7 +115,7 @@ def render_document(record: Record) -> str:
     seconds: list[float] = []
     if measured is not None:
         seconds = measured.stated_generation_seconds if now else measured.generation_seconds
-    text = _template().render(
+    text = _template(record.description.notebook).render(
         record=record,
         short_id=_short_id(record.experiment),
         command=record.provenance.get("commands", [f"fleetsim run {record.experiment}"])[0],
@@ -217,14 +218,15 @@ def _yaml(record: Record) -> str:
 
 
 @cache
-def _template() -> jinja2.Template:
+def _template(notebook: str) -> jinja2.Template:
+    """Return the document of a notebook's experiments: the template of the same name."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fleetsim"),
         undefined=jinja2.StrictUndefined,
         autoescape=False,  # noqa: S701 (Markdown; the HTML report escapes on its own)
     )
     environment.filters["md"] = _markdown
-    return environment.get_template("experiment.md.j2")
+    return environment.get_template(notebook.replace(".ipynb", ".md.j2"))
 
 
 def _markdown(text: Any) -> str:

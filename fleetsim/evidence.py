@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetsim import power, stats
-from fleetsim.battery import Entry, Kind, Made, Row, entries, judge_tests, law_of, make_tests
+from fleetsim.battery import Entry, Kind, Made, Row, entries, judge_tests, make_tests
 from fleetsim.config import SEED_MAX, Config, make_config
+from fleetsim.effects import law_of
 from fleetsim.generate import count_events
 from fleetsim.measure import DataSet, Repeat
 from fleetsim.tally import Tally

@@ -1,4 +1,4 @@
-"""Execute the experiment's notebook by papermill.
+"""Execute an experiment's notebook by papermill.
 
 The kernel never touches the final folder: it works under a private results folder, and only the
 runner, when it has seen how the kernel ended, gives the run its name.
@@ -6,6 +6,7 @@ runner, when it has seen how the kernel ended, gives the run its name.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -27,7 +28,6 @@ from fleetsim.project import Project
 from fleetsim.record import RECORD_NAME, Record, RunError, provenance, read_record
 from fleetsim.report import attach_notebook
 from fleetsim.run import (
-    NOTEBOOK,
     publish_run,
     repeat_commands,
     run_key,
@@ -78,12 +78,12 @@ def execute(
         Where experiment, parameters or notebook are wrong; no kernel has started.
     """
     experiment = load_experiment(project, name, parameters)
-    notebook = _notebook(project, parameters or {})
+    notebook = _notebook(project, experiment)
     target = project.results(results)
     started = Instant.now()
     with _private_results(target) as private:
         values = {
-            **{key: experiment.parameters[key] for key in parameters or {}},
+            **experiment.parameters,  # all of them: a notebook may have small defaults of its own
             "experiment": name,
             "results": os.path.relpath(private, project.root),
         }
@@ -102,19 +102,19 @@ def execute(
     return Outcome(final, record)
 
 
-def _notebook(project: Project, parameters: Mapping[str, Any]) -> Path:
-    """Return the notebook, which has to declare every parameter."""
+def _notebook(project: Project, experiment: Experiment) -> Path:
+    """Return the experiment's notebook, which has to declare every parameter."""
     import papermill
 
-    path = project.notebooks / NOTEBOOK
+    path = project.notebooks / experiment.notebook
     if not path.is_file():
         raise InputError(project.relative(path), "no such notebook; the project needs it")
     declared = papermill.inspect_notebook(str(path))
-    for key in parameters:
+    for key in experiment.parameters:
         if key not in declared:
             raise InputError(
                 "parameters",
-                f"{key}: not declared by {NOTEBOOK}{nearest(key, declared)}; "
+                f"{key}: not declared by {experiment.notebook}{nearest(key, declared)}; "
                 f"allowed: {', '.join(declared)}",
             )
     return path
@@ -156,6 +156,10 @@ def _papermill(
         error = RunError(failure.ename, failure.evalue, failure.cell_index)
     except (DeadKernelError, CellTimeoutError) as failure:
         error = RunError(type(failure).__name__, str(failure), None)
+    except (KeyboardInterrupt, SystemExit):
+        # Nobody is left to ask for the error of the cell that the kernel's end interrupts.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        raise
     executed = nbformat.read(output, as_version=4) if output.is_file() else None
     return executed, error
 

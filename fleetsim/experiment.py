@@ -10,18 +10,46 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from fleetsim.calibration import Calibration
 from fleetsim.clock import format_time, parse_time
 from fleetsim.config import Config, load_config, make_config, scalar_keys
+from fleetsim.controls import control_faults
 from fleetsim.criteria import KINDS, Criterion
-from fleetsim.documents import check_fields, read_mapping
+from fleetsim.documents import allowed, check_fields, read_mapping
 from fleetsim.errors import InputError, found, nearest
+from fleetsim.evidence import Evidence
 from fleetsim.project import Project
 
-__all__ = ["Criterion", "Experiment", "load_experiment", "parameter_types"]
+__all__ = ["NOTEBOOKS", "Criterion", "Experiment", "load_experiment", "parameter_types"]
 
 EXPERIMENT_SCHEMA = 1
 MIN_REPEATS = 10
-_RUN_KEYS = ("repeats", "replicates")  # numbers of experiment.yaml that a run may set
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A notebook that runs experiments.
+
+    Attributes
+    ----------
+    evidence : type
+        What it gathers, and its criteria judge.
+    keys : tuple of str
+        Keys of experiment.yaml that its experiments need, and those of others may not have.
+    numbers : tuple of str
+        Numbers of experiment.yaml that a run may set.
+    """
+
+    evidence: type[Evidence] | type[Calibration]
+    keys: tuple[str, ...]
+    numbers: tuple[str, ...]
+
+
+DEFAULT_NOTEBOOK = "experiment.ipynb"
+NOTEBOOKS = {
+    DEFAULT_NOTEBOOK: Notebook(Evidence, ("interval", "repeats"), ("repeats", "replicates")),
+    "calibration.ipynb": Notebook(Calibration, ("control_seeds",), ("replicates", "control_seeds")),
+}
 
 
 def _text(what: str) -> Any:
@@ -38,7 +66,9 @@ class _Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     question: _text("the question")  # type: ignore[valid-type]
     hypothesis: _text("the hypothesis")  # type: ignore[valid-type]
     config: _text("path of the configuration, from the experiment's folder")  # type: ignore[valid-type]
-    interval: _text("now, or the start of the first interval")  # type: ignore[valid-type]
+    notebook: _text("file in notebooks/ that runs it") = DEFAULT_NOTEBOOK  # type: ignore[valid-type]
+    # These have a default because not every notebook has them; see `NOTEBOOKS`.
+    interval: _text("now, or the start of the first interval") = ""  # type: ignore[valid-type]
     batches: Annotated[int, Meta(ge=1, extra={"allowed": "a whole number from 1"})] = 1
     repeats: Annotated[
         int,
@@ -48,13 +78,22 @@ class _Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             description="cold processes that generate the batch",
             extra={"allowed": f"a whole number from {MIN_REPEATS} to 10000"},
         ),
-    ]
+    ] = 0
+    control_seeds: Annotated[
+        int,
+        Meta(
+            ge=2,
+            le=10**6,
+            description="seeds with which each control is tried",
+            extra={"allowed": "a whole number from 2 to 1000000"},
+        ),
+    ] = 0
     replicates: Annotated[
         int,
         Meta(
             ge=2,
             le=10**6,
-            description="seeds whose counts are drawn in memory",
+            description="seeds whose counts, or whose honest data, are drawn in memory",
             extra={"allowed": "a whole number from 2 to 1000000"},
         ),
     ]
@@ -66,7 +105,8 @@ class _Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Experiment:
     """An experiment, with the parameters of one run put in.
 
-    `id` is the folder's name; `parameters` holds every effective parameter, by its name.
+    `id` is the folder's name; `parameters` holds every effective parameter, by its name. What the
+    notebook does not have is "" or 0.
     """
 
     id: str
@@ -75,10 +115,12 @@ class Experiment:
     feature: str
     question: str
     hypothesis: str
+    notebook: str
     interval: str
     batches: int
     repeats: int
     replicates: int
+    control_seeds: int
     alpha: float
     criteria: tuple[Criterion, ...]
     config: Config
@@ -89,18 +131,22 @@ class Experiment:
         """Every effective parameter: the experiment, its numbers, each scalar of the config."""
         return {
             "experiment": self.id,
-            **{key: getattr(self, key) for key in _RUN_KEYS},
+            **{key: getattr(self, key) for key in NOTEBOOKS[self.notebook].numbers},
             **{key: getattr(self.config, key) for key in scalar_keys()},
         }
 
 
-def parameter_types() -> dict[str, type]:
-    """Return the parameters that a run may override, with their types."""
-    return {**dict.fromkeys(_RUN_KEYS, int), **scalar_keys()}
+def parameter_types(notebook: str = DEFAULT_NOTEBOOK) -> dict[str, type]:
+    """Return the parameters that a run by a notebook may override, with their types."""
+    return {**dict.fromkeys(NOTEBOOKS[notebook].numbers, int), **scalar_keys()}
 
 
 def load_experiment(
-    project: Project, name: str, overrides: Mapping[str, Any] | None = None
+    project: Project,
+    name: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    notebook: str | None = None,
 ) -> Experiment:
     """Read an experiment and put parameters in.
 
@@ -111,6 +157,8 @@ def load_experiment(
         An id or a path.
     overrides : mapping, optional
         Values by parameter name, NumPy scalars included; None means "as the YAML says".
+    notebook : str, optional
+        The one that is about to run it; an experiment of another one is refused.
 
     Raises
     ------
@@ -121,7 +169,12 @@ def load_experiment(
     given = {key: _plain(value) for key, value in (overrides or {}).items() if value is not None}
     data = read_mapping(path, "experiment")
     values, faults = check_fields(_Spec, data)
-    criteria = _criteria(values.pop("criteria", []), faults)
+    if "notebook" not in data:
+        values["notebook"] = DEFAULT_NOTEBOOK
+    runs_it = values.get("notebook", "")
+    if runs_it:
+        faults += _notebook_faults(runs_it, data)
+    criteria = _criteria(values.pop("criteria", []), runs_it, faults)
     faults += _interval_faults(values)
     config_file = path.parent / values.get("config", "")
     if "config" in values and not config_file.is_file():
@@ -131,24 +184,33 @@ def load_experiment(
         )
     if faults:
         raise InputError(project.relative(path), *faults)
+    if notebook is not None and notebook != runs_it:
+        raise InputError(
+            "parameters",
+            f"experiment: found {name!r}, which notebooks/{runs_it} runs; this is {notebook}",
+        )
+    fields = msgspec.structs.fields(_Spec)
+    values = {field.name: field.default for field in fields if not field.required} | values
     config = load_config(config_file)
-    config, changed = _put_in(config, data, given)
+    config, changed = _put_in(config, data, given, runs_it)
+    if NOTEBOOKS[runs_it].evidence is Calibration and (unfit := control_faults(config)):
+        raise InputError(project.relative(config_file), *unfit)
     return Experiment(
         id=path.parent.name,
         criteria=criteria,
         config=config,
         config_file=project.relative(config_file),
-        **{k: v for k, v in values.items() if k not in ("schema", "config", *_RUN_KEYS)},
-        **changed,
+        **{k: v for k, v in values.items() if k not in ("schema", "config")} | changed,
     )
 
 
 def _put_in(
-    config: Config, data: Mapping[str, Any], given: Mapping[str, Any]
+    config: Config, data: Mapping[str, Any], given: Mapping[str, Any], notebook: str
 ) -> tuple[Config, dict[str, Any]]:
     """Return the configuration with the parameters put in, and the run's own numbers."""
-    faults = _name_faults(given)
-    run_keys = {key: given[key] for key in _RUN_KEYS if key in given}
+    faults = _name_faults(given, notebook)
+    names = NOTEBOOKS[notebook].numbers
+    run_keys = {key: given[key] for key in names if key in given}
     scalars = {key: given[key] for key in scalar_keys() if key in given}
     numbers, wrong = check_fields(_Spec, {**data, **run_keys})
     try:
@@ -157,7 +219,7 @@ def _put_in(
         wrong += error.faults
     if faults or wrong:
         raise InputError("parameters", *faults, *wrong)
-    return config, {key: numbers[key] for key in _RUN_KEYS}
+    return config, {key: numbers[key] for key in names}
 
 
 def _plain(value: Any) -> Any:
@@ -165,8 +227,8 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _name_faults(names: Mapping[str, Any]) -> list[str]:
-    known = parameter_types()
+def _name_faults(names: Mapping[str, Any], notebook: str) -> list[str]:
+    known = parameter_types(notebook)
     faults = []
     for name in names:
         if not str(name).isidentifier():
@@ -178,8 +240,33 @@ def _name_faults(names: Mapping[str, Any]) -> list[str]:
     return faults
 
 
-def _criteria(rows: list[Any], faults: list[str]) -> tuple[Criterion, ...]:
+def _notebook_faults(name: str, data: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the notebook, and with the keys that only some notebooks have."""
+    if name not in NOTEBOOKS:
+        return [
+            f"notebook: found {found(name)}{nearest(name, NOTEBOOKS)}; "
+            f"allowed: {', '.join(NOTEBOOKS)}"
+        ]
+    types = {field.name: field.type for field in msgspec.structs.fields(_Spec)}
+    own = NOTEBOOKS[name].keys
+    faults = [f"{key}: missing; allowed: {allowed(types[key])}" for key in own if key not in data]
+    for other, notebook in NOTEBOOKS.items():
+        faults += [
+            f"{key}: found {found(data[key])}; only an experiment of {other} has {key}, this is "
+            f"one of {name}"
+            for key in notebook.keys
+            if key in data and key not in own
+        ]
+    return faults
+
+
+def _criteria(rows: list[Any], notebook: str, faults: list[str]) -> tuple[Criterion, ...]:
     """Return the criteria of a list, and add what is wrong with it to the faults."""
+    kinds = [
+        name
+        for name, kind in KINDS.items()
+        if notebook not in NOTEBOOKS or kind.evidence is NOTEBOOKS[notebook].evidence
+    ]
     criteria, ids = [], []
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
@@ -189,10 +276,9 @@ def _criteria(rows: list[Any], faults: list[str]) -> tuple[Criterion, ...]:
         ids.append(str(row.get("id", number)))
         values, wrong = check_fields(Criterion, row, label)
         kind = values.get("kind")
-        if kind is not None and kind not in KINDS:
-            wrong.append(
-                f"{label}kind: found {kind!r}{nearest(kind, KINDS)}; allowed: {', '.join(KINDS)}"
-            )
+        if kind is not None and kind not in kinds:
+            other = ", of another notebook" if kind in KINDS else nearest(kind, kinds)
+            wrong.append(f"{label}kind: found {kind!r}{other}; allowed: {', '.join(kinds)}")
         wrong += _limit_faults(label, kind, row, values)
         faults += wrong
         if not wrong:

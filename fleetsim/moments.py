@@ -24,6 +24,8 @@ __all__ = [
     "coincidence_test",
     "crowding_test",
     "ends_test",
+    "fit_cells",
+    "fit_test",
     "goodness_test",
     "neighbour_test",
     "pair_correlation_test",
@@ -163,6 +165,77 @@ def crowding_test(counts: Ints) -> TestResult:
         interval=interval,
         null=null,
         note=note,
+    )
+
+
+def fit_cells(n: int, mean: float) -> tuple[Ints, Floats] | None:
+    """Return the cells in which the law of n counts is tested: none expects fewer than five.
+
+    Those of `stats.poisson_fit_test`, with neighbours merged from below where a single value is
+    too rare, as at large means; the merging looks at expectations only.
+
+    Parameters
+    ----------
+    n : int
+    mean : float
+        Expected count, > 0.
+
+    Returns
+    -------
+    ends : int64 array (k - 1,)
+        Largest value of each cell but the last, which has no end.
+    probabilities : float64 array (k,)
+        Or None where there are fewer than two cells.
+    """
+    first, last = stats._poisson_tail_cells(n, mean)
+    if first >= last:
+        return None
+    chances = stats._poisson_cells(first, last, mean)
+    starts, expected = [0], 0.0
+    for cell, chance in enumerate(n * chances):
+        expected += chance
+        if expected >= stats.MIN_EXPECTATION:
+            starts.append(cell + 1)
+            expected = 0.0
+    # What is left at the end belongs to the last cell that is full.
+    starts = starts[:-1]
+    if len(starts) < 2:
+        return None
+    ends = first + np.array(starts[1:], np.int64) - 1
+    return ends, np.add.reduceat(chances, starts)
+
+
+def fit_test(counts: Ints, mean: float) -> TestResult:
+    """Return the chi-square test that counts follow Poisson(mean), in `fit_cells`.
+
+    It is `stats.poisson_fit_test` where no inner cell expects fewer than five counts; elsewhere the
+    chi-square law of its many small cells would reject honest data too often.
+
+    Parameters
+    ----------
+    counts : int64 array (n,)
+        One count per driver, n >= 1.
+    mean : float
+        Expected count, >= 0.
+    """
+    n = len(counts)
+    cells = fit_cells(n, mean) if mean > 0 else None
+    first, last = stats._poisson_tail_cells(n, mean)
+    if cells is None or len(cells[1]) == last - first + 1:
+        return stats.poisson_fit_test(counts, mean)
+    ends, chances = cells
+    expected = n * chances
+    observed = np.bincount(np.searchsorted(ends, counts), minlength=len(chances))
+    statistic = float(np.sum((observed - expected) ** 2 / expected))
+    df = len(chances) - 1
+    return TestResult(
+        "fit",
+        statistic=statistic,
+        p_value=laws.chi2_sf(statistic, df),
+        df=df,
+        n=n,
+        null=f"each count ~ Poisson({mean:.12g})",
+        note=f"{len(chances)} cells: neighbours merged to an expectation >= 5",
     )
 
 

@@ -28,7 +28,7 @@ from fleetsim.evidence import Evidence
 from fleetsim.model import count_law, type_law
 from fleetsim.times import PLOT_CELLS, cells_for
 
-__all__ = ["PLOTS", "Plot", "draw", "render"]
+__all__ = ["PLOTS", "Plot", "draw", "render", "style"]
 
 DARK, MIDDLE, LIGHT, SIGNAL = "#1b3a57", "#5b8db8", "#c9d9e8", "#b5491f"
 BARS = 40  # of a histogram of counts
@@ -313,7 +313,7 @@ def draw(
 ) -> tuple[Figure, str]:
     """Return a figure of the given size [inches] and its alt text."""
     plot = PLOTS[name]
-    with _style():
+    with style():
         figure = Figure(figsize=size, layout="constrained")
         axes = np.atleast_1d(figure.subplots(1, plot.panels))
         alt = plot.draw(list(axes), evidence, criteria)
@@ -323,7 +323,7 @@ def draw(
 
 def render(figure: Figure) -> dict[str, bytes]:
     """Return a figure as SVG and PNG, the same bytes for the same drawing."""
-    with _style():
+    with style():
         return {
             "svg": _save(figure, "svg", {"Date": None}),
             "png": _save(figure, "png", {"Software": None}),
@@ -337,6 +337,7 @@ def _save(figure: Figure, form: str, metadata: dict[str, Any]) -> bytes:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
+    """Draw in the manner of all plots."""
     with mpl.rc_context(_STYLE):
         yield

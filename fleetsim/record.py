@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from fleetsim.alternatives import Power
+from fleetsim.calibration import PowerRow, SizeRow, UniformRow
 from fleetsim.documents import read_struct
 from fleetsim.errors import InputError, nearest
 from fleetsim.evidence import Test
@@ -66,6 +67,14 @@ class Measurements(msgspec.Struct, frozen=True, kw_only=True):
     batch_disk_bytes: int
 
 
+class CalibrationRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found about the tests themselves: on honest data, and on the controls."""
+
+    rejections: list[SizeRow]
+    uniformity: list[UniformRow]
+    controls: list[PowerRow]
+
+
 class RunError(msgspec.Struct, frozen=True):
     """Why a run failed: kind of error, its message, and the number of the notebook's cell."""
 
@@ -74,8 +83,8 @@ class RunError(msgspec.Struct, frozen=True):
     cell: int | None
 
 
-class Description(msgspec.Struct, frozen=True, kw_only=True):
-    """What was written down before the run."""
+class Description(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was written down before the run; `interval` is "" where no data are written."""
 
     title: str
     date: str
@@ -86,6 +95,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     interval: str
     batches: int
     alpha: float
+    notebook: str = "experiment.ipynb"
 
 
 class Foresight(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +126,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One run.
 
     `status` is planned (nothing ran yet), completed or failed. Two runs of one seed are equal but
-    for measurements, started, finished, run_id and provenance.
+    for measurements, started, finished, run_id and provenance. Only a calibration has that part;
+    it measures no files, so its `tests` are empty and its `measurements` null.
     """
 
     schema: int = RECORD_SCHEMA
@@ -135,6 +146,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     criteria: list[CriterionRecord]
     tests: list[Test]
     measurements: Measurements | None
+    calibration: CalibrationRecord | msgspec.UnsetType = msgspec.UNSET
     provenance: dict[str, Any]
 
     def criterion(self, name: str) -> CriterionRecord:

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import yaml
+from matplotlib.figure import Figure
 
 from fleetsim.answers import answers_table, tests_table
 from fleetsim.batch import read_meta
+from fleetsim.calibration import Calibration
 from fleetsim.check import Check, check_experiment
 from fleetsim.clock import Instant, batch_name, format_time, parse_time
 from fleetsim.companies import read_companies
@@ -26,11 +30,12 @@ from fleetsim.document import (
     chance,
     criteria_table,
     planned_record,
+    power_table,
     render_document,
 )
 from fleetsim.errors import FleetsimError, InputError
 from fleetsim.evidence import Evidence, gather, replicate_counts
-from fleetsim.experiment import Experiment, load_experiment
+from fleetsim.experiment import DEFAULT_NOTEBOOK, Experiment, load_experiment
 from fleetsim.faults import FaultKind
 from fleetsim.files import PARTIAL, claim_folder, point_link, publish_folder, write_file
 from fleetsim.measure import DataSet, generate_data
@@ -40,9 +45,8 @@ from fleetsim.record import LATEST, RECORD_NAME, Measurements, Record, overall_l
 from fleetsim.tables import Stack, Table
 from fleetsim.tally import Tally, tally_batches
 
-__all__ = ["Run", "open_run", "publish_run", "run_key"]
+__all__ = ["BaseRun", "Run", "find_experiment", "open_run", "publish_run", "run_key"]
 
-NOTEBOOK = "experiment.ipynb"
 DOCUMENT_NAME = "experiment.md"
 
 
@@ -73,17 +77,31 @@ def open_run(
     InputError
         Where the experiment or a parameter is wrong; nothing has been written.
     """
+    parameters = {"repeats": repeats, "replicates": replicates, **configuration}
+    return Run(*find_experiment(DEFAULT_NOTEBOOK, experiment, results, parameters))
+
+
+def find_experiment(
+    notebook: str, experiment: str, results: str | None, parameters: dict[str, Any]
+) -> tuple[Project, Experiment, Path]:
+    """Return project, experiment and results folder for a run that a notebook starts.
+
+    Raises
+    ------
+    InputError
+        Where one of them is wrong, or the experiment is another notebook's.
+    """
     if not isinstance(experiment, str):
         raise InputError("parameters", f"experiment: found {experiment!r}; allowed: text")
     if not isinstance(results, str | None):
         raise InputError("parameters", f"results: found {results!r}; allowed: text")
     project = find_project()
-    parameters = {"repeats": repeats, "replicates": replicates, **configuration}
-    return Run(project, load_experiment(project, experiment, parameters), project.results(results))
+    loaded = load_experiment(project, experiment, parameters, notebook=notebook)
+    return project, loaded, project.results(results)
 
 
-class Run:
-    """A run under way. The steps are, in this order: generate, inspect, test, judge, finish.
+class BaseRun(ABC):
+    """What all runs have: a hidden folder, a record that fills up, and their publication.
 
     Parameters
     ----------
@@ -92,6 +110,8 @@ class Run:
     results : Path
         Folder of the results; the run appears in ``results/<experiment>/<run_id>``.
     """
+
+    plots: ClassVar[Iterable[str]] = ()  # names that `plot` draws and `finish` asks for
 
     def __init__(self, project: Project, experiment: Experiment, results: Path) -> None:
         self.project = project
@@ -104,9 +124,6 @@ class Run:
         self.folder = self.final.with_name(f".{self.run_id}{PARTIAL}")
         self._lock = claim_folder(self.folder)
         self._check = check_experiment(experiment)
-        self._data: DataSet | None = None
-        self._tally: Tally | None = None
-        self._evidence: Evidence | None = None
         self._record = msgspec.structs.replace(
             planned_record(experiment, self._check),
             run_id=self.run_id,
@@ -115,7 +132,7 @@ class Run:
         )
 
     def __repr__(self) -> str:
-        return f"Run({self.experiment.id!r}, {self.run_id!r})"
+        return f"{type(self).__name__}({self.experiment.id!r}, {self.run_id!r})"
 
     def _repr_html_(self) -> str:
         return self.claims()._repr_html_()
@@ -125,9 +142,93 @@ class Run:
         rows = tuple((c.id, c.stated, c.method) for c in self.experiment.criteria)
         return Table(("criterion", "stated", "measured by"), rows, self.experiment.hypothesis)
 
-    def check(self) -> Table:
-        """Return each criterion's probability to pass, before anything runs."""
-        return check_table(self._check)
+    def check(self) -> Stack:
+        """Return what the model says of each criterion before anything runs.
+
+        Its probability to pass; warnings; and, folded, what becomes of a generator that is off.
+        """
+        expected = self._record.expected
+        tables = [check_table(self._check)]
+        if expected.warnings:
+            rows = tuple((warning,) for warning in expected.warnings)
+            tables.append(Table(("warnings, which are no findings",), rows))
+        tables += [
+            replace(power_table(row.power), fold=f"{row.criterion}: {row.accepts}")
+            for row in expected.foresight
+        ]
+        return Stack(tuple(tables))
+
+    @abstractmethod
+    def plot(self, name: str) -> ShownFigure:
+        """Draw a plot, keep it under ``figures/`` and show it with its alt text."""
+
+    def finish(self) -> Summary:
+        """Write record, document and parameters, and let the run appear under its name."""
+        if self._record.status != "completed":
+            raise FleetsimError("the run has no verdicts yet: call judge() first")
+        for name in self.plots:
+            if not (self.folder / "figures" / f"{name}.png").exists():
+                self.plot(name)
+        self._record = msgspec.structs.replace(
+            self._record,
+            finished=format_time(Instant.now().wall_us),
+            provenance=provenance(self.project, repeat_commands(self.experiment)),
+        )
+        write_run_files(self.folder, self._record)
+        publish_run(self.folder, self.final, latest=True)
+        return Summary(self._record)
+
+    @staticmethod
+    def _need(value: Any, step: str) -> Any:
+        if value is None:
+            raise FleetsimError(f"this step comes after {step}()")
+        return value
+
+    def _draw(self, name: str, make: Callable[[], tuple[Figure, str]]) -> ShownFigure:
+        """Keep a figure of `plots` under ``figures/``."""
+        if name not in self.plots:
+            raise InputError("plot", f"found {name!r}; allowed: {', '.join(self.plots)}")
+        figure, alt = make()
+        images = render(figure)
+        folder = self.folder / "figures"
+        folder.mkdir(exist_ok=True)
+        for form, content in images.items():
+            (folder / f"{name}.{form}").write_bytes(content)
+        return ShownFigure(images["png"], alt)
+
+    def _judge(self, evidence: Evidence | Calibration, **content: Any) -> Table:
+        """Decide every criterion, and put the verdicts and more into the record."""
+        criteria = []
+        made = {test.name for test in content.get("tests", ())}
+        for planned, criterion in zip(self._record.criteria, self.experiment.criteria, strict=True):
+            judgement = judge(criterion, evidence)
+            criteria.append(
+                msgspec.structs.replace(
+                    planned,
+                    observed=judgement.observed,
+                    low=judgement.low,
+                    high=judgement.high,
+                    verdict=judgement.verdict.value,
+                    tests=[name for name in KINDS[criterion.kind].tests if name in made],
+                    note=judgement.note,
+                )
+            )
+        self._record = msgspec.structs.replace(
+            self._record, status="completed", criteria=criteria, **content
+        )
+        return criteria_table(self._record)
+
+
+class Run(BaseRun):
+    """A run under way. The steps are, in this order: generate, inspect, test, judge, finish."""
+
+    plots = PLOTS
+
+    def __init__(self, project: Project, experiment: Experiment, results: Path) -> None:
+        super().__init__(project, experiment, results)
+        self._data: DataSet | None = None
+        self._tally: Tally | None = None
+        self._evidence: Evidence | None = None
 
     def generate(self, progress: Callable[[int], object] | None = None) -> Table:
         """Make companies and batches with the real commands in cold processes; return the times."""
@@ -191,41 +292,20 @@ class Run:
 
     def plot(self, name: str, size: tuple[float, float] = (8.0, 3.4)) -> ShownFigure:
         """Draw a plot of `PLOTS`, keep it under ``figures/`` and show it with its alt text."""
-        if name not in PLOTS:
-            raise InputError("plot", f"found {name!r}; allowed: {', '.join(PLOTS)}")
-        evidence = self._need(self._evidence, "test")
-        figure, alt = draw(name, evidence, self.experiment.criteria, size)
-        images = render(figure)
-        folder = self.folder / "figures"
-        folder.mkdir(exist_ok=True)
-        for form, content in images.items():
-            (folder / f"{name}.{form}").write_bytes(content)
-        return ShownFigure(images["png"], alt)
+
+        def make() -> tuple[Figure, str]:
+            evidence = self._need(self._evidence, "test")
+            return draw(name, evidence, self.experiment.criteria, size)
+
+        return self._draw(name, make)
 
     def judge(self) -> Table:
         """Decide every criterion on the evidence; return the verdicts."""
         evidence = self._need(self._evidence, "test")
-        criteria = []
-        made = {test.name for test in evidence.tests}
-        for planned, criterion in zip(self._record.criteria, self.experiment.criteria, strict=True):
-            judgement = judge(criterion, evidence)
-            criteria.append(
-                msgspec.structs.replace(
-                    planned,
-                    observed=judgement.observed,
-                    low=judgement.low,
-                    high=judgement.high,
-                    verdict=judgement.verdict.value,
-                    tests=[name for name in KINDS[criterion.kind].tests if name in made],
-                    note=judgement.note,
-                )
-            )
         tally = evidence.tally
-        self._record = msgspec.structs.replace(
-            self._record,
-            status="completed",
+        return self._judge(
+            evidence,
             batch_ids=list(tally.batch_ids),
-            criteria=criteria,
             tests=list(evidence.tests),
             measurements=Measurements(
                 event_count=tally.lines,
@@ -237,29 +317,6 @@ class Run:
                 batch_disk_bytes=tally.batch_disk_bytes,
             ),
         )
-        return criteria_table(self._record)
-
-    def finish(self) -> Summary:
-        """Write record, document and parameters, and let the run appear under its name."""
-        if self._record.status != "completed":
-            raise FleetsimError("the run has no verdicts yet: call judge() first")
-        for name in PLOTS:
-            if not (self.folder / "figures" / f"{name}.png").exists():
-                self.plot(name)
-        self._record = msgspec.structs.replace(
-            self._record,
-            finished=format_time(Instant.now().wall_us),
-            provenance=provenance(self.project, repeat_commands(self.experiment)),
-        )
-        write_run_files(self.folder, self._record)
-        publish_run(self.folder, self.final, latest=True)
-        return Summary(self._record)
-
-    @staticmethod
-    def _need(value: Any, step: str) -> Any:
-        if value is None:
-            raise FleetsimError(f"this step comes after {step}()")
-        return value
 
 
 class ShownFigure:
@@ -307,7 +364,7 @@ def check_table(check: Check) -> Table:
 def run_key(project: Project, experiment: Experiment) -> str:
     """Return the hash of everything that a run's content depends on."""
     content = {
-        "notebook": project.notebook_hash(NOTEBOOK),
+        "notebook": project.notebook_hash(experiment.notebook),
         "source": source_hash(),
         "experiment": {
             name: getattr(experiment, name)
@@ -327,10 +384,10 @@ def repeat_commands(experiment: Experiment) -> list[str]:
         for name, value in experiment.parameters.items()
         if name != "experiment"
     ]
-    notebook = ["papermill notebooks/experiment.ipynb out.ipynb", f"-p experiment {experiment.id}"]
+    papermill = f"papermill notebooks/{experiment.notebook} out.ipynb -p experiment {experiment.id}"
     return [
         " ".join(["fleetsim run", experiment.id, *words]),
-        " ".join([*notebook, *words]),
+        " ".join([papermill, *words]),
     ]
 
 

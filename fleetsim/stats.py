@@ -389,16 +389,23 @@ def two_sample_rate_test(
     lower = 1.0 if b == 0 else float(special.betainc(b, a + 1, p_b))
     upper = 1.0 if a == 0 else float(special.betainc(a, b + 1, p_a))
     # An exposure is a scale: odds * exposure_b / exposure_a turns binomial odds into rates.
-    scale = size_b / size_a
     return TestResult(
         "two_sample_rate",
         statistic=float(a),
         p_value=_central(lower, upper),
         n=a + b,
-        estimate=a / b * scale if b else math.inf,
-        interval=(_lower_odds(a, b) * scale, _inverse(_lower_odds(b, a)) * scale),
+        estimate=_rate_ratio(a / b if b else math.inf, size_a, size_b),
+        interval=(
+            _rate_ratio(_lower_odds(a, b), size_a, size_b),
+            _rate_ratio(_inverse(_lower_odds(b, a)), size_a, size_b),
+        ),
         null=null,
     )
+
+
+def _rate_ratio(odds: float, size_a: float, size_b: float) -> float:
+    """Return odds size_b / size_a; odds of 0 and inf are so whatever the exposures."""
+    return odds if odds == 0 or math.isinf(odds) else odds * (size_b / size_a)
 
 
 def _lower_odds(successes: int, failures: int) -> float:
@@ -571,7 +578,8 @@ def category_test(observed: npt.ArrayLike, weights: npt.ArrayLike) -> TestResult
     Otherwise the exact multinomial test: p is the probability of all outcomes that are not more
     likely than the observed one, those within 1e-7 relative of it included. With more than 10**7
     outcomes the cells below 5 are pooled into one, and the next smallest added to it until it
-    holds 5 as well; the pooling looks at expectations only, never at what was observed.
+    holds 5 as well (of equal ones the first that is given); the pooling looks at expectations only,
+    never at what was observed.
 
     Parameters
     ----------
@@ -994,7 +1002,8 @@ def edge_test(offsets: npt.ArrayLike, length: float, resolution: float = 0.0) ->
     Returns
     -------
     TestResult
-        `statistic` is A2; the p-value is good to 1e-4 absolute.
+        `statistic` is A2; the p-value is good to 1e-4 absolute. Far in the tail it is too small for
+        few offsets: at A2 = 10 about half of the true p for 2 of them, nine tenths for 20.
 
     Raises
     ------

@@ -25,7 +25,7 @@ CELLS = 50
 PLOT_CELLS = 60
 #: Periods by which no event should be preferred: a minute, a second, a millisecond.
 PERIODS_US = (60_000_000, 1_000_000, 1_000)
-_SHOWN = 1000  # order statistics that are kept, for a plot of the distribution
+_SHOWN = 500  # order statistics that are kept, for a plot of the distribution
 
 
 @dataclass(frozen=True)

@@ -93,14 +93,21 @@ def test_companies_that_joined_later_do_not_spoil_earlier_batches(
     data: Project, fleetsim_cli: Cli
 ) -> None:
     """A batch is held to the companies that stood in the file when it was made."""
-    made = data.make_companies("--at", AT, "--cohorts", 2)
-    assert fleetsim_cli(*made).code == 0
-    later = data.make_events("--interval-start", "2025-11-08T13:00:00Z", "--ordinal", 2)
+    # An interval after the second cohort joins, made before the file has that cohort.
+    ahead = data.make_events("--interval-start", "2025-11-08T15:00:00Z", "--ordinal", 2)
+    assert fleetsim_cli(*ahead).code == 0
+    assert fleetsim_cli(*data.make_companies("--at", AT, "--cohorts", 2)).code == 0
+    later = data.make_events("--interval-start", "2025-11-08T13:00:00Z", "--ordinal", 3)
     assert fleetsim_cli(*later).code == 0
+    found = json.loads(fleetsim_cli(*audit_of(data, "--json")).out)
+    assert found["findings"] == []
+    assert [(g["drivers"], g["batch_ids"][0]) for g in found["groups"]] == [
+        (60, NAME),
+        (120, "20251108T130000Z"),
+        (60, "20251108T150000Z"),
+    ]
     done = fleetsim_cli(*audit_of(data))
     assert done.code == 0, done.out
-    assert f"{NAME} .. 20251108T121500Z" not in done.out
-    assert "of 60 drivers" in done.out
     assert "of 120 drivers" in done.out
 
 

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from fleetsim import battery, controls, moments, stats
-from fleetsim.battery import BATTERY, Kind, Law, entries, run_battery
+from fleetsim import controls, effects, moments, stats
+from fleetsim.battery import BATTERY, Kind, entries, run_battery
 from fleetsim.config import Config, make_config
+from fleetsim.effects import Law
 from fleetsim.sample import TIME_CELLS, Columns, make_sample
 
 LAW = Law(rate=2.0, weights=(0.5, 0.3, 0.2))
@@ -378,6 +379,33 @@ def test_the_pair_that_decides_is_named_and_paid_for():
     assert moments.pair_correlation_test(three).p_value == exact(1 - (1 - best) ** 3)
 
 
+@pytest.mark.parametrize(("n", "mean"), [(48, 3500.0), (1000, 35.0), (100, 350.0)])
+def test_the_fit_of_large_means_is_rejected_as_often_as_the_level_says(n, mean):
+    """Merged cells hold the level; with single ones 1 % of honest data have p < 0.001."""
+    random = np.random.default_rng(n)
+    ends, chances = moments.fit_cells(n, mean)
+    assert len(ends) + 1 == len(chances)
+    assert chances.sum() == pytest.approx(1)
+    assert n * chances.min() >= 5
+    upto = scipy_stats.poisson.cdf(ends, mean)
+    np.testing.assert_allclose(np.cumsum(chances)[:-1], upto, rtol=1e-9)
+    p = np.array([moments.fit_test(random.poisson(mean, n), mean).p_value for _ in range(2000)])
+    for level in (0.05, 0.01, 0.001):
+        low, high = scipy_stats.binom.interval(1 - 1e-6, 2000, level)
+        assert low <= (p < level).sum() <= high
+
+
+def test_the_fit_is_the_public_one_where_no_cell_is_rare():
+    """At the baseline's rate nothing is merged; too few counts make no test in either."""
+    counts = np.random.default_rng(3).poisson(3.5, 1000)
+    assert moments.fit_test(counts, 3.5) == stats.poisson_fit_test(counts, 3.5)
+    assert moments.fit_cells(4, 3.5) is None
+    assert moments.fit_test(counts[:4], 3.5).p_value is None
+    assert moments.fit_test(counts[:4] + 1, 0.0).p_value == 0
+    # Single cells give p = 1 for these: none of them expects a count.
+    assert moments.fit_test(np.full(20, 3), 1e9).p_value < 1e-12
+
+
 def test_totals_have_the_moments_of_the_poisson_law():
     """Mean and variance of (N - mean)**2 / mean equal sums over the law, the mean being known."""
     mean = 6.5
@@ -475,7 +503,7 @@ def test_honest_baseline_passes_and_every_row_says_what_it_sees():
     """Seed 42 passes all tests; each row has a sentence without unfilled places."""
     config = baseline()
     sample = controls.sample_of(controls.draw_columns(config, 2), config, 2)
-    rows = run_battery(sample, battery.law_of(config))
+    rows = run_battery(sample, effects.law_of(config))
     assert {row.verdict for row in rows} == {"pass"}
     assert [row.entry for row in rows] == list(BATTERY)
     for row in rows:
@@ -487,7 +515,7 @@ def test_holm_runs_over_the_evidence_alone():
     """Equivalence and structure stand outside of the family; adjusted values are those of stats."""
     config = baseline()
     sample = controls.sample_of(controls.draw_columns(config), config)
-    rows = run_battery(sample, battery.law_of(config))
+    rows = run_battery(sample, effects.law_of(config))
     family = [row for row in rows if row.entry.kind is Kind.EVIDENCE]
     p = [row.result.p_value for row in family]
     assert [row.p_holm for row in family] == stats.holm(p).tolist()
@@ -506,7 +534,7 @@ def test_no_event_is_never_a_pass_of_what_was_not_seen():
     """Of an empty batch only the counts are judged; all else is inconclusive."""
     config = baseline()
     sample = controls.sample_of(columns_of([]), config)
-    verdicts = {row.entry.name: row.verdict for row in run_battery(sample, battery.law_of(config))}
+    verdicts = {row.entry.name: row.verdict for row in run_battery(sample, effects.law_of(config))}
     assert verdicts.pop("event_count") == "fail"
     assert verdicts.pop("events_per_driver") == "fail"
     assert set(verdicts.values()) == {"inconclusive"}
@@ -529,7 +557,7 @@ def test_a_single_event_outside_fails_whatever_else_is_tested():
     config = baseline()
     columns = controls.draw_columns(config)
     columns.offset_us[-1] = config.interval_us
-    rows = run_battery(controls.sample_of(columns, config), battery.law_of(config))
+    rows = run_battery(controls.sample_of(columns, config), effects.law_of(config))
     assert [row.entry.name for row in rows if row.verdict == "fail"] == ["event_times_inside"]
 
 
@@ -619,7 +647,7 @@ def honest():
     """Return the sample of two baseline batches, and its law."""
     config = baseline()
     sample = controls.sample_of(controls.draw_columns(config, 2), config, 2)
-    return sample, battery.law_of(config)
+    return sample, effects.law_of(config)
 
 
 def test_the_margin_effect_is_where_closeness_is_shown_nine_times_in_ten(honest):
@@ -700,8 +728,8 @@ def test_correlation_effects_have_the_power_of_the_normal_law(honest):
 
 def test_fit_power_is_the_level_where_nothing_is_wrong():
     """A ratio of almost 1 is caught as often as the level says; a larger one more often."""
-    assert battery.fit_power(1000, 3.5, 1 + 1e-7, 0.03) == pytest.approx(0.03, rel=1e-4)
-    powers = [battery.fit_power(1000, 3.5, ratio, 0.03) for ratio in (1.1, 1.2, 1.3)]
+    assert effects.fit_power(1000, 3.5, 1 + 1e-7, 0.03) == pytest.approx(0.03, rel=1e-4)
+    powers = [effects.fit_power(1000, 3.5, ratio, 0.03) for ratio in (1.1, 1.2, 1.3)]
     assert powers == sorted(powers)
 
 
@@ -715,10 +743,10 @@ def test_trend_power_is_what_simulation_finds():
         late = random.random(n) < slope
         u[late] = np.maximum(u[late], random.random(int(late.sum())))
         caught += stats.edge_test(u, 1.0).p_value < 0.05
-    computed = battery.trend_power(n, slope, 0.05)
+    computed = effects.trend_power(n, slope, 0.05)
     assert 0.4 < computed < 0.7
     assert caught / 600 == pytest.approx(computed, abs=0.08)
-    assert battery.trend_power(n, 0.0, 0.05) == pytest.approx(0.05, abs=0.004)
+    assert effects.trend_power(n, 0.0, 0.05) == pytest.approx(0.05, abs=0.004)
 
 
 def test_more_data_sees_smaller_effects(honest):
@@ -749,4 +777,4 @@ def test_plain_words_of_tables_say_the_scatter_of_shares():
     w = math.sqrt(float(np.sum((table / 30_000 - 1 / 30) ** 2 * 30)))
     assert w == exact(math.sqrt(2 / 3) / 10)
     law = Law(3.5, (0.4, 0.3, 0.3, 0.0))
-    assert stats.independence_test(table).estimate * battery._share_scatter(law) == exact(w)
+    assert stats.independence_test(table).estimate * effects.share_scatter(law) == exact(w)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from fleetsim import battery, calibration, controls
+from fleetsim import battery, calibration, controls, effects
 from fleetsim.battery import Kind, entries
 from fleetsim.calibration import (
     PValues,
@@ -26,8 +26,8 @@ from fleetsim.controls import CONTROLS
 ALARM = 1e-6
 POWER_SEEDS = 40
 #: Too small to be caught for certain at the baseline: their power is compared, and they are caught
-#: in this many batches (STATISTICS.md, section 3).
-WEAK, MANY = {"rate_2_percent_high", "types_2_points_off"}, 32
+#: in more batches.
+WEAK = {control.name for control in CONTROLS if control.caught_in}
 
 
 def baseline(**values) -> Config:
@@ -99,7 +99,7 @@ def test_the_seeds_are_those_after_the_configurations_own():
     assert np.array_equal(found.values, calibrate(config, 60).values)
     later = calibrate(baseline(seed=1, number_of_companies=10), 1)
     assert np.array_equal(found.values[3], later.values[0])
-    law = battery.law_of(config)
+    law = effects.law_of(config)
     sample = controls.sample_of(controls.draw_columns(config), config)
     own = [entry.make(sample, law).p_value for entry in entries(1)]
     assert found.values[0].tolist() == own
@@ -207,7 +207,7 @@ def test_control_is_caught_with_the_power_that_was_computed(control):
 def test_a_small_fault_is_caught_in_many_batches(name):
     """What one batch cannot show, 32 do: in every seed and after Holm's adjustment."""
     control = next(control for control in CONTROLS if control.name == name)
-    rows = {row.test: row for row in measure_power(control, baseline(), 8, MANY)}
+    rows = {row.test: row for row in measure_power(control, baseline(), 8, control.caught_in)}
     assert rows[control.caught_by[0]].share_holm == 1
 
 

@@ -14,7 +14,7 @@ from fleetsim.errors import InputError
 from fleetsim.experiment import load_experiment, parameter_types
 from fleetsim.project import Project, find_project
 
-IDS = "000-smoke, 001-baseline, 002-baseline-5k"
+IDS = "000-smoke, 001-baseline, 002-baseline-5k, 003-calibration"
 
 
 @pytest.fixture
@@ -129,6 +129,84 @@ def test_a_single_fault_is_the_only_one(
     """One wrong thing gives one sentence."""
     (found,) = faults(project, change)
     assert found.startswith(fault)
+
+
+def changed_calibration(project: Project, *changes: tuple[str, str]) -> tuple[str, ...]:
+    """Return what is wrong with the calibration after changes of its text."""
+    path = project.experiments / "003-calibration" / "experiment.yaml"
+    text = path.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        load_experiment(project, "003-calibration")
+    return error.value.faults
+
+
+def test_a_calibration_has_numbers_of_its_own(project: Project) -> None:
+    """Honest seeds and control seeds are its parameters; repeats and interval are not."""
+    loaded = load_experiment(project, "003-calibration", {"control_seeds": np.int64(7)})
+    assert loaded.notebook == "calibration.ipynb"
+    assert (loaded.replicates, loaded.control_seeds, loaded.batches) == (10_000, 7, 8)
+    assert set(loaded.parameters) - {"experiment"} == set(parameter_types("calibration.ipynb"))
+    assert "repeats" not in loaded.parameters
+    with pytest.raises(InputError, match="repeats: no such parameter"):
+        load_experiment(project, "003-calibration", {"repeats": 10})
+    with pytest.raises(InputError, match="control_seeds: no such parameter"):
+        load_experiment(project, "000-smoke", {"control_seeds": 10})
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (("alpha:", "repeats: 10\nalpha:"), "repeats: found 10; only an experiment of experiment."),
+        (("alpha:", "interval: now\nalpha:"), "interval: found 'now'; only an experiment of exp"),
+        (("control_seeds: 500", ""), "control_seeds: missing; allowed: a whole number from 2"),
+        (("control_seeds: 500", "control_seeds: 1"), "control_seeds: found 1; allowed: a whole"),
+        (("calibration.ipynb", "calibratio.ipynb"), "notebook: found 'calibratio.ipynb' (did you"),
+        (
+            ("kind: p_values_uniform", "kind: generation_time"),
+            "criteria[p_values_uniform].kind: found 'generation_time', of another notebook; "
+            "allowed: rejections_in_band, p_values_uniform, ",
+        ),
+        (("    low: 0.75\n", ""), "criteria[controls_caught].low: missing; a criterion of kind"),
+    ],
+)
+def test_a_fault_of_a_calibration_is_named(
+    project: Project, change: tuple[str, str], fault: str
+) -> None:
+    """What belongs to another notebook, and what this one needs, is said."""
+    found = changed_calibration(project, change)
+    assert [text for text in found if text.startswith(fault)], found
+
+
+@pytest.mark.parametrize("value", ["7", "''"])
+def test_a_notebook_that_is_no_text_is_the_only_fault(project: Project, value: str) -> None:
+    """What depends on the notebook is not held against an unknown one."""
+    (fault,) = changed_calibration(project, ("notebook: calibration.ipynb", f"notebook: {value}"))
+    assert fault.startswith(f"notebook: found {value}; allowed: text")
+
+
+def test_an_experiment_of_files_has_no_part_of_a_calibration(project: Project) -> None:
+    """Control seeds and the kinds of a calibration are refused, repeats are needed."""
+    found = faults(
+        project,
+        ("repeats: 10", "control_seeds: 5"),
+        ("kind: memory_peak", "kind: controls_caught"),
+    )
+    for start in (
+        "repeats: missing; allowed: a whole number from 10 to 10000",
+        "control_seeds: found 5; only an experiment of calibration.ipynb has control_seeds",
+        "criteria[memory_peak].kind: found 'controls_caught', of another notebook; allowed: batch_",
+    ):
+        assert [fault for fault in found if fault.startswith(start)], start
+
+
+def test_an_experiment_is_refused_by_another_notebook(project: Project) -> None:
+    """The one that runs it is named, before any other fault of the parameters."""
+    with pytest.raises(InputError, match=r"notebooks/calibration\.ipynb runs; this is experiment"):
+        load_experiment(project, "003-calibration", {"repeats": 10}, notebook="experiment.ipynb")
 
 
 def test_criteria_have_to_be_a_list_of_some(project: Project) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import papermill
 import pytest
 
+from fleetsim.experiment import NOTEBOOKS as NOTEBOOK_KINDS
 from fleetsim.experiment import parameter_types
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
@@ -54,14 +55,32 @@ def test_notebooks_tell_what_to_expect(notebook):
     assert len(cells(notebook, "markdown")) >= 5
 
 
-def test_the_experiment_notebook_declares_every_parameter():
-    """Its parameters are those of the library, each with its plain type and a help text."""
-    path = next(path for path in NOTEBOOKS if path.stem == "experiment")
+@pytest.mark.parametrize(
+    ("name", "small"),
+    [
+        ("experiment.ipynb", {"experiment": '"000-smoke"'}),
+        (
+            "calibration.ipynb",
+            {"experiment": '"003-calibration"', "replicates": "100", "control_seeds": "5"},
+        ),
+    ],
+)
+def test_a_notebook_declares_every_parameter(name, small):
+    """Its parameters are those of the library, each with its plain type and a help text.
+
+    All but the experiment, and what keeps a run at the defaults short, are as the YAML says.
+    """
+    path = next(path for path in NOTEBOOKS if path.name == name)
     declared = papermill.inspect_notebook(str(path))
-    names = {name: kind.__name__ for name, kind in parameter_types().items()}
+    names = {name: kind.__name__ for name, kind in parameter_types(name).items()}
     expected = {"experiment": "str", "results": "str", **names}
     assert {name: row["inferred_type_name"] for name, row in declared.items()} == expected
     assert all(row["help"] for row in declared.values())
     defaults = {name: row["default"] for name, row in declared.items()}
-    assert defaults.pop("experiment") == '"000-smoke"'
+    assert {key: defaults.pop(key) for key in small} == small
     assert set(defaults.values()) == {"None"}
+
+
+def test_every_notebook_that_runs_experiments_is_there():
+    """What an experiment may name is a committed notebook."""
+    assert set(NOTEBOOK_KINDS) <= {path.name for path in NOTEBOOKS}

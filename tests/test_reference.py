@@ -9,7 +9,7 @@ import pytest
 from fleetsim.batch import read_meta
 from fleetsim.clock import parse_time
 from fleetsim.companies import read_companies
-from fleetsim.criteria import judge, type_margin
+from fleetsim.criteria import judge, margins
 from fleetsim.evidence import gather, replicate_counts
 from fleetsim.experiment import load_experiment
 from fleetsim.measure import DataSet, Repeat
@@ -87,7 +87,7 @@ def test_the_verdicts_follow_from_the_files_of_the_reference(record):
         replicate_counts(experiment.config, eligible, experiment.replicates),
         interval=experiment.interval,
         alpha=experiment.alpha,
-        type_margin=type_margin(experiment.criteria),
+        **margins(experiment.criteria),
     )
     for criterion, kept in zip(experiment.criteria, record.criteria, strict=True):
         verdict = judge(criterion, evidence)

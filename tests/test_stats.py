@@ -1119,3 +1119,11 @@ def test_empty_family_stays_empty():
     """No p-values in, none out."""
     assert stats.holm([]).shape == (0,)
     assert stats.benjamini_hochberg([]).shape == (0,)
+
+
+def test_two_sample_rates_without_events_keep_their_ends_at_any_exposure():
+    """A rate of 0 is 0 and an upper end of inf is inf, where the ratio of exposures overflows."""
+    none = stats.two_sample_rate_test(0, 1e-300, 3, 1e300)
+    assert (none.estimate, none.interval) == (0.0, (0.0, math.inf))
+    other = stats.two_sample_rate_test(3, 1e300, 0, 1e-300)
+    assert (other.estimate, other.interval) == (math.inf, (0.0, math.inf))

@@ -68,6 +68,44 @@ def test_a_store_finds_what_a_dictionary_and_a_sort_find(batches, piece, buffer)
                 assert apart == [sorted(batch) for batch in inside[first:end]]
 
 
+@pytest.mark.parametrize("run", [2, 3, 5, 700])
+def test_runs_of_one_id_that_pieces_cut_are_still_one_run(monkeypatch, run):
+    """Six thousand events in pieces of 2048: every event of a run but its first is a repeat."""
+    monkeypatch.setattr(module, "_VECTORS", 1)
+    rng = np.random.default_rng(run)
+    number = rng.permutation(np.arange(6000) // run)  # which id each line has, at random places
+    event_id = np.column_stack([number % 7, number * 1_000_003]).astype(np.uint64)
+    batches = [[(tuple(row), 0) for row in part.tolist()] for part in np.split(event_id, 3)]
+    with EventStore(LENGTH) as store:
+        fill(store, batches, 500)
+        expected = slow_repeats(batches)
+        assert store.repeats(25) == (len(expected), expected[:25])
+        assert store.repeats(10_000) == (len(expected), expected)
+
+
+def test_a_single_pair_that_a_piece_parts_is_found(monkeypatch):
+    """The last id of one piece and the first of the next are the only equal ones."""
+    monkeypatch.setattr(module, "_VECTORS", 1)
+    low = np.arange(5000, dtype=np.uint64)
+    low[2048] = low[2047]
+    event_id = np.column_stack([np.zeros(5000, np.uint64), low])
+    with EventStore(LENGTH) as store:
+        store.add(0, event_id, np.arange(1, 5001), np.zeros(5000, np.int64))
+        assert store.repeats(9) == (1, [Repeat((0, 2047), 0, 2049, 0, 2048)])
+
+
+def test_events_outside_their_interval_are_in_no_batch():
+    """An offset of -1 stands for no time, in the first batch and in later ones."""
+    with EventStore(LENGTH) as store:
+        fill(store, [[((0, 1), 3), ((0, 2), -1)], [((0, 3), -1), ((0, 4), 5)]], 9)
+        apart = [
+            [offset for piece in pieces for offset in piece.tolist()]
+            for pieces in store.offsets_by_batch(0, 2)
+        ]
+        assert apart == [[3], [5]]
+        assert [piece.tolist() for piece in store.offsets(0, 2)] == [[3, 5]]
+
+
 @pytest.mark.parametrize("length", [2**32, 2**32 + 1, 86_400_000_000])
 def test_long_intervals_keep_their_last_microsecond(length):
     """Offsets up to a day fit, where a batch is one of a million, too."""
