@@ -98,6 +98,11 @@ def _joined(*parts: Any) -> Any:
 class _Writer(pq.ParquetWriter):  # type: ignore[misc]
     """A writer of which nothing is written any more once it was given up."""
 
+    def write_table(self, table: Any, row_group_size: int | None = None) -> None:
+        """Write a row group, and give back what it took."""
+        super().write_table(table, row_group_size)
+        pa.default_memory_pool().release_unused()
+
     def __del__(self) -> None:
         """Do not close: what was not closed failed, and its end would not make it whole."""
 

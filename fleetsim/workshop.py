@@ -27,7 +27,7 @@ __all__ = ["Workshop", "compile_kernel"]
 #: Size of a piece of lines [bytes]: it stays in a core's cache, and threads seldom meet.
 PIECE_BYTES = 1 << 21
 #: Events of a piece of columns.
-PIECE_EVENTS = 1 << 15
+PIECE_EVENTS = 1 << 14
 
 _SCAN = np.uint64(1 << 22)  # drivers looked at in one call of the kernel, which no signal ends
 _AHEAD = 8  # pieces in the making at most: more jobs than these would only wait
