@@ -1,6 +1,7 @@
 """The entry point: reads the clock before anything else, since ``--now`` means this moment."""
 
 import gc
+import signal
 import sys
 import time
 
@@ -22,6 +23,8 @@ def main() -> None:
         sys.exit(130)
     finally:
         gc.freeze()  # the same at the end: what is thrown away as a whole is not searched first
+        for number in (signal.SIGINT, signal.SIGTERM):  # all is done: no traceback while leaving
+            signal.signal(number, signal.SIG_DFL)
 
 
 if __name__ == "__main__":
