@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -79,6 +80,7 @@ def companies(
     state: _State, config: Path, output: Path, seed: int | None, at: int | None, cohorts: int
 ) -> None:
     """Make the companies of a fleet, or extend an existing file by further cohorts."""
+    _load_numpy()
     from fleetsim.companies import write_companies
 
     settings = _config(config, seed)
@@ -151,6 +153,7 @@ def events(
         raise click.UsageError("Give exactly one of --now and --interval-start TIME.")
     if now and batches > 1:
         raise click.UsageError("--now makes one batch; give --interval-start for --batches.")
+    _load_numpy()
     from fleetsim.batch import write_batches
     from fleetsim.companies import read_companies
 
@@ -433,6 +436,21 @@ def _run_or_folder(target: str) -> Path:
     from fleetsim.record import find_run
 
     return find_run(find_project(), target)
+
+
+def _load_numpy() -> None:
+    """Load NumPy without the threads of OpenBLAS, which start by spinning on every core.
+
+    The generator has no use for linear algebra. The environment stays as it was.
+    """
+    name = "OPENBLAS_NUM_THREADS"
+    if name in os.environ:
+        return
+    os.environ[name] = "1"
+    try:
+        import numpy  # noqa: F401
+    finally:
+        del os.environ[name]
 
 
 def _config(path: Path, seed: int | None) -> Any:
