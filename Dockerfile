@@ -34,7 +34,9 @@ COPY notebooks notebooks
 # Run as an ordinary user. The folders that are written to are open to any user (mode 1777, as /tmp
 # is): an empty named volume takes its owner and mode from them, and `--user "$(id -u):$(id -g)"`
 # works too, as bind mounts on Linux need it. The library itself stays root's. Matplotlib's list of
-# fonts is made here, once.
+# fonts is made and the generator's kernel compiled here, once; on a processor of another kind than
+# the builder's, the first large batch compiles it again. It is compared with its source by a time
+# that layers keep to the second only.
 ENV FLEETSIM_ROOT=/app \
     HOME=/srv/fleetsim \
     MPLCONFIGDIR=/srv/fleetsim/matplotlib \
@@ -47,6 +49,8 @@ RUN useradd --uid 1000 --user-group --home-dir "$HOME" --no-create-home fleetsim
     && mkdir -p data results "$NUMBA_CACHE_DIR" "$IPYTHONDIR" \
         "$JUPYTER_CONFIG_DIR" "$JUPYTER_DATA_DIR" "$JUPYTER_RUNTIME_DIR" \
     && python -c "import matplotlib.font_manager" \
+    && touch -d "@$(stat -c %Y fleetsim/compiled.py)" fleetsim/compiled.py \
+    && python -c "from fleetsim.workshop import compile_kernel; compile_kernel()" \
     && chown -R fleetsim:fleetsim data results experiments notebooks "$HOME" \
     && chmod 1777 . \
     && find data results experiments notebooks "$HOME" -type d -exec chmod 1777 {} + \

@@ -12,6 +12,8 @@ _HOMES = {
     "Config": "config",
     "load_config": "config",
     "make_config": "config",
+    "EventBatch": "memory",
+    "generate_batch": "memory",
     "FleetsimError": "errors",
     "InputError": "errors",
     "Run": "run",

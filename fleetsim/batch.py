@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
-import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,17 +15,18 @@ import fleetsim
 from fleetsim.clock import LAST_US, Instant, batch_name, format_time, parse_time
 from fleetsim.config import SEED_MAX, Config
 from fleetsim.documents import read_struct
-from fleetsim.encode import encode_events
-from fleetsim.errors import FleetsimError, InputError, found
-from fleetsim.files import exclusive, make_folder, publish_folder, staging_folder
+from fleetsim.encode import mean_width
+from fleetsim.errors import FleetsimError, InputError, found, nearest
+from fleetsim.files import exclusive, free_bytes, make_folder, publish_folder, staging_folder
 from fleetsim.fleet import Fleet
-from fleetsim.generate import draw_events
+from fleetsim.formats import FORMATS, Job
 from fleetsim.model import STREAM_VERSION
+from fleetsim.produce import Kernel, Producer, content_of, expected_events
 
 __all__ = ["BatchMeta", "BatchResult", "content_of", "in_time", "read_meta", "write_batches"]
 
 META_NAME = "batch_meta.json"
-EVENTS_NAME = "events.jsonl"
+EVENTS_NAME = FORMATS["jsonl"].events_name
 META_SCHEMA = 1
 _FAULTS_SHOWN = 10
 _BATCH_NAMES = "[0-9]*T[0-9]*Z"  # a glob
@@ -75,8 +73,7 @@ class BatchMeta(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-@dataclass(frozen=True)
-class BatchResult:
+class BatchResult(NamedTuple):
     """A batch that stands on the disk; `written` is False where an equal one stood there before."""
 
     path: Path
@@ -84,8 +81,7 @@ class BatchResult:
     written: bool
 
 
-@dataclass(frozen=True)
-class _Target:
+class _Target(NamedTuple):
     """One batch to be made."""
 
     path: Path
@@ -93,8 +89,7 @@ class _Target:
     ordinal: int
 
 
-@dataclass(frozen=True)
-class _Request:
+class _Request(NamedTuple):
     """What `write_batches` is asked for; its docstring says what each field means."""
 
     config: Config
@@ -105,6 +100,7 @@ class _Request:
     force: bool
     allow_empty: bool
     allow_repeat: bool
+    format: str
 
 
 def read_meta(batch: Path) -> BatchMeta:
@@ -152,6 +148,9 @@ def write_batches(
     force: bool = False,
     allow_empty: bool = False,
     allow_repeat: bool = False,
+    format: str = "jsonl",
+    jobs: int | None = None,
+    kernel: Kernel = "auto",
     progress: Callable[[int], object] | None = None,
 ) -> Iterator[BatchResult]:
     """Write consecutive batches, each into a folder `output`/<batch_id>, and yield them in turn.
@@ -172,11 +171,17 @@ def write_batches(
     ordinal : int or "next"
         Number of the first batch among those of its seed; "next" is the next free one.
     force : bool
-        Replace batches that differ.
+        Replace batches that differ, and begin also what the file system seems to have no room for.
     allow_empty : bool
         Write a batch also where no company is eligible.
     allow_repeat : bool
         Write a batch also where its seed and ordinal stand in the folder under another interval.
+    format : str
+        One of `formats.FORMATS`.
+    jobs : int, optional
+        Threads for what is large; as many as there are cores by default.
+    kernel : "auto", "numpy" or "compiled"
+        Which path makes the events; by default the one that suits their number.
     progress : callable, optional
         Called with the number of events after each piece of writing.
 
@@ -187,20 +192,35 @@ def write_batches(
     FleetsimError
         Where writing fails; the batches before stand whole.
     """
+    if format not in FORMATS:
+        allowed = f"allowed: {', '.join(FORMATS)}{nearest(format, FORMATS)}"
+        raise InputError("format", f"found {found(format)}; {allowed}")
     starts = _starts(config, start_us, batches)
-    request = _Request(config, fleet, output, starts, ordinal, force, allow_empty, allow_repeat)
+    request = _Request(
+        config, fleet, output, starts, ordinal, force, allow_empty, allow_repeat, format
+    )
     if not output.exists():  # refused before any folder is made
         _plan(request, {})
     make_folder(output)
     with exclusive(output, _BATCH_NAMES):
         replaceable = {batch_name(at) for at in starts} if force else set()
-        for target, equal in _plan(request, _present(output, replaceable)):
-            if equal:
-                yield BatchResult(target.path, equal, written=False)
-            else:
-                meta = _write(config, fleet, target, started, force, progress)
-                yield BatchResult(target.path, meta, written=True)
-            started = Instant.now()
+        plan = _plan(request, _present(output, replaceable))
+        events = _events_to_make(request, plan)
+        columns = FORMATS[format].columns
+        with Producer(config, fleet, events, columns=columns, kernel=kernel, jobs=jobs) as producer:
+            for target, equal in plan:
+                if equal:
+                    yield BatchResult(target.path, equal, written=False)
+                else:
+                    meta = _write(request, producer, target, started, progress)
+                    yield BatchResult(target.path, meta, written=True)
+                started = Instant.now()
+
+
+def _events_to_make(request: _Request, plan: list[tuple[_Target, BatchMeta | None]]) -> float:
+    """Return how many events the targets that do not stand yet are expected to have."""
+    config, fleet = request.config, request.fleet
+    return sum(expected_events(config, fleet, t.start_us) for t, equal in plan if not equal)
 
 
 def _starts(config: Config, start_us: int, batches: int) -> list[int]:
@@ -265,6 +285,7 @@ def _plan(
             empty.append(f"{target.path.name}: {_why_empty(fleet, target.start_us)}")
         plan.append((target, None if differences else present.get(target.path.name)))
     repeated = [] if request.allow_repeat else _repeats(request, plan, present)
+    oversized = [] if request.force else _oversize(request, plan)
     next_steps = (
         (
             repeated,
@@ -273,11 +294,35 @@ def _plan(
         ),
         (differing, "--force to replace what differs, or another --output"),
         (empty, "a later interval, or --allow-empty to write an empty batch"),
+        (oversized, "fewer events, another --output or --format, or --force to begin all the same"),
     )
-    if faults := repeated + differing + empty:
+    if faults := repeated + differing + empty + oversized:
         steps = "; ".join(step for kind, step in next_steps if kind)
         raise InputError(str(request.output), *_shorten(faults), next_step=steps)
     return plan
+
+
+def _oversize(request: _Request, plan: list[tuple[_Target, BatchMeta | None]]) -> list[str]:
+    """Return a fault where the file system has no room for what is expected."""
+    events = _events_to_make(request, plan)
+    drivers = len(request.fleet) * request.config.drivers_per_company
+    share = FORMATS[request.format].share
+    size = events * mean_width(request.config, drivers) * share
+    free = free_bytes(request.output)
+    if free is None or size <= free:
+        return []
+    return [
+        f"about {events:.3g} events need about {_amount(size)} as {request.format}; the file "
+        f"system has {_amount(free)} free"
+    ]
+
+
+def _amount(size: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} PB"
 
 
 def _standing_differences(
@@ -286,7 +331,7 @@ def _standing_differences(
     """Return in words how what stands at the target's path differs from it; None if in nothing."""
     meta = present.get(target.path.name)
     if meta:
-        differences = _differences(request.config, request.fleet, target, meta)
+        differences = _differences(request, target, meta)
         return f"differs: {'; '.join(differences)}" if differences else None
     if not os.path.lexists(target.path):
         return None
@@ -321,14 +366,15 @@ def _shorten(faults: list[str]) -> list[str]:
     return faults if more <= 0 else [*faults[:_FAULTS_SHOWN], f"and {more} more"]
 
 
-def _differences(config: Config, fleet: Fleet, target: _Target, meta: BatchMeta) -> list[str]:
+def _differences(request: _Request, target: _Target, meta: BatchMeta) -> list[str]:
     """Return in words in what a batch on the disk differs from the one asked for."""
+    config, fleet = request.config, request.fleet
     asked: dict[str, Any] = {
         "stream_version": STREAM_VERSION,
         "interval_start": format_time(target.start_us),
         "seed": config.seed,
         "ordinal": target.ordinal,
-        "format": "jsonl",
+        "format": request.format,
         "companies.lines": len(fleet),
         "companies.sha256": fleet.sha256,
     }
@@ -341,11 +387,12 @@ def _differences(config: Config, fleet: Fleet, target: _Target, meta: BatchMeta)
         for name in dict.fromkeys([*asked, *there])
         if there.get(name) != asked.get(name)
     ]
-    events = target.path / EVENTS_NAME
-    if not events.is_file():
-        differences.append(f"{EVENTS_NAME} is missing")
-    elif events.stat().st_size != meta.bytes:
-        differences.append(f"{EVENTS_NAME} has not the {meta.bytes} bytes recorded")
+    if meta.format == request.format:
+        events = target.path / FORMATS[meta.format].events_name
+        if not events.is_file():
+            differences.append(f"{events.name} is missing")
+        elif events.stat().st_size != meta.bytes:
+            differences.append(f"{events.name} has not the {meta.bytes} bytes recorded")
     return differences
 
 
@@ -361,33 +408,26 @@ def _why_empty(fleet: Fleet, start_us: int) -> str:
     )
 
 
-def content_of(
-    config: Config, fleet: Fleet, start_us: int, ordinal: int
-) -> Iterator[tuple[int, bytes]]:
-    """Yield the content of a batch piece by piece: number of events, and their JSON lines."""
-    for events in draw_events(config, fleet.eligible(start_us), ordinal):
-        yield len(events), encode_events(config, fleet, start_us, events)
-
-
 def _write(
-    config: Config,
-    fleet: Fleet,
+    request: _Request,
+    producer: Producer,
     target: _Target,
     started: Instant,
-    force: bool,
     progress: Callable[[int], object] | None,
 ) -> BatchMeta:
     """Make one batch in a hidden sibling folder and give it its name when it is complete."""
-    count, size, digest = 0, 0, hashlib.sha256()
+    config, fleet, format = request.config, request.fleet, FORMATS[request.format]
+    count = 0
     try:
         with staging_folder(target.path) as partial:
-            with open(partial / EVENTS_NAME, "wb", buffering=0) as file:
-                for n, lines in content_of(config, fleet, target.start_us, target.ordinal):
-                    _write_all(file.fileno(), lines)
-                    digest.update(lines)
-                    count, size = count + n, size + len(lines)
+            with open(partial / format.events_name, "wb", buffering=0) as file:
+                writer = format.writer(file, Job(config, fleet, target.start_us, producer.crew))
+                for piece in producer.pieces(target.start_us, target.ordinal):
+                    writer.write(piece)
+                    count += piece.events
                     if progress:
-                        progress(n)
+                        progress(piece.events)
+                written = writer.finish()
                 os.fsync(file.fileno())
             finished = Instant.now()
             meta = BatchMeta(
@@ -402,10 +442,10 @@ def _write(
                 generation_started=format_time(started.wall_us),
                 generation_time=format_time(finished.wall_us),
                 generation_seconds=finished.seconds_since(started),
-                bytes=size,
-                sha256=digest.hexdigest(),
-                content_sha256=digest.hexdigest(),
-                format="jsonl",
+                bytes=written.bytes,
+                sha256=written.sha256,
+                content_sha256=written.content_sha256,
+                format=request.format,
                 config=config.as_dict(),
                 companies=CompaniesUsed(
                     lines=len(fleet),
@@ -422,17 +462,11 @@ def _write(
                 file.write(msgspec.json.format(msgspec.json.encode(meta), indent=2) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-            publish_folder(partial, target.path, replace=force)
+            publish_folder(partial, target.path, replace=request.force)
     except OSError as error:
-        free = shutil.disk_usage(target.path.parent).free / 1e6
+        free = _amount(free_bytes(target.path.parent) or 0)
         raise FleetsimError(
-            f"{target.path}: could not be written ({error.strerror}; {free:.0f} MB free); "
+            f"{target.path}: could not be written ({error.strerror or error}; {free} free); "
             "the batch was not made"
         ) from error
     return meta
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:  # an unbuffered write may take a part only
-        view = view[os.write(descriptor, view) :]

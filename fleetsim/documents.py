@@ -1,20 +1,16 @@
 """Read YAML and JSON files strictly, and turn mappings into typed structs with every fault listed.
 
-YAML is read by the core schema of YAML 1.2, so that ``1e-3`` is a number, ``no`` is text, and
-``2025-11-08T12:00:00Z`` stays what was written. A key that stands twice is a fault: PyYAML and the
-json module would keep the last one in silence.
+A key that stands twice is a fault: PyYAML and the json module would keep the last one in silence.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
-import yaml
 
 from fleetsim.errors import InputError, found, nearest
 
@@ -23,58 +19,13 @@ __all__ = ["check_fields", "parse_scalar", "read_mapping", "read_struct"]
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-class _CoreLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML's safe loader with the scalars of YAML 1.2 and no duplicate keys."""
-
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if isinstance(key_node, yaml.ScalarNode):
-                if key_node.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"key {key_node.value!r} stands twice", key_node.start_mark
-                    )
-                seen.add(key_node.value)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        return mapping
-
-
-def _construct_int(loader: Any, node: yaml.ScalarNode) -> int:
-    try:
-        return int(loader.construct_scalar(node), 10)
-    except ValueError as error:  # more digits than Python converts
-        raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
-
-
-def _construct_float(loader: Any, node: yaml.ScalarNode) -> float:
-    text = loader.construct_scalar(node).lower()
-    return float(text.replace(".inf", "inf").replace(".nan", "nan"))
-
-
-for _tag, _pattern, _first in (
-    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
-    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
-    ("int", r"^[-+]?[0-9]+$", list("-+0123456789")),
-    (
-        "float",
-        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
-        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
-        list("-+0123456789."),
-    ),
-):
-    # The order matters: an integer also matches the pattern of a float.
-    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
-_CoreLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
-_CoreLoader.add_constructor("tag:yaml.org,2002:float", _construct_float)
-
-
 def parse_scalar(text: str) -> Any:
     """Return the value that a text has in a YAML file (``-p KEY VALUE`` reads values so)."""
+    from fleetsim.yaml12 import YAMLError, load_yaml
+
     try:
-        return yaml.load(text, Loader=_CoreLoader)  # noqa: S506 (the loader is a safe one)
-    except yaml.YAMLError:
+        return load_yaml(text)
+    except YAMLError:
         return text
 
 
@@ -134,10 +85,12 @@ def read_struct(path: Path, kind: type[S], what: str, next_step: str | None = No
     InputError
         Where there is none, or it is damaged.
     """
+    import json  # only to refuse what msgspec takes: it keeps the last of two in silence
+
     try:
         content = path.read_bytes()
         record = msgspec.json.decode(content, type=kind)
-        json.loads(content, object_pairs_hook=_unique)  # msgspec keeps the last of two in silence
+        json.loads(content, object_pairs_hook=_unique)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(str(path.parent), f"no {path.name} here: not a {what}") from None
     except OSError as error:
@@ -148,13 +101,15 @@ def read_struct(path: Path, kind: type[S], what: str, next_step: str | None = No
 
 
 def _parse_yaml(path: Path, text: str) -> Any:
+    from fleetsim.yaml12 import MarkedYAMLError, YAMLError, load_yaml  # no JSON needs it
+
     try:
-        return yaml.load(text, Loader=_CoreLoader)  # noqa: S506 (the loader is a safe one)
-    except yaml.MarkedYAMLError as error:
+        return load_yaml(text)
+    except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f" on line {mark.line + 1}" if mark else ""
         raise InputError(str(path), f"not valid YAML{line}: {error.problem}") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (YAMLError, RecursionError, ValueError) as error:
         raise InputError(str(path), f"not valid YAML: {' '.join(str(error).split())}") from None
 
 
@@ -169,6 +124,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parse_json(path: Path, text: str) -> Any:
+    import json
+
     if not text.strip():
         return None
     try:
@@ -207,7 +164,7 @@ def check_fields(
     faults : list of str
         One phrase for every field that is not, for every unknown and every missing key.
     """
-    fields = {field.name: field for field in msgspec.structs.fields(struct)}
+    fields = _fields(struct)
     values: dict[str, Any] = {}
     faults = [
         f"{prefix}{key}: unknown key{nearest(str(key), fields)}; allowed: {', '.join(fields)}"
@@ -226,6 +183,11 @@ def check_fields(
                 f"{prefix}{name}: found {found(data[name])}; allowed: {allowed(field.type)}"
             )
     return values, faults
+
+
+@cache  # a sweep or ten thousand replicates make as many configurations
+def _fields(struct: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    return {field.name: field for field in msgspec.structs.fields(struct)}
 
 
 def _convert(value: Any, kind: Any) -> Any:

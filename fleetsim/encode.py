@@ -17,7 +17,16 @@ from fleetsim.fleet import CompanyColumns, Fleet
 from fleetsim.generate import EventColumns
 from fleetsim.model import COMPANY_FIELDS, EVENT_FIELDS, Kind, choice_law, escaped
 
-__all__ = ["driver_digits", "encode_companies", "encode_events"]
+__all__ = [
+    "driver_digits",
+    "encode_companies",
+    "encode_events",
+    "interval_dates",
+    "line_width",
+    "mean_width",
+    "time_text",
+    "uuid_text",
+]
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -25,6 +34,8 @@ _PAD = b"\0"
 _HEX = np.frombuffer("".join(f"{i:02x}" for i in range(256)).encode(), np.uint8).reshape(256, 2)
 _UUID_GROUPS = ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))  # hex digits between the hyphens
 _DAY_US = 86_400_000_000
+_UUID_WIDTH = 36
+_TIME_WIDTH = 27
 
 
 def driver_digits(config: Config) -> int:
@@ -40,7 +51,7 @@ def encode_events(config: Config, fleet: Fleet, start_us: int, events: EventColu
     values: list[Sequence[Bytes | bytes]] = []
     for field in EVENT_FIELDS:
         if field.kind is Kind.UUID:
-            values.append(_quoted(_uuid_text(events.drawn[field.name])))
+            values.append(_quoted(uuid_text(events.drawn[field.name])))
         elif field.kind is Kind.DRIVER:
             digits = _digits(number, driver_digits(config))
             values.append(_quoted(b"DRV-", ids, b"-", digits))
@@ -49,11 +60,43 @@ def encode_events(config: Config, fleet: Fleet, start_us: int, events: EventColu
         elif field.kind is Kind.TRUCK:
             values.append(_quoted(b"TRK-", _unpadded(events.driver + 1)))
         elif field.kind is Kind.TIME:
-            values.append(_quoted(_time_text(start_us + events.drawn[field.name])))
+            values.append(_quoted(time_text(start_us + events.drawn[field.name])))
         else:
             names = choice_law(config, field.key or field.name).names
             values.append(_quoted(_names(names)[events.drawn[field.name]]))
     return _lines([field.name for field in EVENT_FIELDS], values, len(events))
+
+
+def line_width(config: Config, drivers: int) -> int:
+    """Return the bytes of the longest line that a fleet of so many drivers can have."""
+    return round(_width(config, drivers, longest=True))
+
+
+def mean_width(config: Config, drivers: int) -> float:
+    """Return about how many bytes a line has: names by their weights, the last truck's number."""
+    return _width(config, drivers, longest=False)
+
+
+def _width(config: Config, drivers: int, *, longest: bool) -> float:
+    total = float(len("{}\n") + len(EVENT_FIELDS) - 1)
+    for row in EVENT_FIELDS:
+        total += len(f'"{row.name}":""')
+        if row.kind in (Kind.UUID, Kind.COMPANY):
+            total += _UUID_WIDTH
+        elif row.kind is Kind.DRIVER:
+            total += len("DRV--") + _UUID_WIDTH + driver_digits(config)
+        elif row.kind is Kind.TRUCK:
+            total += len(f"TRK-{drivers}")
+        elif row.kind is Kind.TIME:
+            total += _TIME_WIDTH
+        else:
+            law = choice_law(config, row.key or row.name)
+            widths = [len(escaped(name)) for name in law.names]
+            if longest:
+                total += max(widths)
+            else:
+                total += sum(w * p for w, p in zip(widths, law.probabilities, strict=True))
+    return total
 
 
 def encode_companies(config: Config, companies: CompanyColumns) -> bytes:
@@ -61,9 +104,9 @@ def encode_companies(config: Config, companies: CompanyColumns) -> bytes:
     values: list[Sequence[Bytes | bytes]] = []
     for field in COMPANY_FIELDS:
         if field.kind is Kind.UUID:
-            values.append(_quoted(_uuid_text(companies.company_id)))
+            values.append(_quoted(uuid_text(companies.company_id)))
         elif field.kind is Kind.TIME:
-            values.append(_quoted(_time_text(companies.created_us)))
+            values.append(_quoted(time_text(companies.created_us)))
         else:
             names = _names(choice_law(config, field.key or field.name).names)
             text = names[getattr(companies, field.name)]
@@ -98,7 +141,7 @@ def _names(names: Sequence[str]) -> Bytes:
     return np.frombuffer(b"".join(t.ljust(width, _PAD) for t in texts), np.uint8).reshape(-1, width)
 
 
-def _uuid_text(pairs: npt.NDArray[np.integer[Any]]) -> Bytes:
+def uuid_text(pairs: npt.NDArray[np.integer[Any]]) -> Bytes:
     """Return the 36 characters of each UUID, shape (n, 36)."""
     octets = np.ascontiguousarray(pairs, dtype=">u8").view(np.uint8).reshape(-1, 16)
     digits = _HEX[octets].reshape(-1, 32)
@@ -106,6 +149,14 @@ def _uuid_text(pairs: npt.NDArray[np.integer[Any]]) -> Bytes:
     for hyphens, (start, end) in enumerate(_UUID_GROUPS):
         text[:, start + hyphens : end + hyphens] = digits[:, start:end]
     return text
+
+
+def interval_dates(start_us: int, width: int) -> Bytes:
+    """Return the date of an interval's start and the next one, as ``2025-11-08T``, padded rows."""
+    day = start_us // _DAY_US
+    rows = np.zeros((2, width), np.uint8)
+    rows[:, :11] = time_text(np.array([day, day + 1]) * _DAY_US)[:, :11]
+    return rows.ravel()
 
 
 def _digits(values: npt.NDArray[np.int64], width: int) -> Bytes:
@@ -127,7 +178,7 @@ def _unpadded(values: npt.NDArray[np.int64]) -> Bytes:
     return text
 
 
-def _time_text(us: npt.NDArray[np.integer[Any]]) -> Bytes:
+def time_text(us: npt.NDArray[np.integer[Any]]) -> Bytes:
     """Return microseconds since 1970 as 27 characters, ``2025-11-08T12:00:00.000000Z``."""
     text = np.empty((len(us), 27), np.uint8)
     text[:] = np.frombuffer(b"0000-00-00T00:00:00.000000Z", np.uint8)

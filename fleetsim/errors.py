@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 __all__ = ["FleetsimError", "InputError", "found", "nearest"]
 
@@ -63,5 +62,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return ' (did you mean ...?)' with the nearest known name, or nothing where none is near."""
     names, typed = list(known), name.casefold()
     longer = [known_name for known_name in names if known_name.startswith(typed)]
+    from difflib import get_close_matches  # only where something is wrong
+
     matches = longer if len(longer) == 1 else get_close_matches(typed, names, n=1)
     return f" (did you mean {matches[0]}?)" if matches else ""

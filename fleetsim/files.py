@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import logging
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,9 +12,15 @@ from pathlib import Path
 
 from fleetsim.errors import FleetsimError, InputError
 
-__all__ = ["exclusive", "make_folder", "publish_folder", "staging_folder", "sync", "write_file"]
-
-logger = logging.getLogger(__name__)
+__all__ = [
+    "exclusive",
+    "free_bytes",
+    "make_folder",
+    "publish_folder",
+    "staging_folder",
+    "sync",
+    "write_file",
+]
 
 PARTIAL = ".partial"
 _AT_FDCWD = {"linux": -100, "darwin": -2}
@@ -41,6 +45,16 @@ def make_folder(path: Path) -> None:
         raise InputError(str(path), f"cannot be created: {error.strerror}") from None
     if not os.access(path, os.W_OK | os.X_OK):
         raise InputError(str(path), "the folder is not writable", next_step="choose another output")
+
+
+def free_bytes(path: Path) -> int | None:
+    """Return the bytes that a user may still write below a path; None where there is no disk.
+
+    The nearest folder on the way to the path that exists decides.
+    """
+    path = path.absolute()
+    system = os.statvfs(next(place for place in (path, *path.parents) if place.is_dir()))
+    return system.f_bavail * system.f_frsize if system.f_blocks else None
 
 
 def sync(path: Path) -> None:
@@ -81,7 +95,11 @@ def exclusive(folder: Path, names: str = "*") -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.warning("%s: waiting for another command that writes here", folder)
+            import logging  # loaded where there is something to say
+
+            logging.getLogger(__name__).warning(
+                "%s: waiting for another command that writes here", folder
+            )
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         for left in folder.glob(f".{names}{PARTIAL}"):
             _remove(left)
@@ -184,6 +202,8 @@ def _exchange(one: Path, other: Path) -> None:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
+        import shutil
+
         shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(FileNotFoundError):

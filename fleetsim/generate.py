@@ -7,7 +7,7 @@ dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,37 @@ class EventColumns:
 
     def __len__(self) -> int:
         return len(self.driver)
+
+    def part(self, start: int, end: int) -> EventColumns:
+        """Return the events from one place to another, without a copy."""
+        drawn = {name: values[start:end] for name, values in self.drawn.items()}
+        return EventColumns(self.driver[start:end], drawn)
+
+    def copy(self) -> EventColumns:
+        """Return a copy of everything."""
+        drawn = {name: values.copy() for name, values in self.drawn.items()}
+        return EventColumns(self.driver.copy(), drawn)
+
+    @staticmethod
+    def joined(parts: Sequence[EventColumns]) -> EventColumns:
+        """Return the events of all parts, in their order."""
+        if not parts:
+            return EventColumns(np.zeros(0, np.int64), _nothing())
+        drawn = {
+            name: np.concatenate([part.drawn[name] for part in parts]) for name in parts[0].drawn
+        }
+        return EventColumns(np.concatenate([part.driver for part in parts]), drawn)
+
+
+def _nothing() -> dict[str, npt.NDArray[np.uint64] | npt.NDArray[np.int64]]:
+    """Return the drawn columns of no event."""
+    return {
+        field.name: np.zeros((0, 2), np.uint64)
+        if field.kind is Kind.UUID
+        else np.zeros(0, np.int64)
+        for field in EVENT_FIELDS
+        if field.purpose is not None
+    }
 
 
 def count_block(config: Config, ordinal: int, block: int, drivers: int) -> npt.NDArray[np.int64]:

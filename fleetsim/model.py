@@ -8,12 +8,13 @@ between word and value).
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Context, Decimal
 from enum import Enum, IntEnum
 from functools import lru_cache
 from itertools import accumulate
+
+import msgspec
 
 from fleetsim.config import Config
 
@@ -222,4 +223,4 @@ def choice_law(config: Config, key: str) -> Categorical:
 
 def escaped(text: str) -> bytes:
     """Return a text as it stands between the quotes of a JSON string: UTF-8, shortest escapes."""
-    return json.dumps(text, ensure_ascii=False)[1:-1].encode()
+    return msgspec.json.encode(text)[1:-1]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from fleetsim.batch import EVENTS_NAME, META_NAME, BatchMeta, content_of, read_meta
+from fleetsim.batch import META_NAME, BatchMeta, content_of, read_meta
 from fleetsim.clock import batch_name, format_time, parse_time
 from fleetsim.companies import read_companies
 from fleetsim.config import Config, make_config
 from fleetsim.errors import LINE_LIMIT, InputError, found
+from fleetsim.formats import FORMATS, Format
 from fleetsim.model import STREAM_VERSION
 
 __all__ = ["Verification", "batches_below", "verify_batch"]
@@ -72,8 +75,9 @@ def verify_batch(batch: Path, companies: Path | None = None) -> Verification:
             f"made by stream version {meta.stream_version}; this fleetsim makes {STREAM_VERSION}",
             next_step="verify it with the version of fleetsim that its record names",
         )
-    if meta.format != "jsonl":
-        raise InputError(where, f"found format {found(meta.format)}; allowed: jsonl")
+    if meta.format not in FORMATS:
+        allowed = ", ".join(FORMATS)
+        raise InputError(where, f"found format {found(meta.format)}; allowed: {allowed}")
     config = make_config(meta.config, source=f"{where}: config")
     try:
         start_us = parse_time(meta.interval_start)
@@ -99,10 +103,12 @@ def verify_batch(batch: Path, companies: Path | None = None) -> Verification:
             f"{META_NAME}: {meta.companies.eligible} eligible companies recorded, "
             f"{eligible} of the file are"
         )
+    format = FORMATS[meta.format]
+    path = batch / format.events_name
     content = (lines for _, lines in content_of(config, fleet, start_us, meta.ordinal))
-    comparison = _compare(batch / EVENTS_NAME, content)
+    comparison = _compare(path, format, content)
     findings += comparison.findings
-    findings += _meta_findings(meta, config, start_us, comparison)
+    findings += _meta_findings(meta, config, start_us, path, comparison)
     return Verification(meta.batch_id, comparison.count, tuple(findings))
 
 
@@ -116,29 +122,50 @@ class _Comparison:
     findings: list[str]
 
 
-def _compare(path: Path, content: Iterator[bytes]) -> _Comparison:
+def _compare(path: Path, format: Format, content: Iterator[bytes]) -> _Comparison:
+    """Hold the rows of a file, as JSON Lines, to those of the regeneration."""
     made = hashlib.sha256()
     count, size = 0, 0
     findings: list[str] = []
-    try:
-        with open(path, "rb") as file:
-            for lines in content:
-                made.update(lines)
-                before, count, size = count, count + lines.count(b"\n"), size + len(lines)
-                on_disk = file.read(len(lines))
-                if on_disk != lines and not findings:
-                    findings.append(_first_difference(path.name, before, on_disk, lines, file))
-            extra = sum(1 for _ in file)
-            if extra and not findings:
-                findings.append(f"{path.name}: {extra} lines more than the {count} of the batch")
-    except FileNotFoundError:
-        findings.append(f"{path.name}: missing")
+    file: BinaryIO | None = None
+
+    def read(lines: bytes) -> None:
+        if file is None or findings:
+            return
+        on_disk = file.read(len(lines))
+        if on_disk != lines:
+            findings.append(_first_difference(path.name, count, on_disk, lines, file))
+
+    with ExitStack() as stack:
+        with _damage(path, findings):
+            open(path, "rb").close()  # the system says best what is wrong with a path
+            file = stack.enter_context(format.reader(path))
         for lines in content:
             made.update(lines)
+            with _damage(path, findings):
+                read(lines)
             count, size = count + lines.count(b"\n"), size + len(lines)
-    except OSError as error:
-        raise InputError(str(path), f"cannot be read: {error.strerror}") from None
+        if file is not None and not findings:
+            with _damage(path, findings):
+                extra = sum(1 for _ in file)
+                if extra:
+                    findings.append(
+                        f"{path.name}: {extra} lines more than the {count} of the batch"
+                    )
     return _Comparison(count, size, made.hexdigest(), findings)
+
+
+@contextmanager
+def _damage(path: Path, findings: list[str]) -> Iterator[None]:
+    """Take what a reader says of a damaged file as a finding."""
+    try:
+        yield
+    except FileNotFoundError:
+        findings.append(f"{path.name}: missing")
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise InputError(str(path), f"cannot be read: {error.strerror}") from None
+        findings.append(f"{path.name}: cannot be read as what it is named: {error}")
 
 
 def _first_difference(name: str, before: int, on_disk: bytes, lines: bytes, file: BinaryIO) -> str:
@@ -147,11 +174,8 @@ def _first_difference(name: str, before: int, on_disk: bytes, lines: bytes, file
     if lines.startswith(on_disk):
         return f"{name}: ends within or before line {before + len(old)}; more lines belong to it"
     index = next(i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b)
-    rest = b""
-    if index == len(old) - 1:  # the piece may end inside this line of the file
-        at = file.tell()
-        rest = file.readline()
-        file.seek(at)
+    # The piece may end inside this line of the file, of which nothing more is read after this.
+    rest = file.readline() if index == len(old) - 1 else b""
     line = (old[index] + rest).rstrip(b"\n")
     return (
         f"{name}: line {before + index + 1} is {_shown(line)}, the batch has {_shown(new[index])}"
@@ -162,18 +186,24 @@ def _shown(line: bytes) -> str:
     return found(line.decode(errors="replace"), LINE_LIMIT)
 
 
-def _meta_findings(meta: BatchMeta, config: Config, start_us: int, made: _Comparison) -> list[str]:
-    """Compare what the record states with what the regeneration gave."""
+def _meta_findings(
+    meta: BatchMeta, config: Config, start_us: int, path: Path, made: _Comparison
+) -> list[str]:
+    """Compare what the record states with what the regeneration gave, and with the file."""
     expected = {
         "batch_id": batch_name(start_us),
         "interval_start": format_time(start_us),
         "interval_end": format_time(start_us + config.interval_us),
         "event_count": made.count,
         "seed": config.seed,
-        "bytes": made.size,
-        "sha256": made.sha256,
-        "content_sha256": made.sha256,
     }
+    if meta.format == "jsonl":
+        expected |= {"bytes": made.size, "sha256": made.sha256}
+    elif path.is_file():  # another version of a library may compress the same rows differently
+        with open(path, "rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        expected |= {"bytes": path.stat().st_size, "sha256": sha256}
+    expected["content_sha256"] = None if FORMATS[meta.format].columns else made.sha256
     return [
         f"{META_NAME}: {name} is {getattr(meta, name)!r}, the batch has {value!r}"
         for name, value in expected.items()

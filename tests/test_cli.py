@@ -199,10 +199,12 @@ def test_module_and_command_are_the_same():
     assert done.stdout.startswith("fleetsim, version ")
 
 
-def test_the_example_of_the_readme_prints_what_it_shows(monkeypatch, capsys):
-    """The Python example in README.md, run as it stands, gives the output beneath it."""
+def test_the_examples_of_the_readme_print_what_they_show(monkeypatch, capsys):
+    """The Python examples in README.md, run as they stand, give the output beneath them."""
     monkeypatch.chdir(ROOT)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    code, shown = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, re.DOTALL).groups()
-    exec(compile(code, "README.md", "exec"), {})  # noqa: S102 (our own example)
-    assert capsys.readouterr().out == shown
+    examples = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, re.DOTALL)
+    assert len(examples) == 2
+    for code, shown in examples:
+        exec(compile(code, "README.md", "exec"), {})  # noqa: S102 (our own example)
+        assert capsys.readouterr().out == shown

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 import twin
@@ -175,7 +178,7 @@ def test_an_unexpected_error_exits_1_without_traceback(project, fleetsim_cli, mo
     def fail(*args: object, **options: object) -> None:
         raise ZeroDivisionError("a fault of ours")
 
-    monkeypatch.setattr("fleetsim.batch.draw_events", fail)
+    monkeypatch.setattr("fleetsim.produce.draw_events", fail)
     outcome = fleetsim_cli(*project.make_events())
     assert outcome.code == 1
     assert outcome.err == (
@@ -280,7 +283,7 @@ def test_an_interrupted_command_leaves_no_visible_batch(
     """Its code says what stopped it, and the next command clears what a killed one left."""
     values = json.loads(project.config.read_text())
     project.write(**BIG | {"number_of_companies": 5})
-    child = start()
+    child = start("--force")
     wait_for(in_the_middle(project), child)
     child.send_signal(number)
     out, err = child.communicate(timeout=60)
@@ -319,3 +322,105 @@ def test_two_commands_in_one_folder_take_turns(project: Project, fleetsim_cli, s
     texts = sorted("stood there already" in out for out, _ in outcomes)
     assert texts == [False, True]
     assert fleetsim_cli("verify", project.batch).code == 0
+
+
+# The compiled kernel and its threads, in real processes.
+
+LARGE = {"number_of_companies": 5, "drivers_per_company": 1000, "event_rate_per_driver": 100}
+FAST = ["--kernel", "compiled", "--jobs", 3]
+
+
+@pytest.mark.parametrize("name", ["jsonl", "jsonl.gz", "jsonl.zst", "parquet"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_at_any_time_leaves_no_half_batch(
+    project: Project, fleetsim_cli: Cli, start, number, name
+) -> None:
+    """From the first event on: nothing under any name, or a whole batch that verifies."""
+    project.write(**LARGE | {"event_rate_per_driver": 300 if name == "jsonl" else 100})
+    random = Random(f"{number} {name}")  # noqa: S311 - no secret
+    hidden = project.events / f".{NAME}{files.PARTIAL}"
+    codes = {0, 128 + number, -number}  # the last one where Python was leaving already
+    for _ in range(2):
+        child = start("--format", name, *FAST)
+        wait_for(lambda: hidden.exists() or project.batch.exists(), child)
+        time.sleep(random.uniform(0, 0.6))
+        child.send_signal(number)
+        out, err = child.communicate(timeout=60)
+        assert child.returncode in codes, err
+        assert "Traceback" not in err
+        left = list(project.events.iterdir())
+        if left:
+            assert left == [project.batch]
+            assert fleetsim_cli("verify", project.batch).code == 0
+            shutil.rmtree(project.batch)
+        else:
+            assert (child.returncode, out) == (128 + number, "")
+
+
+@pytest.mark.parametrize("name", ["jsonl", "jsonl.gz", "jsonl.zst", "parquet"])
+def test_a_file_that_cannot_grow_is_a_plain_error(project: Project, name) -> None:
+    """A limit of the system on the size of files: exit 1, one message, nothing half-written."""
+    project.write(**LARGE)
+    command = [*FLEETSIM, *map(str, project.make_events("--format", name, *FAST))]
+    before = tree(project.config.parent)
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=limit)
+    assert (done.returncode, done.stdout) == (1, "")
+    why = r"could not be written \(File too large; [\d.]+ \w+ free\); the batch was not made"
+    assert re.fullmatch(rf"fleetsim: .*: {why}\n", done.stderr)
+    assert list(project.events.iterdir()) == []
+    project.events.rmdir()
+    assert {k: v[0] for k, v in tree(project.config.parent).items()} == {
+        k: v[0] for k, v in before.items()
+    }
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="mounts a file system")
+@pytest.mark.parametrize("options", [FAST, ["--kernel", "numpy"]], ids=["compiled", "numpy"])
+def test_a_full_file_system_leaves_what_stood_there(
+    project: Project, fleetsim_cli: Cli, options
+) -> None:
+    """On 4 MB of memory: exit 1, an older batch untouched, and room again for what fits."""
+    project.events.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(project.events)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount")
+    try:
+        assert fleetsim_cli(*project.make_events()).code == 0
+        before = tree(project.events)
+        project.write(**LARGE)
+        outcome = fleetsim_cli(*project.make_events("--force", *options))
+        assert (outcome.code, outcome.out) == (1, "")
+        assert "could not be written (No space left on device;" in outcome.err
+        assert {k: v[0] for k, v in tree(project.events).items()} == {
+            k: v[0] for k, v in before.items()
+        }
+        small = project.make_events("--ordinal", 1, "--interval-start", "2025-11-08T13:00:00Z")
+        refused = fleetsim_cli(*small)
+        assert (refused.code, "the file system has" in refused.err) == (2, True)
+        project.write(event_rate_per_driver=1)
+        assert fleetsim_cli(*small).code == 0
+    finally:
+        subprocess.run(["umount", str(project.events)], check=True)
+
+
+def test_the_kernel_can_be_chosen_by_the_environment(project, fleetsim_cli, monkeypatch) -> None:
+    """FLEETSIM_KERNEL forces a path; another word is bad usage."""
+    monkeypatch.setenv("FLEETSIM_KERNEL", "compiled")
+    monkeypatch.setitem(sys.modules, "fleetsim.workshop", None)
+    outcome = fleetsim_cli(*project.make_events())
+    assert outcome.code == 1
+    assert "the compiled kernel cannot be used: numba cannot be loaded" in outcome.err
+    monkeypatch.setenv("FLEETSIM_KERNEL", "gpu")
+    outcome = fleetsim_cli(*project.make_events())
+    assert outcome.code == 2
+    assert "'gpu' is not one of" in outcome.err
+
+
+@pytest.mark.parametrize("jobs", [0, -1, 257, "many"])
+def test_a_bad_number_of_jobs_is_refused(project: Project, fleetsim_cli: Cli, jobs) -> None:
+    """From 1 to 256."""
+    refused(project, fleetsim_cli, project.make_events("--jobs", jobs), "--jobs")

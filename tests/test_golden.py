@@ -99,6 +99,21 @@ def test_the_baseline_has_the_golden_hashes(tmp_path, fleetsim_cli: Cli, manifes
     assert make_golden.larger_entry(tmp_path, seed, ordinal) == manifest["baseline"][number]
 
 
+@pytest.mark.parametrize("jobs", [1, 2, 3, 7])
+def test_the_kernel_makes_the_golden_hashes(
+    tmp_path, fleetsim_cli: Cli, manifest, monkeypatch, jobs
+) -> None:
+    """The same batches by the compiled kernel, whatever the number of threads."""
+    monkeypatch.setenv("FLEETSIM_KERNEL", "compiled")
+    for number in (0, 2, 6):
+        seed, ordinal = LARGER[number]
+        folder = tmp_path / str(number)
+        companies, events = make_golden.larger_commands(folder, seed, ordinal)
+        assert fleetsim_cli(*companies).code == 0
+        assert fleetsim_cli(*events, "--jobs", jobs).code == 0
+        assert make_golden.larger_entry(folder, seed, ordinal) == manifest["baseline"][number]
+
+
 def test_making_golden_data_again_is_refused() -> None:
     """While the stream version is the manifest's, the command exits 2 and touches nothing."""
     before = tree(GOLDEN)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import fleetsim
 
 PACKAGE = Path(fleetsim.__file__).parent
@@ -13,6 +15,7 @@ PACKAGE = Path(fleetsim.__file__).parent
 #: From the ground up: a module imports only from the lines before its own.
 ORDER = [
     "errors",
+    "yaml12",
     "documents",
     "clock",
     "config",
@@ -21,9 +24,17 @@ ORDER = [
     "fleet",
     "generate",
     "encode",
+    "layout",
+    "compiled",
+    "crew",
+    "workshop",
+    "produce",
+    "columnar",
+    "formats",
     "files",
     "companies",
     "batch",
+    "memory",
     "verify",
     "project",
     "lines",
@@ -68,7 +79,10 @@ ORDER = [
     "cli",
     "__main__",
 ]
-HEAVY = ("scipy", "pandas", "matplotlib", "papermill", "nbformat", "IPython", "jinja2", "tqdm")
+HEAVY = (
+    "scipy pandas matplotlib papermill nbformat IPython jinja2 tqdm numba llvmlite pyarrow duckdb "
+    "concurrent"
+).split()
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -120,6 +134,25 @@ print(json.dumps(sorted(sys.modules)))
     loaded = json.loads(done.stdout.splitlines()[-1])
     heavy = [name for name in loaded if name.split(".")[0] in HEAVY]
     assert heavy == []
+
+
+def test_the_generator_starts_no_thread_for_a_small_batch(tmp_path):
+    """Neither our own nor those of NumPy's linear algebra; the environment stays as it was."""
+    if not Path("/proc/self/task").exists():
+        pytest.skip("no /proc here")
+    config = PACKAGE.parent / "experiments" / "000-smoke" / "config.yaml"
+    code = f"""
+import os, sys
+from fleetsim import __main__
+before = dict(os.environ)
+sys.argv = ["fleetsim", "companies", "--config", {str(config)!r}, "--output", "companies.jsonl"]
+try:
+    __main__.main()
+finally:
+    assert dict(os.environ) == before
+    assert len(os.listdir("/proc/self/task")) == 1
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
 def test_the_front_door_is_light():

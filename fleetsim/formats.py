@@ -1,0 +1,249 @@
+"""The formats of a batch's events: for each, how it is written and how it is read back.
+
+A compressed file is a row of frames of `FRAME` bytes of content each, one after the other as the
+standards of gzip and zstd allow, so that many threads can compress and the bytes on the disk do
+not depend on how many did.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from fleetsim.config import Config
+from fleetsim.crew import Crew, Digest, Piece, Task
+from fleetsim.fleet import Fleet
+from fleetsim.generate import EventColumns
+
+__all__ = ["FORMATS", "Format", "Job", "Writer", "Written", "write_all"]
+
+FRAME = 1 << 20
+_GZIP_LEVEL, _ZSTD_LEVEL = 4, 1  # within some per cent of the best, at several times its speed
+_GZIP = 31  # zlib's number for gzip's header, which then holds no time and no name
+
+
+class Written(NamedTuple):
+    """A file of events: its size and hash, and the hash of the JSON Lines, if it holds them."""
+
+    bytes: int
+    sha256: str
+    content_sha256: str | None
+
+
+class Job(NamedTuple):
+    """What a writer may need to know of a batch besides its pieces."""
+
+    config: Config
+    fleet: Fleet
+    start_us: int
+    crew: Crew
+
+
+class Writer:
+    """Writes the pieces of one batch."""
+
+    def write(self, piece: Piece) -> None:
+        """Take the next piece."""
+        raise NotImplementedError
+
+    def finish(self) -> Written:
+        """Write what is left."""
+        raise NotImplementedError
+
+
+class Format(NamedTuple):
+    """How events stand on the disk.
+
+    Attributes
+    ----------
+    events_name : str
+        The file in the folder of a batch.
+    share : float
+        Size relative to the JSON Lines, about; refusing what cannot fit needs no more.
+    columns : bool
+        Whether the writer takes columns, or else lines.
+    writer : callable
+        From an open file without a buffer, and the job, to a `Writer`.
+    reader : callable
+        From a path to the stream of the rows as JSON Lines.
+    """
+
+    events_name: str
+    share: float
+    columns: bool
+    writer: Callable[[Any, Job], Writer]
+    reader: Callable[[Path], BinaryIO]
+
+
+def write_all(descriptor: int, content: Any) -> None:
+    """Write everything; the system may take a part only."""
+    view = memoryview(content).cast("B")
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+class _Plain(Writer):
+    """Lines as they are."""
+
+    def __init__(self, file: Any, job: Job) -> None:
+        self._descriptor = file.fileno()
+        self._digest = Digest(job.crew)
+
+    def write(self, piece: Piece) -> None:
+        write_all(self._descriptor, piece.lines)
+        self._digest.update(piece.lines, piece.release)
+
+    def finish(self) -> Written:
+        sha256 = self._digest.hexdigest()
+        return Written(self._digest.size, sha256, sha256)
+
+
+class _Compressed(Writer):
+    """Lines in frames that are compressed one by one."""
+
+    def __init__(self, file: Any, job: Job, compress: Callable[[bytes], Any]) -> None:
+        self._descriptor, self._crew, self._compress = file.fileno(), job.crew, compress
+        self._content, self._file = Digest(job.crew), Digest(job.crew)
+        self._rest = bytearray()
+        self._frames: deque[Task] = deque()
+
+    def write(self, piece: Piece) -> None:
+        self._rest += piece.lines
+        if piece.release:
+            piece.release()
+        while len(self._rest) >= FRAME:
+            self._hand_out(bytes(memoryview(self._rest)[:FRAME]))
+            del self._rest[:FRAME]
+
+    def _hand_out(self, content: bytes) -> None:
+        self._content.update(content)
+        self._frames.append(self._crew.submit(self._compress, content))
+        self._collect(self._crew.jobs)
+
+    def _collect(self, waiting: int) -> None:
+        while self._frames and (len(self._frames) > waiting or self._frames[0].done()):
+            frame = self._frames.popleft().result()
+            write_all(self._descriptor, frame)
+            self._file.update(frame)
+
+    def finish(self) -> Written:
+        if self._rest or not self._content.size:  # an empty file would not be a compressed one
+            self._hand_out(bytes(self._rest))
+        self._collect(0)
+        return Written(self._file.size, self._file.hexdigest(), self._content.hexdigest())
+
+
+class _Rows(Writer):
+    """Columns as Parquet, in row groups of one size."""
+
+    def __init__(self, file: Any, job: Job) -> None:
+        from fleetsim import columnar
+
+        self._job, self._columnar = job, columnar
+        self._digest = Digest(job.crew)
+        self._out = _Hashed(file, self._digest)
+        self._parquet = columnar.open_writer(self._out)
+        self._parts: list[EventColumns] = []
+        self._n = 0
+
+    def write(self, piece: Piece) -> None:
+        assert piece.columns is not None  # noqa: S101 - the format says that it wants them
+        events, at = piece.columns, 0
+        while at < len(events):
+            end = min(len(events), at + self._columnar.ROWS - self._n)
+            self._parts.append(events.part(at, end).copy())
+            self._n, at = self._n + end - at, end
+            if self._n == self._columnar.ROWS:
+                self._hand_out()
+        if piece.release:
+            piece.release()
+
+    def _hand_out(self) -> None:
+        events = EventColumns.joined(self._parts)
+        self._parts, self._n = [], 0
+        # Not in a thread: that was measured to be no faster, and to take 50 MB more.
+        job = self._job
+        table = self._columnar.table_of(job.config, job.fleet, job.start_us, events)
+        self._parquet.write_table(table, self._columnar.ROWS)
+
+    def finish(self) -> Written:
+        if self._n:
+            self._hand_out()
+        self._parquet.close()
+        return Written(self._digest.size, self._digest.hexdigest(), None)
+
+
+class _Hashed(io.RawIOBase):
+    """A file that knows the hash of what was written into it."""
+
+    def __init__(self, file: Any, digest: Digest) -> None:
+        self._descriptor, self._digest = file.fileno(), digest
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        held = bytes(content)  # the writer may use its memory again
+        write_all(self._descriptor, held)
+        self._digest.update(held)
+        return len(held)
+
+    def tell(self) -> int:
+        return self._digest.size
+
+
+def _gzip(content: bytes) -> bytes:
+    import zlib
+
+    return zlib.compress(content, _GZIP_LEVEL, wbits=_GZIP)
+
+
+def _zstd(file: Any, job: Job) -> Writer:
+    import pyarrow  # only where it is needed
+
+    codec = pyarrow.Codec("zstd", _ZSTD_LEVEL)
+
+    def compress(content: bytes) -> Any:
+        return codec.compress(content, asbytes=True)
+
+    return _Compressed(file, job, compress)
+
+
+def _read_plain(path: Path) -> BinaryIO:
+    return open(path, "rb")
+
+
+def _read_gzip(path: Path) -> BinaryIO:
+    import gzip
+
+    return gzip.open(path, "rb")  # type: ignore[return-value]
+
+
+def _read_zstd(path: Path) -> BinaryIO:
+    import pyarrow
+
+    return io.BufferedReader(pyarrow.CompressedInputStream(str(path), "zstd"), FRAME)
+
+
+def _read_parquet(path: Path) -> BinaryIO:
+    from fleetsim import columnar
+
+    return columnar.read_rows(path)
+
+
+FORMATS: dict[str, Format] = {
+    "jsonl": Format("events.jsonl", 1.0, False, _Plain, _read_plain),
+    "jsonl.gz": Format(
+        "events.jsonl.gz",
+        0.13,
+        False,
+        lambda file, job: _Compressed(file, job, _gzip),
+        _read_gzip,
+    ),
+    "jsonl.zst": Format("events.jsonl.zst", 0.13, False, _zstd, _read_zstd),
+    "parquet": Format("events.parquet", 0.1, True, _Rows, _read_parquet),
+}

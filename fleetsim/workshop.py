@@ -1,0 +1,223 @@
+"""Pieces of a batch by the compiled kernel: room that is used again and again, and who fills it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fleetsim import compiled
+from fleetsim.config import Config, make_config
+from fleetsim.crew import Crew, Piece, Task
+from fleetsim.encode import driver_digits, interval_dates, line_width
+from fleetsim.fleet import Fleet
+from fleetsim.generate import EventColumns
+from fleetsim.layout import Layout, event_layout
+from fleetsim.model import Kind, Purpose, count_law
+
+__all__ = ["Workshop", "compile_kernel"]
+
+#: Size of a piece of lines [bytes]: it stays in a core's cache, and threads seldom meet.
+PIECE_BYTES = 1 << 21
+#: Events of a piece of columns.
+PIECE_EVENTS = 1 << 14
+
+_SCAN = np.uint64(1 << 22)  # drivers looked at in one call of the kernel, which no signal ends
+_AHEAD = 8  # pieces in the making at most: more jobs than these would only wait
+_DAY_US = 86_400_000_000
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """Room in which one piece after another is made; its arrays are those of the kernel."""
+
+    runs: npt.NDArray[np.uint64]
+    drawn: npt.NDArray[np.uint64]
+    offsets: npt.NDArray[np.uint64]
+    out: npt.NDArray[np.uint8]
+    template: npt.NDArray[np.uint8]
+    segments: npt.NDArray[np.uint64]
+
+
+class Workshop:
+    """Makes pieces by the compiled kernel."""
+
+    def __init__(self, config: Config, fleet: Fleet, layout: Layout, columns: bool) -> None:
+        self._layout = layout
+        self._config, self._fleet = config, fleet
+        self._columns = columns
+        self._table = np.array(count_law(config).thresholds, np.uint64)
+        self._drivers = len(fleet) * config.drivers_per_company
+        self._width = line_width(config, self._drivers)
+        self.room = PIECE_EVENTS if columns else max(1, PIECE_BYTES // self._width)
+        slack = np.zeros(compiled.SLACK, np.uint8)
+        self._ids = np.concatenate([fleet.company_id.ravel(), slack])
+        self._free: SimpleQueue[_Slot] = SimpleQueue()
+        self._slots = 0
+        self._try_out()
+
+    def _try_out(self) -> None:
+        """Load or compile the kernel here, so that no thread has to; survive a full disk."""
+        slot = self._slot(1)
+        nobody = np.zeros(1, np.bool_)
+        for last in (False, True):
+            try:
+                self._plan(np.zeros(3, np.uint64), slot, 1, 0, nobody)
+                self._draw(slot, 0, slot.drawn, 0, 0)
+                self._encode(slot, 0, 0)
+                return
+            except OSError:  # the machine code could not be written
+                if last:
+                    raise
+                compiled.keep_nothing()
+
+    def _slot(self, room: int) -> _Slot:
+        layout = self._layout
+        width = self._width + compiled.SLACK
+        return _Slot(
+            runs=np.empty((room, compiled.RUN_COLUMNS), np.uint64),
+            drawn=np.empty((layout.columns, room), np.uint64),
+            offsets=np.empty(len(self._table) + 1, np.uint64),
+            out=np.empty(0 if self._columns else room * self._width + compiled.SLACK, np.uint8),
+            template=np.empty(width, np.uint8),
+            segments=np.empty((layout.segments, 2), np.uint64),
+        )
+
+    def _plan(
+        self,
+        cursor: npt.NDArray[np.uint64],
+        slot: _Slot,
+        room: int,
+        ordinal: int,
+        eligible: npt.NDArray[np.bool_],
+    ) -> tuple[int, int]:
+        n_runs, n_events = compiled.plan(
+            cursor,
+            slot.runs,
+            np.uint64(room),
+            _SCAN,
+            np.uint64(self._config.seed),
+            np.uint64(Purpose.EVENT_COUNT),
+            np.uint64(ordinal),
+            np.uint64(self._config.drivers_per_company),
+            eligible,
+            self._table,
+        )
+        return int(n_runs), int(n_events)
+
+    def _draw(
+        self, slot: _Slot, n_runs: int, out: npt.NDArray[np.uint64], at: int, ordinal: int
+    ) -> None:
+        layout = self._layout
+        compiled.draw(
+            slot.runs,
+            np.uint64(n_runs),
+            out,
+            np.uint64(at),
+            np.uint64(self._config.seed),
+            np.uint64(ordinal),
+            np.uint64(self._config.interval_us),
+            layout.draw_ops,
+            layout.purposes,
+            layout.draw_columns,
+            layout.spans,
+            layout.table,
+            layout.order,
+            slot.offsets,
+        )
+
+    def _encode(self, slot: _Slot, n: int, start_us: int) -> int:
+        layout, config = self._layout, self._config
+        size = compiled.encode(
+            slot.out,
+            slot.drawn,
+            np.uint64(n),
+            np.uint64(start_us % _DAY_US),
+            interval_dates(start_us, compiled.DAY_COLUMN),
+            np.uint64(config.drivers_per_company),
+            np.uint64(driver_digits(config)),
+            self._ids,
+            layout.ops,
+            layout.places,
+            layout.parts,
+            layout.text,
+            layout.names,
+            layout.name_spans,
+            slot.template,
+            slot.segments,
+        )
+        return int(size)
+
+    def pieces(self, crew: Crew, start_us: int, ordinal: int) -> Iterator[Piece]:
+        """Yield a batch in pieces, made by as many threads as the crew has."""
+        ahead = min(crew.jobs, _AHEAD)
+        while self._slots < ahead + (3 if crew.jobs > 1 else 0):  # one is written, two are hashed
+            self._free.put(self._slot(self.room))
+            self._slots += 1
+        eligible = self._fleet.eligible(start_us)
+        cursor = np.zeros(3, np.uint64)
+        making: deque[tuple[_Slot, int, Task]] = deque()
+        more = True
+        try:
+            while more or making:
+                while more and len(making) < ahead:
+                    try:
+                        slot = self._free.get(block=not making)
+                    except Empty:
+                        break
+                    n_runs, n = self._plan(cursor, slot, self.room, ordinal, eligible)
+                    more = int(cursor[0]) < self._drivers
+                    if n:
+                        task = crew.submit(self._make, slot, n_runs, n, start_us, ordinal)
+                        making.append((slot, n, task))
+                    else:
+                        self._free.put(slot)
+                if making:
+                    slot, n, task = making.popleft()
+                    content = task.result()
+                    release = partial(self._free.put, slot)
+                    if self._columns:
+                        yield Piece(n, content, None, release)
+                    else:
+                        yield Piece(n, None, slot.out[:content].data, release)
+        finally:
+            for slot, _, task in making:  # left early: the room is ours again when they end
+                with suppress(Exception):
+                    task.result()
+                self._free.put(slot)
+
+    def _make(self, slot: _Slot, n_runs: int, n: int, start_us: int, ordinal: int) -> Any:
+        self._draw(slot, n_runs, slot.drawn, 0, ordinal)
+        if self._columns:
+            return self.columns(slot.drawn[:, :n])
+        return self._encode(slot, n, start_us)
+
+    def columns(self, drawn: npt.NDArray[np.uint64]) -> EventColumns:
+        """Return drawn words as columns, without a copy."""
+        named: dict[str, Any] = {}
+        for row, first in zip(self._layout.fields, self._layout.draw_columns.tolist(), strict=True):
+            if row.kind is Kind.UUID:
+                named[row.name] = drawn[first : first + 2].T
+            else:
+                named[row.name] = drawn[first].view(np.int64)
+        return EventColumns(driver=drawn[0].view(np.int64), drawn=named)
+
+
+def compile_kernel() -> None:
+    """Compile the kernel and keep the machine code, as `make setup` does once."""
+    one = {"seed": 0, "number_of_companies": 1, "drivers_per_company": 1}
+    laws = {"event_rate_per_driver": 1, "company_onboarding_interval": "PT1H"}
+    config = make_config(one | laws)
+    fleet = Fleet(
+        np.zeros((1, 36), np.uint8), np.zeros(1, np.bool_), np.zeros(1, np.int64), sha256=""
+    )
+    layout = event_layout(config)
+    if layout is not None:
+        Workshop(config, fleet, layout, columns=False)  # which tries it out
