@@ -36,7 +36,7 @@ calibrate: setup ## Test the tests: experiment 003, 10,000 honest seeds and ever
 	@$(BIN)/fleetsim run 003-calibration
 
 test: setup ## Run the tests that need no browser (ARGS="-k name" for some of them)
-	@$(BIN)/python -m pytest -m "not browser" $(ARGS)
+	@$(BIN)/python -m pytest -m "not browser" -n auto --dist loadfile $(ARGS)
 
 test-browser: ## Run the tests that drive JupyterLab and reports in Chromium
 	@sh .ci/setup 'browser,$(EXTRAS)' '$(PYTHON)'
