@@ -9,13 +9,14 @@ from typing import Any
 
 import msgspec
 
-from fleetsim.batch import EVENTS_NAME, META_NAME
+from fleetsim.batch import META_NAME
 from fleetsim.battery import Kind, judge_tests, make_tests
 from fleetsim.config import Config
 from fleetsim.effects import law_of
 from fleetsim.errors import InputError
 from fleetsim.evidence import Test, record_test
 from fleetsim.faults import Fault, FaultKind, Faults
+from fleetsim.formats import FORMATS
 from fleetsim.tally import tally_batches
 from fleetsim.verify import COMPANIES_NAME
 
@@ -216,15 +217,20 @@ class _Place:
 
 
 def _locate(data: Path) -> _Place | None:
-    if (data / EVENTS_NAME).exists() or (data / META_NAME).exists():
+    if _is_batch(data):
         return _Place(data.parent, data.resolve().parent.parent / COMPANIES_NAME, [data], [])
     for events in (data / "data" / "raw" / "events", data / "events"):
         if events.is_dir():
             return _place(events, events.parent / COMPANIES_NAME)
     inside = [path for path in data.iterdir() if path.is_dir()]
-    if any((path / EVENTS_NAME).exists() or (path / META_NAME).exists() for path in inside):
+    if any(_is_batch(path) for path in inside):
         return _place(data, data.resolve().parent / COMPANIES_NAME)
     return None
+
+
+def _is_batch(path: Path) -> bool:
+    names = (META_NAME, *(form.events_name for form in FORMATS.values()))
+    return any((path / name).exists() for name in names)
 
 
 def _place(events: Path, companies: Path) -> _Place:

@@ -351,7 +351,7 @@ def audit(
     from fleetsim.audit import audit_data
 
     settings = _config(config, None)
-    files = (path for path in data.rglob("*.jsonl") if path.is_file())
+    files = (path for path in data.rglob("events.*") if path.is_file())
     size = sum(path.stat().st_size for path in files)
     with _progress(size, " bytes") as update:
         result = audit_data(settings, data, companies_file, alpha=alpha, progress=update)

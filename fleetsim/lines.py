@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import IntEnum
@@ -432,7 +433,12 @@ class LineReader:
         self._padding = max(*fixed, _TEXT_BYTES) + 32  # what a part may look at behind a line
 
     def read(
-        self, path: Path, eligible: Flags, *, chunk_bytes: int = CHUNK_BYTES
+        self,
+        path: Path,
+        eligible: Flags,
+        *,
+        opened: Callable[[Path], Any] | None = None,
+        chunk_bytes: int = CHUNK_BYTES,
     ) -> Iterator[Rows]:
         """Yield the lines of a file, some thousand at a time.
 
@@ -441,6 +447,8 @@ class LineReader:
         path : Path
         eligible : bool array (n_companies,)
             Which companies of the fleet may have events.
+        opened : callable, optional
+            Opens the file as a stream of lines, where it does not hold them as they are.
         chunk_bytes : int
             Bytes read at once; memory is bounded by it and by the longest line that is possible.
 
@@ -453,7 +461,7 @@ class LineReader:
         kept = 0  # bytes of the line that has begun; they stand before the next chunk
         dropped = 0  # bytes of it that came before and are not kept
         head = b""  # its first bytes, where some are dropped
-        for buffer, spare, filled, ends in self._chunks(path, chunk_bytes):
+        for buffer, spare, filled, ends in self._chunks(path, opened, chunk_bytes):
             start = self._limit - kept
             if dropped and len(ends):
                 self.lines += 1
@@ -474,7 +482,9 @@ class LineReader:
             self.lines += 1
             yield _only(RawLine(self.lines, head if dropped else carry.tobytes(), dropped + kept))
 
-    def _chunks(self, path: Path, chunk_bytes: int) -> Iterator[tuple[Bytes, Bytes, int, Numbers]]:
+    def _chunks(
+        self, path: Path, opened: Callable[[Path], Any] | None, chunk_bytes: int
+    ) -> Iterator[tuple[Bytes, Bytes, int, Numbers]]:
         """Yield a buffer, the next one, where the first is filled to, and where its lines end.
 
         A chunk begins at the limit of a line: what is kept of the one before finds room there.
@@ -482,7 +492,10 @@ class LineReader:
         digest = hashlib.sha256()
 
         def fetch(buffer: Bytes) -> tuple[int, Numbers]:
-            count = file.readinto(buffer.data[self._limit : self._limit + chunk_bytes]) or 0
+            try:
+                count = file.readinto(buffer.data[self._limit : self._limit + chunk_bytes]) or 0
+            except (EOFError, ValueError, zlib.error) as error:  # what decompressors say
+                raise OSError(str(error)) from error
             fresh = buffer[self._limit : self._limit + count]
             digest.update(fresh.data)
             return count, np.flatnonzero(fresh == ord("\n")) + (self._limit + 1)
@@ -490,7 +503,7 @@ class LineReader:
         size = self._limit + chunk_bytes + self._padding
         buffer, spare = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
         # Reading, hashing and searching let other threads run: beside the chunk before.
-        with open(path, "rb", buffering=0) as file, ThreadPoolExecutor(1) as helper:
+        with _open(path, opened) as file, ThreadPoolExecutor(1) as helper:
             fetching = helper.submit(fetch, buffer)
             while True:
                 count, ends = fetching.result()
@@ -615,6 +628,17 @@ class LineReader:
             membership[holds] = reason
         driver[membership != Membership.MEMBER] = -1
         return company, driver, membership
+
+
+def _open(path: Path, opened: Callable[[Path], Any] | None) -> Any:
+    file = open(path, "rb", buffering=0)  # noqa: SIM115 (the caller closes it)
+    if opened is None:
+        return file
+    file.close()  # the system says best what is wrong with a path
+    try:
+        return opened(path)
+    except ValueError as error:  # what a reader of Parquet says
+        raise OSError(str(error)) from error
 
 
 def _only(line: RawLine) -> Rows:

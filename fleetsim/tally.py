@@ -9,6 +9,7 @@ bounded by the roster (8 bytes a driver and batch), not by the number of events.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from fleetsim.batch import EVENTS_NAME, META_NAME, BatchMeta, in_time, read_meta
+from fleetsim.batch import META_NAME, BatchMeta, in_time, read_meta
 from fleetsim.clock import LAST_US, batch_name, format_time, parse_time
 from fleetsim.companies import read_companies
 from fleetsim.config import Config
@@ -29,6 +30,7 @@ from fleetsim.errors import FleetsimError, InputError, found
 from fleetsim.faults import Fault, FaultKind, Faults
 from fleetsim.files import PARTIAL
 from fleetsim.fleet import Fleet
+from fleetsim.formats import FORMATS
 from fleetsim.lines import LineReader, Membership, RawLine, Rows
 from fleetsim.model import EVENT_FIELDS, Kind, type_law
 from fleetsim.sample import TIME_CELLS, Sample, TypePairs, table_of, time_cell
@@ -222,8 +224,10 @@ class _Reading:
 
     def tally(self, number: int, batch: Path) -> _Part:
         """Return the tally of the batch with this number."""
-        _check_folder(batch, self.faults)
         meta = _read_meta(batch, self.faults)
+        form = _format_of(meta, batch)
+        events_name = FORMATS[form].events_name
+        _check_folder(batch, events_name, self.faults)
         start_us = _start_of(meta, batch, self.faults)
         # Where nothing says when the interval starts, every company counts as onboarded.
         eligible = self.fleet.eligible(LAST_US if start_us is None else start_us)
@@ -243,7 +247,8 @@ class _Reading:
         order, pairs = _Order(), TypePairs(types)
         seen = 0  # bytes
         try:
-            for rows in self.reader.read(batch / EVENTS_NAME, eligible):
+            opened = None if form == "jsonl" else FORMATS[form].reader
+            for rows in self.reader.read(batch / events_name, eligible, opened=opened):
                 if rows.deviating or rows.strangers:
                     roster = roster or Roster.of(self.config, self.fleet, eligible)
                     self._diagnose(part, [*rows.deviating, *rows.strangers], roster)
@@ -254,14 +259,16 @@ class _Reading:
         except OSError as error:
             part.unread = True
             why = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read"
-            self.faults.add(FaultKind.FOLDER, part.name, f"{EVENTS_NAME} {why}")
+            if not error.errno:  # not the system, but the format's reader
+                why += f" as {form}: {found(str(error))}"
+            self.faults.add(FaultKind.FOLDER, part.name, f"{events_name} {why}")
             self.faults.add(
-                FaultKind.LINE, part.name, f"there is no {EVENTS_NAME} that can be read"
+                FaultKind.LINE, part.name, f"there is no {events_name} that can be read"
             )
         part.lines = self.reader.lines
         part.type_pairs += pairs.finish()
         if meta is not None:
-            self._check_meta(meta, batch, start_us, used, part)
+            self._check_meta(meta, batch, form, start_us, used, part)
         return part
 
     def _companies_used(self, meta: BatchMeta | None) -> int:
@@ -340,11 +347,20 @@ class _Reading:
         self.faults.add_unnamed(FaultKind.TIME, len(line) - room)
 
     def _check_meta(
-        self, meta: BatchMeta, batch: Path, start_us: int | None, used: int, part: _Part
+        self,
+        meta: BatchMeta,
+        batch: Path,
+        form: str,
+        start_us: int | None,
+        used: int,
+        part: _Part,
     ) -> None:
         """Hold the record to the files and to the configuration."""
-        path, config = batch / EVENTS_NAME, self.config
-        sha256 = self.reader.sha256
+        path, config = batch / FORMATS[form].events_name, self.config
+        content = sha256 = self.reader.sha256  # of the lines
+        if form != "jsonl" and path.is_file():
+            with open(path, "rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         effective = config.as_dict()
         if self.any_seed:
             effective["seed"] = meta.seed
@@ -354,8 +370,8 @@ class _Reading:
             "seed": effective["seed"],
             "bytes": path.stat().st_size if path.is_file() else None,
             "sha256": sha256,
-            "content_sha256": sha256,
-            "format": "jsonl",
+            "content_sha256": None if FORMATS[form].columns else content,
+            "format": form,
         }
         if start_us is not None:
             expected["interval_start"] = format_time(start_us)
@@ -479,14 +495,21 @@ def _time(text: str) -> int | None:
         return None
 
 
-def _check_folder(batch: Path, faults: Faults) -> None:
+def _format_of(meta: BatchMeta | None, batch: Path) -> str:
+    """Return the format of a batch: what its record says and its files bear out, or its files."""
+    stated = [meta.format] if meta and meta.format in FORMATS else []
+    there = [name for name in FORMATS if os.path.lexists(batch / FORMATS[name].events_name)]
+    return next(iter([name for name in stated if name in there] or there or stated), "jsonl")
+
+
+def _check_folder(batch: Path, events_name: str, faults: Faults) -> None:
     if not batch.is_dir():
         faults.add(FaultKind.FOLDER, batch.name, "there is no such folder")
         return
     names = {path.name for path in batch.iterdir()}
     if META_NAME not in names:
         faults.add(FaultKind.FOLDER, batch.name, f"{META_NAME} is missing")
-    for name in sorted(names - {META_NAME, EVENTS_NAME}):
+    for name in sorted(names - {META_NAME, events_name}):
         faults.add(FaultKind.FOLDER, batch.name, f"{name} does not belong to a batch")
 
 

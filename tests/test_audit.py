@@ -375,6 +375,48 @@ def test_an_empty_batch_of_rate_zero_is_in_order(project: Project, fleetsim_cli:
     assert re.search(r"questions: 1 yes, 0 no, \d+ cannot tell", done.out)
 
 
+@pytest.fixture(params=["jsonl.gz", "jsonl.zst", "parquet"])
+def packed(request: pytest.FixtureRequest, data: Project, fleetsim_cli: Cli) -> Path:
+    """Return the events file of the same batches in another format."""
+    shutil.rmtree(data.events)
+    assert fleetsim_cli(*data.make_events("--batches", 2, "--format", request.param)).code == 0
+    return next(data.batch.glob("events.*"))
+
+
+def test_every_format_is_read(packed: Path, data: Project, fleetsim_cli: Cli) -> None:
+    """The figures are those of the same events as JSON Lines, and nothing is found."""
+    found = json.loads(fleetsim_cli(*audit_of(data, "--json")).out)
+    assert found["findings"] == []
+    shutil.rmtree(data.events)
+    assert fleetsim_cli(*data.make_events("--batches", 2)).code == 0
+    plain = json.loads(fleetsim_cli(*audit_of(data, "--json")).out)
+    assert found["groups"] == plain["groups"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "missing", "swapped"])
+def test_a_damaged_file_of_any_format_is_a_finding(
+    packed: Path, data: Project, fleetsim_cli: Cli, damage: str
+) -> None:
+    """Half a file, other bytes, none, another batch's: named, with exit code 3."""
+    content = packed.read_bytes()
+    if damage == "missing":
+        packed.unlink()
+    elif damage == "swapped":
+        other = next((data.events / "20251108T121500Z").glob("events.*"))
+        packed.write_bytes(other.read_bytes())
+    else:
+        changed = {"cut": content[: len(content) // 2], "garbage": b"x" * 500, "empty": b""}
+        packed.write_bytes(changed[damage])
+    done = fleetsim_cli(*audit_of(data))
+    assert done.code == FINDING, done.out + done.err
+    assert done.err == ""
+    assert NAME in done.out
+    if damage in ("cut", "garbage"):
+        assert f"{packed.name} cannot be read as " in done.out
+    if damage == "missing":
+        assert f"{packed.name} is missing" in done.out
+
+
 def test_audit_writes_nothing(data: Project) -> None:
     """Looking changes neither data nor folder."""
     from support import tree
