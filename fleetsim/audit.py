@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from fleetsim.batch import META_NAME
-from fleetsim.battery import Kind, judge_tests, make_tests
+from fleetsim.battery import judge_tests, make_tests
 from fleetsim.config import Config
 from fleetsim.effects import law_of
 from fleetsim.errors import InputError
@@ -82,11 +82,6 @@ class Audit:
                 for test in group.tests
                 if test.verdict == "fail"
             ]
-        evidence = [
-            t for group in self.groups for t in group.tests if t.kind == Kind.EVIDENCE.value
-        ]
-        if not found and all(test.p_value is None for test in evidence):
-            found.append("no test could be made of these data, so nothing speaks for them")
         return tuple(found)
 
     def as_dict(self) -> dict[str, Any]:
