@@ -23,9 +23,9 @@ from analysis import (
 
 from fleetsim import power, stats
 from fleetsim.criteria import KINDS, Judgement, Verdict, judge, margins
-from fleetsim.evidence import Evidence, Test, family_size
+from fleetsim.evidence import Evidence, Test, family_size, gather
 from fleetsim.faults import Fault, FaultKind
-from fleetsim.measure import Repeat, generate_data
+from fleetsim.measure import DataSet, Repeat, generate_data
 from fleetsim.tally import tally_batches
 
 PASS, FAIL, OPEN = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
@@ -449,6 +449,19 @@ def test_the_battery_passes_where_no_test_rejects(
     judgement = judge(criterion("battery"), hand_made(config, tally))
     assert (judgement.verdict, judgement.observed) == (verdict, observed), judgement.note
     assert re.match(words, judgement.note) or words in judgement.note
+
+
+def test_the_margins_of_the_criteria_reach_the_tests() -> None:
+    """The tests of equivalence ask for the margins that they are given."""
+    data = DataSet(Path(), (), quick_repeats())
+    replicates = np.random.default_rng(1).poisson(3500, 100)
+    margins = {"count_margin": 0.02, "type_margin": 0.01}
+    evidence = gather(
+        config_of(), data, tally_of(), replicates, interval="now", alpha=0.05, **margins
+    )
+    assert "0.02 of it or more" in evidence.test("event_count_within_margin").null
+    assert evidence.test("event_count_within_margin").verdict == "inconclusive"
+    assert "0.01" in evidence.test("event_types_within_margin").null
 
 
 def test_every_kind_is_judged_by_some_test_here() -> None:

@@ -1127,3 +1127,10 @@ def test_two_sample_rates_without_events_keep_their_ends_at_any_exposure():
     assert (none.estimate, none.interval) == (0.0, (0.0, math.inf))
     other = stats.two_sample_rate_test(3, 1e300, 0, 1e-300)
     assert (other.estimate, other.interval) == (math.inf, (0.0, math.inf))
+
+
+@pytest.mark.parametrize(("lean", "p"), [(1e-9, 1.0), (1e-7, 0.5 - 1e-7)])
+def test_outcomes_that_are_almost_as_likely_count_as_equal(lean, p):
+    """Within 1e-7 relative two outcomes tie (here 4e-9), beyond it they do not (4e-7)."""
+    result = stats.category_test([0, 1], [0.5 + lean, 0.5 - lean])
+    assert result.p_value == pytest.approx(p, rel=1e-9)
