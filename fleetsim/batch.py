@@ -27,6 +27,8 @@ __all__ = ["BatchMeta", "BatchResult", "content_of", "in_time", "read_meta", "wr
 
 META_NAME = "batch_meta.json"
 EVENTS_NAME = FORMATS["jsonl"].events_name
+#: An empty file that stands where the events of a batch were deleted on purpose.
+DROPPED_NAME = "events.dropped"
 META_SCHEMA = 1
 _FAULTS_SHOWN = 10
 _BATCH_NAMES = "[0-9]*T[0-9]*Z"  # a glob

@@ -94,6 +94,7 @@ class CalibrationRun(BaseRun):
     """
 
     plots = CALIBRATION_PLOTS
+    steps = ("calibrate", "measure_controls", "judge")
 
     def __init__(
         self, project: Project, experiment: Experiment, results: Path, *, workers: int = 1
@@ -149,9 +150,9 @@ class CalibrationRun(BaseRun):
             ),
         )
 
-    def finish(self) -> Summary:
+    def finish(self, *, engine: str = "notebook") -> Summary:
         """Write record, document and parameters, and let the run appear under its name."""
-        summary = super().finish()
+        summary = super().finish(engine=engine)
         if self._pool is not None:
             self._pool.shutdown()
         return summary

@@ -202,7 +202,8 @@ def verify(target: str, companies_file: Path | None, as_json: bool) -> None:
     else:
         for result in results:
             if not result.findings:
-                click.echo(f"{result.batch_id}: reproduced, {result.event_count} events")
+                note = "" if result.kept else " (not kept on the disk; their record fits)"
+                click.echo(f"{result.batch_id}: reproduced, {result.event_count} events{note}")
             for finding in result.findings:
                 click.echo(f"{result.batch_id}: {finding}")
     if any(result.findings for result in results):
@@ -303,6 +304,103 @@ def run(
     click.echo(f"\n{_wrapped(repr(Summary(record)))}")
     click.echo(f"\nreport: {path}/{REPORT_HTML}")
     if strict and any(criterion.verdict != "pass" for criterion in record.criteria):
+        sys.exit(FINDING)
+
+
+@cli.command()
+@click.argument("experiment")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Points at a time; what is measured runs alone all the same.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["notebook", "library"]),  # engines.ENGINES
+    default="notebook",
+    show_default=True,
+    help="'library' makes the same records without notebooks, reports and figures.",
+)
+@click.option("--dry-run", is_flag=True, help="List the points; run nothing.")
+@click.option("--fresh", is_flag=True, help="Run every point, also those that are finished.")
+@click.option("--fail-fast", is_flag=True, help="Begin no further point when one has failed.")
+@click.option(
+    "--retries",
+    type=click.IntRange(0, 100),
+    default=0,
+    show_default=True,
+    help="How often a failed point is tried again.",
+)
+@click.option(
+    "--cell-timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="What a cell of the notebook may take.",
+)
+@click.option(
+    "--run-timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="What a whole run may take.",
+)
+@click.option("--yes", is_flag=True, help="Begin a very large sweep, or one that seems not to fit.")
+@click.option("--results", help="Folder of the results; results/ by default.")
+@click.option("--strict", is_flag=True, help="Exit with 3 where a criterion does not pass.")
+@click.option("--json", "as_json", is_flag=True, help="Print the points as JSON.")
+def sweep(
+    experiment: str,
+    jobs: int,
+    engine: str,
+    dry_run: bool,
+    fresh: bool,
+    fail_fast: bool,
+    retries: int,
+    cell_timeout: float | None,
+    run_timeout: float | None,
+    yes: bool,
+    results: str | None,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Run every point of an experiment's grid; what is finished already is not run again."""
+    _lighten_papermill()
+    from fleetsim.project import find_project
+    from fleetsim.sweep import plan_sweep, run_sweep
+    from fleetsim.sweep_results import end_table, listing, plan_table, sweep_results
+
+    planned = plan_sweep(find_project(), experiment, results=results, confirmed=yes)
+    for line in planned.damaged:
+        _say(f"skipped: {line}")
+    if dry_run:
+        click.echo(_as_json(listing(planned)) if as_json else str(plan_table(planned)))
+        return
+    to_do = len(planned.to_do(fresh=fresh))
+    with _sweep_bar(to_do) as update:
+        count = run_sweep(
+            planned,
+            jobs=jobs,
+            engine=engine,
+            fresh=fresh,
+            fail_fast=fail_fast,
+            retries=retries,
+            cell_timeout=cell_timeout,
+            run_timeout=run_timeout,
+            progress=update,
+        )
+    found = sweep_results(planned)
+    if as_json:
+        click.echo(_as_json(listing(planned)))
+    else:
+        click.echo(str(end_table(found)))
+        click.echo(
+            f"\n{count.done} done, {count.failed} failed, {count.skipped} finished before, "
+            f"{count.left} not begun"
+        )
+    if count.failed:
+        sys.exit(1)
+    if strict and any(c.verdict != "pass" for run in found.runs for c in run.record.criteria):
         sys.exit(FINDING)
 
 
@@ -469,6 +567,32 @@ def _progress(expected: float, unit: str = " events") -> Iterator[Any]:
 
     with tqdm(total=round(expected), unit=unit, unit_scale=True, delay=1, file=sys.stderr) as bar:
         yield bar.update
+
+
+@contextmanager
+def _sweep_bar(points: int) -> Iterator[Any]:
+    """Yield what a sweep calls after each point: it draws a bar on a terminal, nothing in a pipe.
+
+    A point that failed is told on a line of its own, on a terminal or not.
+    """
+    from tqdm import tqdm
+
+    failed = 0
+    with tqdm(total=points, unit="run", disable=not sys.stderr.isatty(), file=sys.stderr) as bar:
+
+        def update(outcome: Any) -> None:
+            nonlocal failed
+            error = outcome.record.error
+            if error is not None:
+                failed += 1
+                bar.write(
+                    f"fleetsim: {outcome.path.name} failed: {error.kind}: {error.message}",
+                    file=sys.stderr,
+                )
+            bar.set_postfix_str(f"{failed} failed", refresh=False)
+            bar.update()
+
+        yield update
 
 
 def _terminate(signum: int, frame: object) -> None:

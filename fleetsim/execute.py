@@ -1,12 +1,11 @@
-"""Execute an experiment's notebook by papermill.
+"""Execute a run from outside, and publish it.
 
-The kernel never touches the final folder: it works under a private results folder, and only the
-runner, when it has seen how the kernel ended, gives the run its name.
+Whatever goes through its steps never touches the final folder: it works under a private results
+folder, and only the runner, when it has seen how that ended, gives the run its name.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -17,22 +16,17 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
-import nbformat
 
 from fleetsim.clock import Instant, batch_name, format_time
 from fleetsim.document import planned_record
-from fleetsim.errors import InputError, nearest
-from fleetsim.experiment import Experiment, load_experiment
+from fleetsim.engines import ENGINES, Ending, Job, check_notebook
+from fleetsim.experiment import load_experiment
 from fleetsim.files import PARTIAL, claim_folder
 from fleetsim.project import Project
 from fleetsim.record import RECORD_NAME, Record, RunError, provenance, read_record
 from fleetsim.report import attach_notebook
-from fleetsim.run import (
-    publish_run,
-    repeat_commands,
-    run_key,
-    write_run_files,
-)
+from fleetsim.run import publish_run, repeat_commands, run_key, write_run_files
+from fleetsim.watch import RunEnded, Watch
 
 __all__ = ["Outcome", "execute"]
 
@@ -51,9 +45,12 @@ def execute(
     parameters: Mapping[str, Any] | None = None,
     *,
     results: str | None = None,
+    engine: str = "notebook",
+    cell_timeout: float | None = None,
+    watch: Watch | None = None,
     progress: bool = False,
 ) -> Outcome:
-    """Run an experiment's notebook and make its report.
+    """Run an experiment and publish the run, with its report where a notebook made it.
 
     Parameters
     ----------
@@ -64,6 +61,12 @@ def execute(
         Parameters of the run, by name.
     results : str, optional
         Folder of the results; a relative path starts at the project's root.
+    engine : str
+        A name of `engines.ENGINES`.
+    cell_timeout : float, optional
+        Seconds that a cell of the notebook may take.
+    watch : Watch, optional
+        Ends the run from outside.
     progress : bool
         Show papermill's progress bar.
 
@@ -76,48 +79,38 @@ def execute(
     ------
     InputError
         Where experiment, parameters or notebook are wrong; no kernel has started.
+    RunEnded
+        Where the watch was interrupted; nothing has been published.
     """
     experiment = load_experiment(project, name, parameters)
-    notebook = _notebook(project, experiment)
+    if engine == "notebook":
+        check_notebook(project, experiment)
     target = project.results(results)
     started = Instant.now()
-    with _private_results(target) as private:
-        values = {
-            **experiment.parameters,  # all of them: a notebook may have small defaults of its own
-            "experiment": name,
-            "results": os.path.relpath(private, project.root),
-        }
-        executed, error = _papermill(notebook, private / "out.ipynb", values, progress)
+    watch = watch or Watch()
+    with _private_results(target) as private, watch:
+        job = Job(project, experiment, name, private, cell_timeout, progress)
+        ending = ENGINES[engine](job, watch)
+        if watch.interrupted:
+            raise RunEnded
+        error = watch.error or ending.error
         made = sorted((private / experiment.id).glob(f"[!.]*/{RECORD_NAME}"))
         if error is None and made:
             folder = made[0].parent
             record = read_record(folder)
         else:
             error = error or RunError("NoRecord", "the notebook ended without a record", None)
-            folder, record = _failed(project, experiment, private, started, error)
-        attach_notebook(folder, record, executed)
-        final = target / experiment.id / record.run_id
-        final.parent.mkdir(parents=True, exist_ok=True)
-        publish_run(folder, final, latest=record.status == "completed")
+            folder, record = _failed(job, started, error, engine)
+        return _publish(folder, record, ending, target / experiment.id)
+
+
+def _publish(folder: Path, record: Record, ending: Ending, parent: Path) -> Outcome:
+    """Add the report, and give the folder its name below `parent`."""
+    attach_notebook(folder, record, ending.notebook)
+    final = parent / record.run_id
+    final.parent.mkdir(parents=True, exist_ok=True)
+    publish_run(folder, final, latest=record.status == "completed")
     return Outcome(final, record)
-
-
-def _notebook(project: Project, experiment: Experiment) -> Path:
-    """Return the experiment's notebook, which has to declare every parameter."""
-    import papermill
-
-    path = project.notebooks / experiment.notebook
-    if not path.is_file():
-        raise InputError(project.relative(path), "no such notebook; the project needs it")
-    declared = papermill.inspect_notebook(str(path))
-    for key in experiment.parameters:
-        if key not in declared:
-            raise InputError(
-                "parameters",
-                f"{key}: not declared by {experiment.notebook}{nearest(key, declared)}; "
-                f"allowed: {', '.join(declared)}",
-            )
-    return path
 
 
 @contextmanager
@@ -132,42 +125,9 @@ def _private_results(target: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-def _papermill(
-    notebook: Path, output: Path, values: dict[str, Any], progress: bool
-) -> tuple[nbformat.NotebookNode | None, RunError | None]:
-    """Execute a notebook; return what is left of it, and the error that ended it early."""
-    import papermill
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
-
-    from fleetsim.kernel import OwnKernelManager
-
-    error = None
-    try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(output),
-            parameters=values,
-            kernel_name="python3",
-            kernel_manager_class=OwnKernelManager,
-            progress_bar=progress,
-        )
-    except PapermillExecutionError as failure:
-        error = RunError(failure.ename, failure.evalue, failure.cell_index)
-    except (DeadKernelError, CellTimeoutError) as failure:
-        error = RunError(type(failure).__name__, str(failure), None)
-    except (KeyboardInterrupt, SystemExit):
-        # Nobody is left to ask for the error of the cell that the kernel's end interrupts.
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-        raise
-    executed = nbformat.read(output, as_version=4) if output.is_file() else None
-    return executed, error
-
-
-def _failed(
-    project: Project, experiment: Experiment, private: Path, started: Instant, error: RunError
-) -> tuple[Path, Record]:
+def _failed(job: Job, started: Instant, error: RunError, engine: str) -> tuple[Path, Record]:
     """Return the folder and the record of a run that failed; what it had made is kept in it."""
+    project, experiment = job.project, job.experiment
     key = run_key(project, experiment)
     run_id = f"{batch_name(started.wall_us // 1_000_000 * 1_000_000)}-{key[:8]}"
     record = msgspec.structs.replace(
@@ -178,10 +138,10 @@ def _failed(
         error=error,
         started=format_time(started.wall_us),
         finished=format_time(Instant.now().wall_us),
-        provenance=provenance(project, repeat_commands(experiment)),
+        provenance=provenance(project, repeat_commands(experiment), engine),
     )
-    left = sorted((private / experiment.id).glob(f".*{PARTIAL}"))
-    folder = private / "failed"
+    left = sorted((job.private / experiment.id).glob(f".*{PARTIAL}"))
+    folder = job.private / "failed"
     if left:
         left[0].rename(folder)
     else:

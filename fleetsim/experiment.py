@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Annotated, Any
 
 import msgspec
@@ -18,9 +19,17 @@ from fleetsim.criteria import KINDS, Criterion
 from fleetsim.documents import allowed, check_fields, read_mapping
 from fleetsim.errors import InputError, found, nearest
 from fleetsim.evidence import Evidence
+from fleetsim.grid import Axis, read_grid
 from fleetsim.project import Project
 
-__all__ = ["NOTEBOOKS", "Criterion", "Experiment", "load_experiment", "parameter_types"]
+__all__ = [
+    "NOTEBOOKS",
+    "Criterion",
+    "Experiment",
+    "load_experiment",
+    "parameter_types",
+    "with_parameters",
+]
 
 EXPERIMENT_SCHEMA = 1
 MIN_REPEATS = 10
@@ -98,6 +107,19 @@ class _Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         ),
     ]
     alpha: Annotated[float, Meta(gt=0, lt=1, extra={"allowed": "a number between 0 and 1"})] = 0.05
+    grid: Annotated[
+        dict[Any, Any], Meta(min_length=1, extra={"allowed": "a mapping of parameters to values"})
+    ] = {}
+    seeds: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10**6,
+            description="runs of each point of a sweep, each with the next seed",
+            extra={"allowed": "a whole number from 1 to 1000000"},
+        ),
+    ] = 1
+    keep_data: Annotated[bool, Meta(extra={"allowed": "true or false"})] = True
     criteria: Annotated[list[Any], Meta(min_length=1, extra={"allowed": "a list of criteria"})]
 
 
@@ -106,7 +128,8 @@ class Experiment:
     """An experiment, with the parameters of one run put in.
 
     `id` is the folder's name; `parameters` holds every effective parameter, by its name. What the
-    notebook does not have is "" or 0.
+    notebook does not have is "" or 0. A sweep takes every point of the grid that `axes` make,
+    `seeds` times; without `keep_data` a run deletes its events when they are judged.
     """
 
     id: str
@@ -122,6 +145,9 @@ class Experiment:
     replicates: int
     control_seeds: int
     alpha: float
+    seeds: int
+    keep_data: bool
+    axes: tuple[Axis, ...]
     criteria: tuple[Criterion, ...]
     config: Config
     config_file: str
@@ -166,7 +192,6 @@ def load_experiment(
         One error that lists every fault of the file, or of the parameters.
     """
     path = project.experiment_file(name)
-    given = {key: _plain(value) for key, value in (overrides or {}).items() if value is not None}
     data = read_mapping(path, "experiment")
     values, faults = check_fields(_Spec, data)
     if "notebook" not in data:
@@ -189,37 +214,79 @@ def load_experiment(
             "parameters",
             f"experiment: found {name!r}, which notebooks/{runs_it} runs; this is {notebook}",
         )
+    grid = values.pop("grid", {})
     fields = msgspec.structs.fields(_Spec)
-    values = {field.name: field.default for field in fields if not field.required} | values
+    plain = {field.name: field.default for field in fields if not field.required}
+    values = {key: value for key, value in plain.items() if key != "grid"} | values
     config = load_config(config_file)
-    config, changed = _put_in(config, data, given, runs_it)
     if NOTEBOOKS[runs_it].evidence is Calibration and (unfit := control_faults(config)):
         raise InputError(project.relative(config_file), *unfit)
-    return Experiment(
+    axes, faults = read_grid(grid, parameter_types(runs_it))
+    experiment = Experiment(
         id=path.parent.name,
         criteria=criteria,
         config=config,
         config_file=project.relative(config_file),
-        **{k: v for k, v in values.items() if k not in ("schema", "config")} | changed,
+        axes=axes,
+        **{key: value for key, value in values.items() if key not in ("schema", "config")},
     )
+    faults += _value_faults(experiment)
+    if faults:
+        raise InputError(project.relative(path), *faults)
+    return with_parameters(experiment, overrides or {})
 
 
-def _put_in(
-    config: Config, data: Mapping[str, Any], given: Mapping[str, Any], notebook: str
-) -> tuple[Config, dict[str, Any]]:
-    """Return the configuration with the parameters put in, and the run's own numbers."""
+def with_parameters(experiment: Experiment, parameters: Mapping[str, Any]) -> Experiment:
+    """Return an experiment with other parameters put in, each None as it is.
+
+    Raises
+    ------
+    InputError
+        One error that lists every fault.
+    """
+    notebook = experiment.notebook
+    given = {key: _plain(value) for key, value in parameters.items() if value is not None}
     faults = _name_faults(given, notebook)
     names = NOTEBOOKS[notebook].numbers
-    run_keys = {key: given[key] for key in names if key in given}
+    numbers, wrong = check_fields(
+        _numbers(notebook), {key: given[key] for key in names if key in given}
+    )
     scalars = {key: given[key] for key in scalar_keys() if key in given}
-    numbers, wrong = check_fields(_Spec, {**data, **run_keys})
+    config = experiment.config
     try:
-        config = make_config(config.as_dict(), scalars)
+        config = make_config(config.as_dict(), scalars) if scalars else config
     except InputError as error:
         wrong += error.faults
     if faults or wrong:
         raise InputError("parameters", *faults, *wrong)
-    return config, {key: numbers[key] for key in names}
+    if NOTEBOOKS[notebook].evidence is Calibration and (unfit := control_faults(config)):
+        raise InputError("parameters", *unfit)
+    return replace(experiment, config=config, **numbers)
+
+
+@cache
+def _numbers(notebook: str) -> type[msgspec.Struct]:
+    """Return the numbers of experiment.yaml that a run may set, as a struct without any needed."""
+    names = NOTEBOOKS[notebook].numbers
+    fields = [
+        (field.name, field.type, None)
+        for field in msgspec.structs.fields(_Spec)
+        if field.name in names
+    ]
+    return msgspec.defstruct("Numbers", fields)
+
+
+def _value_faults(experiment: Experiment) -> list[str]:
+    """Return what is wrong with the single values of a grid, the first of each axis."""
+    faults = []
+    for axis in experiment.axes:
+        for setting in axis.settings():
+            try:
+                with_parameters(experiment, setting)
+            except InputError as error:
+                faults += [f"grid.{fault}" for fault in error.faults]
+                break
+    return faults
 
 
 def _plain(value: Any) -> Any:

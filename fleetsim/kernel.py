@@ -7,16 +7,20 @@ import sys
 import tempfile
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
-__all__ = ["OwnKernelManager"]
+from fleetsim.watch import Watch
+
+__all__ = ["OwnKernelManager", "watched"]
 
 
 class OwnKernelManager(AsyncKernelManager):
     """Start a kernel of this interpreter, whatever kernels a user has installed."""
+
+    watch: ClassVar[Watch | None] = None
 
     def __init__(self, **kwargs: Any) -> None:
         # By default the sockets would lie in the working folder, which may not be writable.
@@ -32,3 +36,16 @@ class OwnKernelManager(AsyncKernelManager):
         # that is part of every shutdown.
         command.append("--IPKernelApp.log_level=CRITICAL")
         return KernelSpec(argv=command, display_name="Python 3", language="python")
+
+    async def _async_post_start_kernel(self, **kwargs: Any) -> None:
+        await super()._async_post_start_kernel(**kwargs)
+        process = getattr(self.provisioner, "process", None)
+        if self.watch is not None and process is not None:
+            self.watch.attach(process)
+
+    post_start_kernel = _async_post_start_kernel
+
+
+def watched(watch: Watch) -> type[OwnKernelManager]:
+    """Return the manager class whose kernel a watch can end; papermill takes classes alone."""
+    return type("WatchedKernelManager", (OwnKernelManager,), {"watch": watch})

@@ -3,10 +3,16 @@
 This file is started by `measure` as ``python -I -S launcher.py COMMAND...`` and imports next to
 nothing, because Linux carries the parent's peak memory over fork and exec into a child's
 ru_maxrss: a child of this process starts from some 9 MB instead of a notebook kernel's hundreds.
+
+Standard input is a pipe that `measure` holds open and never writes to. When it closes, `measure` is
+gone, however it ended: then the command is killed, so that nobody's generator runs on and disturbs
+the next measurement.
 """
 
 import json
 import os
+import select
+import signal
 import sys
 import time
 
@@ -15,8 +21,21 @@ def main() -> None:
     """Run ``sys.argv[1:]``; what it prints goes to our standard error."""
     started = time.monotonic_ns()
     child = os.posix_spawn(
-        sys.argv[1], sys.argv[1:], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, 2, 1)]
+        sys.argv[1],
+        sys.argv[1:],
+        os.environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, 2, 1),
+        ],
     )
+    if hasattr(os, "pidfd_open"):  # Linux
+        ends = select.poll()
+        done = os.pidfd_open(child)
+        ends.register(done, select.POLLIN)
+        ends.register(0, select.POLLIN)
+        if all(descriptor != done for descriptor, _ in ends.poll()):
+            os.kill(child, signal.SIGKILL)
     _, status, usage = os.wait4(child, 0)
     seconds = (time.monotonic_ns() - started) / 1e9
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere

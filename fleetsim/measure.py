@@ -23,7 +23,15 @@ from fleetsim.config import Config
 from fleetsim.errors import FleetsimError
 from fleetsim.fingerprint import content_fingerprint
 
-__all__ = ["DataSet", "Repeat", "generate_data", "measure_lock", "run_child", "run_command"]
+__all__ = [
+    "DataSet",
+    "Repeat",
+    "ending",
+    "generate_data",
+    "measure_lock",
+    "run_child",
+    "run_command",
+]
 
 # One file for the whole machine: the folder that $TMPDIR names may differ between users.
 _LOCK = Path("/tmp/fleetsim-measure.lock")  # noqa: S108 (an empty file, only ever locked)
@@ -100,7 +108,7 @@ def run_child(arguments: Sequence[str], cwd: Path) -> Child:
     command = [sys.executable, "-P", "-m", "fleetsim", *arguments]
     child, printed = run_command(command, cwd)
     if child.exit_code != 0:
-        raise FleetsimError(f"fleetsim {arguments[0]} {_ending(child.exit_code)}:\n{printed}")
+        raise FleetsimError(f"fleetsim {arguments[0]} {ending(child.exit_code)}:\n{printed}")
     return child
 
 
@@ -121,17 +129,27 @@ def run_command(command: Sequence[str], cwd: Path) -> tuple[Child, str]:
     """
     launched = [sys.executable, "-I", "-S", launcher.__file__, *command]
     environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
-    with measure_lock():
-        done = subprocess.run(
-            launched, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True
-        )
+    with measure_lock(), _lifeline() as stdin:
+        done = subprocess.run(launched, cwd=cwd, env=environment, stdin=stdin, capture_output=True)
     printed = done.stderr.decode(errors="replace").strip()
     if done.returncode != 0:
         raise FleetsimError(f"the launcher failed: {printed}")
     return msgspec.json.decode(done.stdout, type=Child), printed
 
 
-def _ending(exit_code: int) -> str:
+@contextmanager
+def _lifeline() -> Iterator[int]:
+    """Yield the end of a pipe whose other end closes with this process, whatever ends it."""
+    here, there = os.pipe()
+    try:
+        yield here
+    finally:
+        os.close(here)
+        os.close(there)
+
+
+def ending(exit_code: int) -> str:
+    """Return how a process ended, as words that follow its name."""
     if exit_code >= 0:
         return f"ended with exit code {exit_code}"
     return f"was ended by the signal {signal.strsignal(-exit_code) or -exit_code}"

@@ -195,7 +195,9 @@ def overall_line(criteria: Sequence[CriterionRecord]) -> str:
     return ", ".join(f"{verdicts.count(v)} {v}" for v in ("pass", "fail", "inconclusive"))
 
 
-def provenance(project: Project, commands: Sequence[str]) -> dict[str, Any]:
+def provenance(
+    project: Project, commands: Sequence[str], engine: str = "notebook"
+) -> dict[str, Any]:
     """Return what a reader needs to judge and repeat a run; no host, user or path stands in it."""
     return {
         "versions": {
@@ -203,6 +205,7 @@ def provenance(project: Project, commands: Sequence[str]) -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: version(name) for name in _PACKAGES},
         },
+        "engine": engine,
         "source_sha256": source_hash(),
         "source_dirty": project.is_dirty(),
         "system": f"{platform.system()} {platform.machine()}",

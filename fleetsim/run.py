@@ -19,7 +19,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from fleetsim.answers import answers_table, tests_table
-from fleetsim.batch import read_meta
+from fleetsim.batch import DROPPED_NAME, EVENTS_NAME, read_meta
 from fleetsim.calibration import Calibration
 from fleetsim.check import Check, check_experiment
 from fleetsim.clock import Instant, batch_name, format_time, parse_time
@@ -112,6 +112,7 @@ class BaseRun(ABC):
     """
 
     plots: ClassVar[Iterable[str]] = ()  # names that `plot` draws and `finish` asks for
+    steps: ClassVar[tuple[str, ...]] = ()  # methods to call in this order before `finish`
 
     def __init__(self, project: Project, experiment: Experiment, results: Path) -> None:
         self.project = project
@@ -162,21 +163,28 @@ class BaseRun(ABC):
     def plot(self, name: str) -> ShownFigure:
         """Draw a plot, keep it under ``figures/`` and show it with its alt text."""
 
-    def finish(self) -> Summary:
-        """Write record, document and parameters, and let the run appear under its name."""
+    def finish(self, *, engine: str = "notebook") -> Summary:
+        """Write record, document and parameters, and let the run appear under its name.
+
+        A run of the engine "library" has no report, hence no figures.
+        """
         if self._record.status != "completed":
             raise FleetsimError("the run has no verdicts yet: call judge() first")
-        for name in self.plots:
+        for name in self.plots if engine == "notebook" else ():
             if not (self.folder / "figures" / f"{name}.png").exists():
                 self.plot(name)
+        self._drop_data()
         self._record = msgspec.structs.replace(
             self._record,
             finished=format_time(Instant.now().wall_us),
-            provenance=provenance(self.project, repeat_commands(self.experiment)),
+            provenance=provenance(self.project, repeat_commands(self.experiment), engine),
         )
         write_run_files(self.folder, self._record)
         publish_run(self.folder, self.final, latest=True)
         return Summary(self._record)
+
+    def _drop_data(self) -> None:  # noqa: B027 (most runs write none)
+        """Delete the data that the experiment does not want to keep."""
 
     @staticmethod
     def _need(value: Any, step: str) -> Any:
@@ -223,6 +231,7 @@ class Run(BaseRun):
     """A run under way. The steps are, in this order: generate, inspect, test, judge, finish."""
 
     plots = PLOTS
+    steps = ("generate", "inspect", "test", "judge")
 
     def __init__(self, project: Project, experiment: Experiment, results: Path) -> None:
         super().__init__(project, experiment, results)
@@ -318,6 +327,12 @@ class Run(BaseRun):
             ),
         )
 
+    def _drop_data(self) -> None:
+        data = self._need(self._data, "generate")
+        for batch in () if self.experiment.keep_data else data.batches:
+            (batch / DROPPED_NAME).touch()
+            (batch / EVENTS_NAME).unlink()
+
 
 class ShownFigure:
     """A figure that a notebook shows as PNG, with an alt text for those who do not see it."""
@@ -361,11 +376,17 @@ def check_table(check: Check) -> Table:
     return Table(("criterion", "stated", "P(pass)", "outlook"), rows)
 
 
-def run_key(project: Project, experiment: Experiment) -> str:
-    """Return the hash of everything that a run's content depends on."""
+def run_key(
+    project: Project, experiment: Experiment, sources: tuple[str | None, str] | None = None
+) -> str:
+    """Return the hash of everything that a run's content depends on.
+
+    `sources` are the hashes of the notebook and of fleetsim, for who has them already.
+    """
+    notebook, source = sources or (project.notebook_hash(experiment.notebook), source_hash())
     content = {
-        "notebook": project.notebook_hash(experiment.notebook),
-        "source": source_hash(),
+        "notebook": notebook,
+        "source": source,
         "experiment": {
             name: getattr(experiment, name)
             for name in ("id", "interval", "batches", "alpha", "hypothesis", "question", "title")

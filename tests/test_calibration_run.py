@@ -181,7 +181,7 @@ def test_a_configuration_without_room_for_a_control_is_refused(
 ):
     """Where nothing is there to spoil: one error names the controls, and no kernel starts."""
     monkeypatch.setattr("papermill.execute_notebook", lambda *a, **k: pytest.fail("a kernel ran"))
-    message = f"config.yaml.*no room for the control {control}"
+    message = f"parameters.*no room for the control {control}"
     with pytest.raises(InputError, match=re.compile(message, re.DOTALL)):
         execute(Project(ROOT), EXPERIMENT, parameters, results=str(tmp_path))
     with pytest.raises(InputError, match=f"no room for the control {control}"):

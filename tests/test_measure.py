@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -51,17 +53,46 @@ print(json.dumps([child.peak_rss_bytes, own]))
 def test_the_launcher_tells_seconds_memory_and_exit_code() -> None:
     """What the command prints is kept apart from what was measured."""
     code = "import sys, time; print('said'); time.sleep(0.2); x = b'1' * 50_000_000; sys.exit(7)"
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", launcher.__file__, sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    with measure._lifeline() as stdin:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", launcher.__file__, sys.executable, "-c", code],
+            stdin=stdin,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     record = json.loads(done.stdout)
     assert done.stderr == "said\n"
     assert record["exit_code"] == 7
     assert record["seconds"] > 0.2
     assert 50e6 < record["peak_rss_bytes"] < 200e6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no pidfd elsewhere")
+def test_a_child_does_not_outlive_who_measures_it(tmp_path: Path) -> None:
+    """Who measures is killed; the launcher kills the command, which would have run for minutes."""
+    child = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(300)"
+    code = f"""
+import sys
+from pathlib import Path
+from fleetsim.measure import run_command
+run_command([sys.executable, "-c", {child!r}], Path({str(tmp_path)!r}))
+"""
+    with subprocess.Popen([sys.executable, "-c", code]) as measuring:
+        file = tmp_path / "pid"
+        wait_for(lambda: file.is_file() and file.read_text())
+        measuring.kill()
+    pid = int(file.read_text())
+    wait_for(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds; a minute at most."""
+    for _ in range(6000):
+        if condition():
+            return
+        time.sleep(0.01)
+    pytest.fail("it did not come to that within a minute")
 
 
 def test_a_failing_child_surfaces_with_what_it_printed(tmp_path: Path) -> None:

@@ -1,0 +1,147 @@
+"""The two ways to go through a run's steps: a notebook that papermill executes, or no notebook."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+from fleetsim.calibration_run import CalibrationRun
+from fleetsim.errors import InputError, nearest
+from fleetsim.experiment import Experiment
+from fleetsim.project import Project
+from fleetsim.record import RunError
+from fleetsim.run import BaseRun, Run
+from fleetsim.watch import RunEnded, Watch
+
+__all__ = ["ENGINES", "Ending", "Job", "check_notebook"]
+
+#: Which class runs the experiments of a notebook.
+RUNS: Mapping[str, type[BaseRun]] = {
+    "experiment.ipynb": Run,
+    "calibration.ipynb": CalibrationRun,
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an engine is to run: an experiment with its parameters, into a private results folder.
+
+    `name` is the experiment's id or path, as the notebook is given it; `cell_timeout` is in
+    seconds, for each cell.
+    """
+
+    project: Project
+    experiment: Experiment
+    name: str
+    private: Path
+    cell_timeout: float | None = None
+    progress: bool = False
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an engine ended: the executed notebook as far as it came, and the error, if any."""
+
+    notebook: nbformat.NotebookNode | None = None
+    error: RunError | None = None
+
+
+def check_notebook(project: Project, experiment: Experiment) -> Path:
+    """Return the experiment's notebook, which has to declare every parameter.
+
+    Raises
+    ------
+    InputError
+        Where it is missing, or lacks a parameter.
+    """
+    import papermill
+
+    path = project.notebooks / experiment.notebook
+    if not path.is_file():
+        raise InputError(project.relative(path), "no such notebook; the project needs it")
+    declared = papermill.inspect_notebook(str(path))
+    for key in experiment.parameters:
+        if key not in declared:
+            raise InputError(
+                "parameters",
+                f"{key}: not declared by {experiment.notebook}{nearest(key, declared)}; "
+                f"allowed: {', '.join(declared)}",
+            )
+    return path
+
+
+def run_notebook(job: Job, watch: Watch) -> Ending:
+    """Execute the experiment's notebook in a kernel of its own."""
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    from fleetsim.kernel import watched
+
+    notebook = check_notebook(job.project, job.experiment)
+    output = job.private / "out.ipynb"
+    values = {
+        **job.experiment.parameters,  # all of them: a notebook may have small defaults of its own
+        "experiment": job.name,
+        "results": os.path.relpath(job.private, job.project.root),
+    }
+    error = None
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(output),
+            parameters=values,
+            kernel_name="python3",
+            kernel_manager_class=watched(watch),
+            execution_timeout=job.cell_timeout,
+            progress_bar=job.progress,
+        )
+    except PapermillExecutionError as failure:
+        error = RunError(failure.ename, failure.evalue, failure.cell_index)
+    except CellTimeoutError:
+        message = f"a cell took longer than {job.cell_timeout:g} s"
+        error = RunError("CellTimeoutError", message, None)
+    except DeadKernelError:
+        error = RunError("DeadKernelError", watch.death(), None)
+    except RuntimeError as failure:  # as jupyter-client says of a kernel that died while starting
+        error = RunError("DeadKernelError", f"{watch.death()}: {failure}", None)
+    except (KeyboardInterrupt, SystemExit):
+        # Nobody is left to ask for the error of the cell that the kernel's end interrupts.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        raise
+    executed = nbformat.read(output, as_version=4) if output.is_file() else None
+    return Ending(executed, error)
+
+
+def run_library(job: Job, watch: Watch) -> Ending:
+    """Go through the steps in this process: the same record, no notebook, no report, no figures.
+
+    The watch is looked at between steps and between cold runs: it can end a run no earlier.
+    """
+    step = "start"
+    try:
+        run = RUNS[job.experiment.notebook](job.project, job.experiment, job.private)
+        for step in run.steps:
+            watch.check()
+            method = getattr(run, step)
+            method(progress=lambda _: watch.check()) if step == "generate" else method()
+        watch.check()
+        step = "finish"
+        run.finish(engine="library")
+    except RunEnded:
+        return Ending()
+    except Exception as failure:  # whatever it is, it ends this run and no other
+        return Ending(error=RunError(type(failure).__name__, f"{step}: {failure}", None))
+    return Ending()
+
+
+#: The engines of `fleetsim sweep`.
+ENGINES: Mapping[str, Callable[[Job, Watch], Ending]] = {
+    "notebook": run_notebook,
+    "library": run_library,
+}

@@ -1,0 +1,383 @@
+"""Sweeps: every point of an experiment's grid, run once whatever happens to the machine.
+
+A point is known by its key, the hash of all that its content depends on. A completed run with that
+key is the point's result; nothing else is remembered, so there is no state that could be wrong.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fleetsim.apriori import expected_line_bytes
+from fleetsim.config import SEED_MAX
+from fleetsim.errors import FleetsimError, InputError
+from fleetsim.execute import Outcome, execute
+from fleetsim.experiment import Experiment, load_experiment, with_parameters
+from fleetsim.files import free_bytes, make_folder
+from fleetsim.grid import grid_points, grid_size
+from fleetsim.project import Project, source_hash
+from fleetsim.record import RECORD_NAME
+from fleetsim.run import run_key
+from fleetsim.watch import Watch
+
+__all__ = ["Point", "Sweep", "plan_sweep", "run_sweep"]
+
+#: More runs than this are begun only when asked for twice.
+MANY_RUNS = 10_000
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep: what the grid sets and the seed, and the key of the whole."""
+
+    number: int
+    setting: dict[str, Any]
+    seed: int
+    key: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What is given to the run."""
+        return {**self.setting, "seed": self.seed}
+
+
+@dataclass
+class Sweep:
+    """A sweep with what stands of it in the results.
+
+    Attributes
+    ----------
+    project : Project
+    name : str
+        The experiment's id or path, as it was given.
+    experiment : Experiment
+    results : Path
+        Folder of the results.
+    points : list of Point
+    finished : dict
+        Key of a point to the folder of its newest completed run.
+    failed : dict
+        Key of a point to the folder of its newest failed run, where none was completed.
+    damaged : list of str
+        Records that cannot be read; they count for nothing.
+    """
+
+    project: Project
+    name: str
+    experiment: Experiment
+    results: Path
+    points: list[Point]
+    finished: dict[str, Path] = field(default_factory=dict)
+    failed: dict[str, Path] = field(default_factory=dict)
+    damaged: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the experiment's runs."""
+        return self.results / self.experiment.id
+
+    def look(self) -> None:
+        """See which points stand in the results."""
+        self.finished, self.failed, self.damaged = {}, {}, []
+        wanted = {point.key for point in self.points}
+        found: dict[str, dict[str, Path]] = {"completed": {}, "failed": {}}
+        # Names begin with the time of the run, so that the newest comes last.
+        for path in sorted(self.folder.glob(f"[!.]*/{RECORD_NAME}")):
+            if path.parent.is_symlink():  # latest
+                continue
+            try:
+                row = msgspec.json.decode(path.read_bytes(), type=_Row)
+            except (OSError, msgspec.DecodeError) as error:
+                self.damaged.append(f"{path.parent.name}/{RECORD_NAME}: damaged: {error}")
+                continue
+            if row.key in wanted and row.status in found:
+                found[row.status][row.key] = path.parent
+        self.finished = found["completed"]
+        self.failed = {k: path for k, path in found["failed"].items() if k not in self.finished}
+
+    def to_do(self, *, fresh: bool = False) -> list[Point]:
+        """Return the points that have no completed run, or all of them."""
+        return [point for point in self.points if fresh or point.key not in self.finished]
+
+
+class _Row(msgspec.Struct):
+    """What of a record says which point it is."""
+
+    key: str
+    status: str
+
+
+def plan_sweep(
+    project: Project, name: str, *, results: str | None = None, confirmed: bool = False
+) -> Sweep:
+    """Return the points of an experiment's sweep, and which of them stand already.
+
+    Parameters
+    ----------
+    project : Project
+    name : str
+        Id of the experiment, or a path.
+    results : str, optional
+        Folder of the results; a relative path starts at the project's root.
+    confirmed : bool
+        Whether the user said yes to a sweep of more than `MANY_RUNS` runs, or to one that seems not
+        to fit on the disk.
+
+    Raises
+    ------
+    InputError
+        Where the experiment is wrong, has no grid, makes one point twice, or is too large.
+    """
+    experiment = load_experiment(project, name)
+    where = project.relative(project.experiment_file(name))
+    if not experiment.axes and experiment.seeds == 1:
+        raise InputError(
+            where,
+            "it has neither grid nor seeds: nothing to sweep over",
+            next_step=f"add a grid, or use fleetsim run {name}",
+        )
+    size = grid_size(experiment.axes) * experiment.seeds
+    if size > MANY_RUNS and not confirmed:
+        raise InputError(
+            where,
+            f"{grid_size(experiment.axes)} points with {experiment.seeds} seed(s) make {size} "
+            f"runs, more than {MANY_RUNS}",
+            next_step="make the grid smaller, or say --yes",
+        )
+    sources = project.notebook_hash(experiment.notebook), source_hash()
+    points: list[Point] = []
+    for number, setting in enumerate(_settings(experiment)):
+        made = with_parameters(experiment, setting)
+        seed = made.config.seed
+        key = run_key(project, made, sources)
+        points.append(Point(number, {k: v for k, v in setting.items() if k != "seed"}, seed, key))
+    sweep = Sweep(project, name, experiment, project.results(results), points)
+    _refuse_twins(where, points)
+    if not confirmed:
+        _refuse_what_does_not_fit(where, sweep)
+    sweep.look()
+    return sweep
+
+
+def _settings(experiment: Experiment) -> Iterator[dict[str, Any]]:
+    """Yield the parameters of each run: each point of the grid with its seeds."""
+    for setting in grid_points(experiment.axes):
+        first = setting.get("seed", experiment.config.seed)
+        for r in range(experiment.seeds):
+            yield {**setting, "seed": (first + r) % (SEED_MAX + 1)}
+
+
+def _refuse_twins(where: str, points: Sequence[Point]) -> None:
+    seen: dict[str, Point] = {}
+    for point in points:
+        twin = seen.setdefault(point.key, point)
+        if twin is not point:
+            raise InputError(
+                where,
+                f"grid: runs {twin.number + 1} and {point.number + 1} are the same: "
+                f"{point.parameters}; allowed: every run once",
+            )
+
+
+def expected_bytes(experiment: Experiment) -> float:
+    """Return the bytes that the batches of a run are expected to have, all at one time."""
+    config = experiment.config
+    drivers = config.number_of_companies * config.drivers_per_company * config.active_fraction
+    events = drivers * config.event_rate_per_driver * experiment.batches
+    return events * expected_line_bytes(config)
+
+
+def _refuse_what_does_not_fit(where: str, sweep: Sweep) -> None:
+    """Refuse a sweep whose kept data the file system has no room for."""
+    sizes = [
+        expected_bytes(with_parameters(sweep.experiment, point.parameters))
+        for point in sweep.points
+    ]
+    needed = sum(sizes) if sweep.experiment.keep_data else 2 * max(sizes)
+    free = free_bytes(sweep.results)
+    if free is not None and needed > free:
+        raise InputError(
+            where,
+            f"its runs are expected to need {needed / 1e9:.3g} GB; the file system of the results "
+            f"has {free / 1e9:.3g} GB free",
+            next_step="make the grid smaller, set keep_data: false, or say --yes",
+        )
+
+
+@contextmanager
+def sweep_lock(sweep: Sweep) -> Iterator[None]:
+    """Hold the only right to run this experiment's points; a second sweep waits for it."""
+    make_folder(sweep.folder)
+    descriptor = os.open(sweep.folder / ".sweep.lock", os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logging.getLogger(__name__).warning(
+                "%s: waiting for another sweep of this experiment; what it completes is kept",
+                sweep.experiment.id,
+            )
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@dataclass
+class Progress:
+    """How many points were done, failed, skipped since they stood already, and not begun."""
+
+    done: int = 0
+    failed: int = 0
+    skipped: int = 0
+    left: int = 0
+
+
+def run_sweep(
+    sweep: Sweep,
+    *,
+    jobs: int = 1,
+    engine: str = "notebook",
+    fresh: bool = False,
+    fail_fast: bool = False,
+    retries: int = 0,
+    cell_timeout: float | None = None,
+    run_timeout: float | None = None,
+    progress: Callable[[Outcome], object] | None = None,
+) -> Progress:
+    """Run the points that have no completed run; the sweep then knows where all of them stand.
+
+    Parameters
+    ----------
+    sweep : Sweep
+    jobs : int
+        Points that run at a time; their measured processes take turns all the same.
+    engine : str
+        A name of `engines.ENGINES`.
+    fresh : bool
+        Run every point, also one that is finished.
+    fail_fast : bool
+        Begin no further point when one has failed.
+    retries : int
+        How often a failed point is tried again.
+    cell_timeout, run_timeout : float, optional
+        Seconds that a cell of a notebook, and a whole run, may take.
+    progress : callable, optional
+        Called with the outcome of each point, in this thread.
+
+    Raises
+    ------
+    InputError
+        Where the experiment's notebook is wrong.
+    KeyboardInterrupt, SystemExit
+        As they came; the points under way are ended and leave nothing.
+    """
+    runner = _Runner(sweep, engine, retries, cell_timeout, run_timeout)
+    with sweep_lock(sweep):
+        sweep.look()
+        points = iter(sweep.to_do(fresh=fresh))
+        count = Progress(skipped=0 if fresh else len(sweep.finished))
+        pool = ThreadPoolExecutor(jobs, thread_name_prefix="sweep")
+        running: set[Future[Outcome]] = set()
+        try:
+            while True:
+                stop = fail_fast and count.failed
+                for point in islice(points, 0 if stop else jobs - len(running)):
+                    running.add(pool.submit(runner.run, point))
+                if not running:
+                    break
+                ended, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    outcome = future.result()
+                    completed = outcome.record.status == "completed"
+                    count.done += completed
+                    count.failed += not completed
+                    if progress is not None:
+                        progress(outcome)
+        except BaseException:
+            runner.interrupt()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+        count.left = sum(1 for _ in points)
+        sweep.look()
+        return count
+
+
+class _Runner:
+    """Runs points in several threads, and ends those under way when told to."""
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        engine: str,
+        retries: int,
+        cell_timeout: float | None,
+        run_timeout: float | None,
+    ) -> None:
+        self._sweep = sweep
+        self._engine = engine
+        self._retries = retries
+        self._cell_timeout = cell_timeout
+        self._run_timeout = run_timeout
+        self._lock = threading.Lock()
+        self._watches: set[Watch] = set()
+        self._interrupted = False
+
+    def run(self, point: Point) -> Outcome:
+        """Run a point, and again where it failed and may be tried again."""
+        for attempt in range(self._retries + 1):
+            outcome = self._try(point)
+            if outcome.record.status == "completed" or attempt == self._retries:
+                break
+            time.sleep(1)  # a run's name has the second in which it began
+        return outcome
+
+    def _try(self, point: Point) -> Outcome:
+        watch = Watch(self._run_timeout)
+        with self._lock:
+            self._watches.add(watch)
+            if self._interrupted:
+                watch.interrupt()
+        try:
+            watch.check()
+            outcome = execute(
+                self._sweep.project,
+                self._sweep.name,
+                point.parameters,
+                results=str(self._sweep.results),
+                engine=self._engine,
+                cell_timeout=self._cell_timeout,
+                watch=watch,
+            )
+        finally:
+            with self._lock:
+                self._watches.discard(watch)
+        if outcome.record.key != point.key:
+            raise FleetsimError(
+                f"{outcome.path.name}: the sources or the experiment were changed while the sweep "
+                "ran; run it again"
+            )
+        return outcome
+
+    def interrupt(self) -> None:
+        """End the points under way; nothing of them is published."""
+        # Nobody is left to ask for the errors that the kernels' end leads to.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        with self._lock:
+            self._interrupted = True
+            for watch in self._watches:
+                watch.interrupt()
