@@ -62,6 +62,7 @@ ORDER = [
     "alternatives",
     "criteria",
     "grid",
+    "scaling",
     "experiment",
     "check",
     "tables",
@@ -81,6 +82,9 @@ ORDER = [
     "execute",
     "sweep",
     "sweep_results",
+    "sweep_analysis",
+    "sweep_plots",
+    "sweep_report",
     "cli",
     "__main__",
 ]
