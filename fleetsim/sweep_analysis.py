@@ -48,7 +48,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     "process_seconds": Quantity(
         "time of the whole process", "s", lambda m: m.process_seconds, True
     ),
-    "peak_rss": Quantity("peak memory", "MB", lambda m: [v / MB for v in m.peak_rss_bytes], True),
+    "peak_rss": Quantity("peak memory", "MB", lambda m: [v / MB for v in m.peak_rss_bytes]),
     "batch_size": Quantity("batch size", "MB", lambda m: [m.batch_bytes / MB]),
 }
 
@@ -279,7 +279,10 @@ def fit_quantity(results: SweepResults, name: str) -> PowerLaw:
         for value in quantity.values(run.record.measurements)
     ]
     fit = fit_power_law if quantity.startup else log_slope
-    return fit([size for size, _ in rows], [value for _, value in rows])
+    law = fit([size for size, _ in rows], [value for _, value in rows])
+    if quantity.startup and law.interval[0] <= 0:
+        raise ValueError("costs do not grow enough beyond the start-up to tell an exponent")
+    return law
 
 
 def _law(results: SweepResults, name: str) -> LawRow:

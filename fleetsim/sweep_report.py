@@ -137,10 +137,10 @@ class SweepReport:
             for x in r.rejections
         ) or (("none", "", "", "", "", number(r.smallest_p_holm, 3)),)
         caption = (
-            f"{r.tests} tests of {r.completed} runs, adjusted together by Holm's procedure; those "
-            f"below {self.sweep.experiment.alpha:g}. Each run also adjusts its own: {r.alarms} runs "
-            f"raise an alarm there, of which an honest generator raises up to "
-            f"{r.expected_false_alarms:.2g} by chance."
+            f"Of {r.tests} tests of {r.completed} runs, adjusted together by Holm's procedure, "
+            f"those below {self.sweep.experiment.alpha:g}. Each run also adjusts its own tests: "
+            f"{r.alarms} runs raise an alarm there; an honest generator raises up to "
+            f"{r.expected_false_alarms:.2g} by chance on average."
         )
         header = ("run", "point", "seed", "test", "p", "p (Holm, sweep)")
         return Stack((Table(header, rows, caption),))

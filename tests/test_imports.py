@@ -63,6 +63,7 @@ ORDER = [
     "criteria",
     "grid",
     "scaling",
+    "sizes",
     "experiment",
     "check",
     "tables",
