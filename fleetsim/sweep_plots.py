@@ -11,6 +11,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from fleetsim.plots import DARK, LIGHT, MIDDLE, SIGNAL, style
 from fleetsim.sweep_analysis import QUANTITIES, Cell, SweepRecord, fit_quantity
@@ -66,6 +67,7 @@ def _costs(axes: Sequence[Axes], results: SweepResults, record: SweepRecord) -> 
             )
         _scale(ax.set_xscale, [row.setting[name] for row in rows])
         _scale(ax.set_yscale, [row.value for row in rows])
+        _from_zero(ax)
         words = QUANTITIES[quantity]
         ax.set(xlabel=name, ylabel=f"{words.title} [{words.unit}]")
         told.append(
@@ -73,7 +75,19 @@ def _costs(axes: Sequence[Axes], results: SweepResults, record: SweepRecord) -> 
             f"{number(max(row.value for row in rows), 3)} {words.unit}"
         )
     if len(record.names) > 1:
-        axes[0].legend(title=", ".join(record.names[1:]), fontsize=8, title_fontsize=8)
+        title = f"{', '.join(record.names[1:])}:"
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure = axes[0].get_figure()
+        if figure is not None:
+            figure.legend(
+                handles,
+                labels,
+                title=title,
+                ncols=LINES,
+                loc="outside lower center",
+                fontsize=8,
+                title_fontsize=8,
+            )
     return f"Over {name}: {'; '.join(told)}. Bars are 95 % intervals over the seeds."
 
 
@@ -170,10 +184,16 @@ def _verdicts(axes: Sequence[Axes], results: SweepResults, record: SweepRecord) 
     else:
         ax.set_xticks([])
     ax.set_xlabel("points: " + (", ".join(record.names) or "one, with several seeds"))
-    for verdict, colour in VERDICT_SHADES.items():
-        hatch = "///" if verdict == "fail" else None
-        ax.bar(0, 0, color=colour, hatch=hatch, edgecolor="white", label=verdict)
-    ax.legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
+    patches = [
+        Patch(
+            facecolor=colour,
+            hatch="///" if verdict == "fail" else None,
+            edgecolor="white",
+            label=verdict,
+        )
+        for verdict, colour in VERDICT_SHADES.items()
+    ]
+    ax.legend(handles=patches, ncols=3, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
     told = [
         f"{row.id} fails in {row.counts['fail']} of {sum(row.counts.values())}"
         for row in record.criteria
@@ -197,9 +217,10 @@ def _laws(axes: Sequence[Axes], results: SweepResults, record: SweepRecord) -> s
         ax.set(xlabel="expected events", ylabel=f"{quantity.title} [{quantity.unit}]")
         _scale(ax.set_xscale, n)
         _scale(ax.set_yscale, y)
+        _from_zero(ax)
         law = next(row for row in record.laws if row.quantity == name)
         if law.exponent is None or law.interval is None:
-            ax.set_title(f"no law was fitted ({name})", fontsize=9.5)
+            ax.set_title(f"no law for {quantity.title}", fontsize=9.5)
             told.append(f"{quantity.title}: {law.note}")
             continue
         curve = fit_quantity(results, name)
@@ -253,6 +274,12 @@ def _scale(set_scale: Callable[[str], object], values: Sequence[float] | Any) ->
     low, high = float(min(values)), float(max(values))
     if low > 0 and high / low > 8:
         set_scale("log")
+
+
+def _from_zero(ax: Axes) -> None:
+    """Let an axis of linear scale begin at 0, so that small differences look small."""
+    if ax.get_yscale() == "linear":
+        ax.set_ylim(0, 1.1 * ax.get_ylim()[1])
 
 
 def _spaced(n: int, most: int) -> list[int]:
