@@ -3,7 +3,7 @@
 A virtual machine hands memory that lies free for some seconds back to its host, and takes long to
 get it again: on the one where this was found, writing a gigabyte into the page cache took 2.8 s
 then and 0.3 s otherwise, whichever program wrote. So what one program wrote is kept as the ballast
-of the next, and is cut away, as fast as that one writes, to make room for it.
+of the next ones, and is cut away, as fast as they write, to make room for it.
 """
 
 from __future__ import annotations
@@ -21,38 +21,46 @@ _EVERY = 0.02  # seconds
 
 
 class Ballast:
-    """A file in the page cache that shrinks as another one grows.
+    """Files in the page cache that shrink as others grow.
 
     Parameters
     ----------
-    path : Path
-        Where it lies; on the file system of what is measured.
+    folder : Path
+        Where they lie, a new folder on the file system of what is measured.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self._files: list[Path] = []
+        self._taken = 0
 
     def take(self, file: Path) -> None:
-        """Keep a file in place of what is left, where it is larger; it is gone in either case."""
-        if file.stat().st_size > self._size():
-            os.replace(file, self._path)
-        else:
-            file.unlink()
+        """Move a file here."""
+        kept = self._folder / str(self._taken)
+        os.rename(file, kept)
+        self._files.append(kept)
+        self._taken += 1
+
+    @property
+    def size(self) -> int:
+        """Bytes that are here."""
+        return sum(path.stat().st_size for path in self._files)
 
     @contextmanager
-    def make_room(self, folder: Path) -> Iterator[None]:
-        """Shrink as the files below a folder grow; the rest stays for the next."""
-        size, ended = self._size(), Event()
+    def make_room(self, folder: Path, expected: int) -> Iterator[None]:
+        """Shrink as the files below a folder grow, to `expected` bytes in all."""
+        before, ended = self.size, Event()
 
         def follow() -> None:
             done = False
             while not done:
                 done = ended.is_set()
-                self._cut(size - _AHEAD - _bytes_below(folder))
+                self._shrink(before - min(expected, _AHEAD + _bytes_below(folder)))
                 ended.wait(_EVERY)
 
         thread = Thread(target=follow)
-        self._cut(size - _AHEAD)
+        self._shrink(before - min(expected, _AHEAD))
         thread.start()
         try:
             yield
@@ -60,12 +68,16 @@ class Ballast:
             ended.set()
             thread.join()
 
-    def _size(self) -> int:
-        return self._path.stat().st_size if self._path.exists() else 0
-
-    def _cut(self, size: int) -> None:
-        if self._path.exists():
-            os.truncate(self._path, max(0, size))
+    def _shrink(self, size: int) -> None:
+        surplus = self.size - max(0, size)
+        while surplus > 0:
+            last = self._files[-1]
+            rest = last.stat().st_size - surplus
+            if rest > 0:
+                os.truncate(last, rest)
+                return
+            self._files.pop().unlink()
+            surplus = -rest
 
 
 def _bytes_below(folder: Path) -> int:

@@ -110,7 +110,7 @@ class Bench:
         work = self._work(f"{self.events * program.share:.0f}", self.events * program.share)
         if not program.ours or program is BARE:
             work.batch.mkdir(parents=True)  # what the kit does itself
-        with self.ballast.make_room(work.batch.parent):
+        with self.ballast.make_room(work.batch.parent, work.expected_bytes):
             child, printed = self._launch(program, work)
         events = self._check(program, work)
         size = work.events.stat().st_size

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from benchmarks.kit import FSYNC, HASHING, KERNEL, LOADING, WRITING
 from benchmarks.machine import describe_machine
 from benchmarks.programs import BARE, KIT, PEERS
-from benchmarks.rates import MEASURES, Run, Spread, best, ratio, spread_of, values_of
+from benchmarks.rates import MEASURES, Run, Spread, best, ratio, significant, spread_of, values_of
 from fleetsim.files import write_file
 from fleetsim.measure import Child
 from fleetsim.plots import DARK, LIGHT, MIDDLE, SIGNAL, render, style
@@ -85,7 +85,7 @@ def draw_rates(runs: Sequence[Run]) -> tuple[Figure, str]:
     """Return a plot of events a second, and a CPU second, and its alt text."""
     names = _programs(runs)
     colours = dict.fromkeys((program.name for program in PEERS), LIGHT)
-    colours |= {program.name: DARK if i % 2 == 0 else MIDDLE for i, program in enumerate(KIT)}
+    colours |= {program.name: MIDDLE for program in KIT}
     colours[BARE.name] = SIGNAL
     at = np.arange(len(names))[::-1]
     with style():
@@ -101,11 +101,13 @@ def draw_rates(runs: Sequence[Run]) -> tuple[Figure, str]:
                 [spread.most - spread.median for spread in spreads],
             ]
             fill = [colours[name] for name in names]
-            ax.barh(at, middle, 0.7, color=fill, edgecolor=DARK, linewidth=0.6)
+            bars = ax.barh(at, middle, 0.7, color=fill, edgecolor=DARK, linewidth=0.6)
+            for name, bar in zip(names, bars, strict=True):
+                bar.set_hatch("///" if "no hash" in name else "")
             ax.errorbar(middle, at, xerr=error, fmt="none", ecolor="black", capsize=2, lw=1)
             top = max(spread.most for spread in spreads)
             for place, spread in zip(at.tolist(), spreads, strict=True):
-                ax.text(spread.most + 0.02 * top, place, f"{spread.median:.3g}", va="center")
+                ax.text(spread.most + 0.02 * top, place, significant(spread.median), va="center")
             ax.set(xlim=(0, 1.15 * top), xlabel=f"million events {title}")
         axes[0].set_yticks(at, names)
         figure.suptitle("Whole cold processes: median, least and most", x=0.01, ha="left")

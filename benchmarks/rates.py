@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
-__all__ = ["MEASURES", "Run", "Spread", "best", "ratio", "spread_of", "values_of"]
+__all__ = ["MEASURES", "Run", "Spread", "best", "ratio", "significant", "spread_of", "values_of"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Spread(NamedTuple):
     def text(self, digits: int = 3) -> str:
         """Return ``2.51 (2.40–2.66)``, with significant digits."""
         return (
-            f"{_number(self.median, digits)} "
-            f"({_number(self.least, digits)}–{_number(self.most, digits)})"
+            f"{significant(self.median, digits)} "
+            f"({significant(self.least, digits)}–{significant(self.most, digits)})"
         )
 
 
@@ -90,5 +90,6 @@ def best(runs: Sequence[Run], programs: Iterable[str], measure: Measure) -> str:
     return max(programs, key=lambda name: median(values_of(runs, name, measure).values()))
 
 
-def _number(value: float, digits: int) -> str:
+def significant(value: float, digits: int = 3) -> str:
+    """Return a number with significant digits, trailing zeros too."""
     return f"{value:.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:#.{digits}g}"

@@ -211,8 +211,9 @@ def test_a_peer_that_fails_or_writes_something_else_ends_the_benchmark(tmp_path:
     bench = Bench(tmp_path, EVENTS, Results())
     with pytest.raises(FleetsimError, match="a peer: exit code 1\\nno idea"):
         bench.run(program("import sys; sys.exit('no idea')"), 0)
-    bench = Bench(tmp_path / "again", EVENTS, Results())
-    bench.folder.mkdir()
+    again = tmp_path / "again"
+    again.mkdir()
+    bench = Bench(again, EVENTS, Results())
     path = "events/20251108T120000Z/events.jsonl"
     with pytest.raises(FleetsimError, match=r"a peer: \d faults: .*line 1"):
         bench.run(program(f"open({path!r}, 'w').write('{{}}\\n')"), 0)
@@ -220,23 +221,30 @@ def test_a_peer_that_fails_or_writes_something_else_ends_the_benchmark(tmp_path:
 
 
 def test_ballast_shrinks_as_files_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written and some more is cut away; a larger file takes its place, a smaller not."""
+    """By what is written and some more, by no more than is expected, and never below nothing."""
     monkeypatch.setattr("benchmarks.ballast._AHEAD", 10)
     ballast, folder = Ballast(tmp_path / "ballast"), tmp_path / "folder"
     folder.mkdir()
-    with ballast.make_room(folder):  # there is none yet
-        (folder / "a").write_bytes(b"1" * 100)
-    ballast.take(folder / "a")
-    with ballast.make_room(folder):
-        assert (tmp_path / "ballast").stat().st_size <= 90
-        (folder / "b").write_bytes(b"2" * 50)
-    assert (tmp_path / "ballast").read_bytes() == b"1" * 40
-    (folder / "c").write_bytes(b"3" * 39)
-    ballast.take(folder / "c")
-    assert (tmp_path / "ballast").read_bytes() == b"1" * 40
-    ballast.take(folder / "b")
-    assert (tmp_path / "ballast").read_bytes() == b"2" * 50
-    assert list(folder.iterdir()) == []
+
+    def write(size: int, expected: int) -> None:
+        with ballast.make_room(folder, expected):
+            (folder / "file").write_bytes(b"1" * size)
+
+    write(100, 100)  # there is none yet
+    assert ballast.size == 0
+    ballast.take(folder / "file")
+    write(50, 1000)
+    assert ballast.size == 40
+    ballast.take(folder / "file")
+    assert ballast.size == 90
+    write(30, 30)  # less than the file taken last
+    assert ballast.size == 60
+    write(55, 55)  # more than it
+    assert ballast.size == 5
+    assert [path.name for path in (tmp_path / "ballast").iterdir()] == ["0"]
+    write(55, 55)
+    assert ballast.size == 0
+    assert list((tmp_path / "ballast").iterdir()) == []
 
 
 def test_the_page_and_the_tables_say_what_was_measured(
