@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run calibrate test test-browser lint format lab bench-audit golden documents reference lock clean
+.PHONY: help setup run calibrate test test-browser lint format lab bench bench-audit golden documents reference lock clean
 
 # Optional extras of pyproject.toml, separated by commas: make setup EXTRAS=cluster,lab
 EXTRAS ?=
@@ -56,6 +56,10 @@ format: setup ## Put code and notebooks into the form that lint wants
 lab: setup ## Open JupyterLab on the notebooks (127.0.0.1 only, with its token)
 	@$(BIN)/jupyter-lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$$PWD" \
 	  --LabApp.default_url=/lab/tree/notebooks $$([ "$$(id -u)" -ne 0 ] || echo --allow-root)
+
+bench: ## Speed of the generator beside other libraries (a quarter of an hour; ARGS=--write: docs)
+	@sh .ci/setup 'bench,$(EXTRAS)' '$(PYTHON)'
+	@$(BIN)/python -m benchmarks.generate $(ARGS)
 
 bench-audit: setup ## Time and memory of audit on 10 million events, beside DuckDB (some minutes)
 	@$(BIN)/python benchmarks/audit.py

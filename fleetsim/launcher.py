@@ -42,6 +42,7 @@ def main() -> None:
     record = {
         "exit_code": os.waitstatus_to_exitcode(status),
         "seconds": seconds,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "peak_rss_bytes": usage.ru_maxrss * unit,
     }
     print(json.dumps(record))

@@ -44,10 +44,14 @@ _CGROUP_PEAK = Path("/sys/fs/cgroup/memory.peak")
 
 
 class Child(msgspec.Struct, frozen=True):
-    """What the kernel accounted for one child process; a signal gives a negative exit code."""
+    """What the kernel accounted for one child process; a signal gives a negative exit code.
+
+    `seconds` pass on the clock, `cpu_seconds` on all cores together, in and for the process.
+    """
 
     exit_code: int
     seconds: float
+    cpu_seconds: float
     peak_rss_bytes: int
 
 

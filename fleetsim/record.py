@@ -19,7 +19,15 @@ from fleetsim.evidence import Test
 from fleetsim.measure import container_memory_peak
 from fleetsim.project import Project, source_hash
 
-__all__ = ["CriterionRecord", "Measurements", "Record", "find_run", "overall_line", "read_record"]
+__all__ = [
+    "CriterionRecord",
+    "Measurements",
+    "Record",
+    "cpu_model",
+    "find_run",
+    "overall_line",
+    "read_record",
+]
 
 RECORD_NAME = "result.json"
 RECORD_SCHEMA = 1
@@ -209,7 +217,7 @@ def provenance(
         "source_sha256": source_hash(),
         "source_dirty": project.is_dirty(),
         "system": f"{platform.system()} {platform.machine()}",
-        "cpu_model": _cpu_model(),
+        "cpu_model": cpu_model(),
         "cores": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 2),
         "cgroup_memory_peak_bytes": container_memory_peak(),
@@ -217,7 +225,8 @@ def provenance(
     }
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """Return the name of the processor, as far as the system tells it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -52,7 +52,11 @@ print(json.dumps([child.peak_rss_bytes, own]))
 
 def test_the_launcher_tells_seconds_memory_and_exit_code() -> None:
     """What the command prints is kept apart from what was measured."""
-    code = "import sys, time; print('said'); time.sleep(0.2); x = b'1' * 50_000_000; sys.exit(7)"
+    code = (
+        "import sys, time; print('said'); time.sleep(0.2); x = b'1' * 50_000_000\n"
+        "while time.process_time() < 0.1: pass\n"
+        "sys.exit(7)"
+    )
     with measure._lifeline() as stdin:
         done = subprocess.run(
             [sys.executable, "-I", "-S", launcher.__file__, sys.executable, "-c", code],
@@ -65,6 +69,7 @@ def test_the_launcher_tells_seconds_memory_and_exit_code() -> None:
     assert done.stderr == "said\n"
     assert record["exit_code"] == 7
     assert record["seconds"] > 0.2
+    assert 0.1 <= record["cpu_seconds"] < record["seconds"]
     assert 50e6 < record["peak_rss_bytes"] < 200e6
 
 
@@ -106,7 +111,8 @@ def test_a_failing_child_surfaces_with_what_it_printed(tmp_path: Path) -> None:
 def test_a_child_that_was_killed_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal, as the kernel sends it where memory runs out, is named."""
     script = tmp_path / "launcher.py"
-    script.write_text('print(\'{"exit_code": -9, "seconds": 1, "peak_rss_bytes": 1}\')')
+    record = {"exit_code": -9, "seconds": 1, "cpu_seconds": 1, "peak_rss_bytes": 1}
+    script.write_text(f"print({json.dumps(record)!r})")
     monkeypatch.setattr(launcher, "__file__", str(script))
     with pytest.raises(FleetsimError, match="fleetsim events was ended by the signal Killed"):
         run_child(["events"], tmp_path)

@@ -1,0 +1,1 @@
+"""What is measured of the kit, beside what one would use instead."""
