@@ -218,21 +218,18 @@ def check(experiment: str, strict: bool, as_json: bool) -> None:
     """Hold an experiment to its own model, before anything runs."""
     import textwrap
 
-    from fleetsim.check import check_experiment, remedy_text
+    from fleetsim.check import check_experiment, extent, remedy_text
     from fleetsim.document import POWER_WORDS, power_table
     from fleetsim.experiment import load_experiment
     from fleetsim.project import find_project
     from fleetsim.run import check_table
 
-    result = check_experiment(load_experiment(find_project(), experiment))
+    loaded = load_experiment(find_project(), experiment)
+    result = check_experiment(loaded)
     if as_json:
         click.echo(_as_json(result.as_dict()))
     else:
-        expectation = result.expectation
-        click.echo(
-            f"{experiment}: {expectation.mean:g} events expected, standard deviation "
-            f"{expectation.standard_deviation:.4g}\n"
-        )
+        click.echo(_wrapped(f"{experiment}: {extent(loaded)}") + "\n")
         click.echo(str(check_table(result)))
         for finding in result.findings:
             click.echo(f"\n{_wrapped(finding)}")
