@@ -20,6 +20,7 @@ _HOMES = {
     "open_run": "run",
     "CalibrationRun": "calibration_run",
     "open_calibration": "calibration_run",
+    "take_parameters": "parameters",
     "load_experiment": "experiment",
     "check_experiment": "check",
     "find_project": "project",
