@@ -22,6 +22,7 @@ _HOMES = {
     "open_calibration": "calibration_run",
     "SweepReport": "sweep_report",
     "open_sweep": "sweep_report",
+    "take_parameters": "parameters",
     "load_experiment": "experiment",
     "check_experiment": "check",
     "find_project": "project",

@@ -126,12 +126,12 @@ class Row:
 
 
 def _count(sample: Sample, law: Law) -> TestResult:
-    return stats.poisson_count_test(sample.n_events, effects.expected_events(sample, law))
+    return stats.poisson_count_test(sample.n_events, effects.mean_count(sample, law))
 
 
 def _count_margin(sample: Sample, law: Law) -> TestResult:
     return stats.poisson_equivalence_test(
-        sample.n_events, effects.expected_events(sample, law), law.count_margin
+        sample.n_events, effects.mean_count(sample, law), law.count_margin
     )
 
 

@@ -11,11 +11,12 @@ import msgspec
 
 from fleetsim.alternatives import Prospect, events_text
 from fleetsim.apriori import PASS_WANTED, Expectation, Remedy, expected_line_bytes, remedies
+from fleetsim.calibration import Calibration
 from fleetsim.criteria import KINDS, MB, Criterion
 from fleetsim.evidence import family_size
-from fleetsim.experiment import Experiment
+from fleetsim.experiment import NOTEBOOKS, Experiment
 
-__all__ = ["Check", "CriterionCheck", "check_experiment"]
+__all__ = ["Check", "CriterionCheck", "check_experiment", "extent"]
 
 IMPOSSIBLE = 0.01  # an honest run passes so rarely that claim and configuration exclude each other
 DOUBTFUL = 0.9  # below this, one honest run in ten or more fails
@@ -110,6 +111,23 @@ def expectation_of(experiment: Experiment) -> Expectation:
         alpha=experiment.alpha,
         family=family_size(experiment.batches),
         repeats=experiment.repeats,
+    )
+
+
+def extent(experiment: Experiment) -> str:
+    """Return as a phrase how much data a run makes."""
+    expectation, batches = expectation_of(experiment), experiment.batches
+    mean = expectation.mean
+    if NOTEBOOKS[experiment.notebook].evidence is Calibration:
+        many = f" and again with {batches} ({mean:g})" if batches > 1 else ""
+        return (
+            f"{experiment.replicates} honest seeds, each with one batch ({mean / batches:g} events "
+            f"expected){many}; {experiment.control_seeds} seeds of each control"
+        )
+    of_many = f" in {batches} batches" if batches > 1 else ""
+    return (
+        f"{mean:g} events expected{of_many}, standard deviation "
+        f"{expectation.standard_deviation:.4g}"
     )
 
 

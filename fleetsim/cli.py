@@ -17,6 +17,7 @@ from fleetsim.clock import Instant, parse_time
 from fleetsim.errors import FleetsimError, InputError
 
 FINDING = 3
+_NULL = ("null", "~")  # as the YAML says; an empty text is rather a variable that was not set
 
 
 class _TimeParam(click.ParamType):  # type: ignore[type-arg]  # not generic in older versions
@@ -45,6 +46,36 @@ class _OrdinalParam(click.ParamType):  # type: ignore[type-arg]
 PATH = click.Path(path_type=Path)
 TIME = _TimeParam()
 SEED = click.IntRange(0, 2**64 - 1)
+
+
+class _RunCommand(click.Command):
+    """A command whose help lists the parameters of the experiment that is named beside --help."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # --help ends the command before its arguments are looked at.
+        named, _, _ = self.make_parser(ctx).parse_args(list(args))
+        ctx.meta[__name__] = named.get("experiment")
+        return super().parse_args(ctx, args)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        name = ctx.meta.get(__name__)
+        if not isinstance(name, str):
+            super().format_epilog(ctx, formatter)
+            return
+        from fleetsim.experiment import load_experiment
+        from fleetsim.parameters import run_parameters
+        from fleetsim.project import find_project
+
+        experiment = load_experiment(find_project(), name)
+        rows = [
+            (
+                f"{row.name} {row.type.__name__}",
+                f"{row.about}  [default: {experiment.parameters[row.name]}]",
+            )
+            for row in run_parameters(experiment.notebook).values()
+        ]
+        with formatter.section(f"Parameters of {experiment.id}, for -p and -f"):
+            formatter.write_dl(rows, col_max=32)
 
 
 class _State:
@@ -218,21 +249,18 @@ def check(experiment: str, strict: bool, as_json: bool) -> None:
     """Hold an experiment to its own model, before anything runs."""
     import textwrap
 
-    from fleetsim.check import check_experiment, remedy_text
+    from fleetsim.check import check_experiment, extent, remedy_text
     from fleetsim.document import POWER_WORDS, power_table
     from fleetsim.experiment import load_experiment
     from fleetsim.project import find_project
     from fleetsim.run import check_table
 
-    result = check_experiment(load_experiment(find_project(), experiment))
+    loaded = load_experiment(find_project(), experiment)
+    result = check_experiment(loaded)
     if as_json:
         click.echo(_as_json(result.as_dict()))
     else:
-        expectation = result.expectation
-        click.echo(
-            f"{experiment}: {expectation.mean:g} events expected, standard deviation "
-            f"{expectation.standard_deviation:.4g}\n"
-        )
+        click.echo(_wrapped(f"{experiment}: {extent(loaded)}") + "\n")
         click.echo(str(check_table(result)))
         for finding in result.findings:
             click.echo(f"\n{_wrapped(finding)}")
@@ -256,7 +284,10 @@ def check(experiment: str, strict: bool, as_json: bool) -> None:
         sys.exit(FINDING)
 
 
-@cli.command()
+@cli.command(
+    cls=_RunCommand,
+    epilog="`fleetsim run EXPERIMENT --help` lists the parameters of that experiment.",
+)
 @click.argument("experiment")
 @click.option(
     "-p",
@@ -467,10 +498,14 @@ def audit(
 @click.argument("experiments", nargs=-1, metavar="[EXPERIMENT]...")
 @click.option("--all", "every", is_flag=True, help="The documents of all experiments.")
 def document(experiments: tuple[str, ...], every: bool) -> None:
-    """Write experiment.md, the results document with its blanks, from experiment.yaml."""
+    """Write experiment.md, the results document with its blanks, from experiment.yaml.
+
+    --all also writes the parameters into the notebooks and into docs/parameters.md.
+    """
     from fleetsim.document import planned_record, render_document
     from fleetsim.experiment import load_experiment
     from fleetsim.files import write_file
+    from fleetsim.notebooks import write_parameters
     from fleetsim.project import find_project
 
     project = find_project()
@@ -480,6 +515,8 @@ def document(experiments: tuple[str, ...], every: bool) -> None:
         text = render_document(planned_record(load_experiment(project, name)))
         path = project.experiment_file(name).with_name("experiment.md")
         write_file(path, text.encode())
+        click.echo(_shown(path))
+    for path in write_parameters(project) if every else ():
         click.echo(_shown(path))
 
 
@@ -495,7 +532,9 @@ def _parameters(
         raise InputError(
             str(file), f"experiment: found {named!r}; the command line names {experiment!r}"
         )
-    return {**values, **{key: parse_scalar(text) for key, text in pairs}}
+    given = {key: parse_scalar(text) for key, text in pairs}
+    empty = {key: text for key, text in pairs if given[key] is None and text.lower() not in _NULL}
+    return {**values, **given, **empty}
 
 
 def _lighten_papermill() -> None:

@@ -14,7 +14,7 @@ import msgspec
 
 from fleetsim.errors import InputError, found, nearest
 
-__all__ = ["check_fields", "parse_scalar", "read_mapping", "read_struct"]
+__all__ = ["allowed", "check_fields", "check_value", "parse_scalar", "read_mapping", "read_struct"]
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -177,11 +177,9 @@ def check_fields(
                 faults.append(f"{prefix}{name}: missing; allowed: {allowed(field.type)}")
             continue
         try:
-            values[name] = _convert(data[name], field.type)
-        except (msgspec.ValidationError, OverflowError, ValueError):
-            faults.append(
-                f"{prefix}{name}: found {found(data[name])}; allowed: {allowed(field.type)}"
-            )
+            values[name] = check_value(data[name], field.type)
+        except ValueError as error:
+            faults.append(f"{prefix}{name}: {error}")
     return values, faults
 
 
@@ -190,12 +188,22 @@ def _fields(struct: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo
     return {field.name: field for field in msgspec.structs.fields(struct)}
 
 
-def _convert(value: Any, kind: Any) -> Any:
-    converted = msgspec.convert(value, kind)
-    upper = _extra(kind).get("le")
-    if upper is not None and converted is not None and converted > upper:
-        raise ValueError(value)
-    return converted
+def check_value(value: Any, kind: Any) -> Any:
+    """Return a value as an annotated type has it (a whole number as the float that a rate is).
+
+    Raises
+    ------
+    ValueError
+        Where it does not fit; the message says what was found and what is allowed.
+    """
+    try:
+        converted = msgspec.convert(value, kind)
+        upper = _extra(kind).get("le")
+        if upper is None or converted is None or converted <= upper:
+            return converted
+    except (msgspec.ValidationError, OverflowError, ValueError):
+        pass
+    raise ValueError(f"found {found(value)}; allowed: {allowed(kind)}")
 
 
 def allowed(kind: Any) -> str:

@@ -58,8 +58,8 @@ def law_of(config: Config, *, count_margin: float = 0.10, type_margin: float = 0
     )
 
 
-def expected_events(sample: Sample, law: Law) -> float:
-    """Return the expected events of all batches."""
+def mean_count(sample: Sample, law: Law) -> float:
+    """Return the expected number of events of all batches, by the law."""
     return sample.counts.size * law.rate
 
 
@@ -78,12 +78,12 @@ def no_effect(sample: Sample, law: Law, result: TestResult, level: float) -> flo
 
 
 def rate_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
-    return power.detectable_rate_shift(expected_events(sample, law), level)
+    return power.detectable_rate_shift(mean_count(sample, law), level)
 
 
 def count_margin_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
     """Return the largest relative shift under which closeness is still shown 9 times in 10."""
-    mean, margin = expected_events(sample, law), law.count_margin
+    mean, margin = mean_count(sample, law), law.count_margin
     least = float(scipy_laws.poisson.isf(level, mean * (1 - margin))) + 1
     largest = float(scipy_laws.poisson.ppf(level, mean * (1 + margin))) - 1
 

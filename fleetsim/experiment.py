@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Annotated, Any
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 
 from fleetsim.calibration import Calibration
@@ -20,6 +18,13 @@ from fleetsim.documents import allowed, check_fields, read_mapping
 from fleetsim.errors import InputError, found, nearest
 from fleetsim.evidence import Evidence
 from fleetsim.grid import Axis, read_grid
+from fleetsim.parameters import (
+    ControlSeeds,
+    Repeats,
+    Replicates,
+    check_parameters,
+    run_parameters,
+)
 from fleetsim.project import Project
 
 __all__ = [
@@ -27,17 +32,15 @@ __all__ = [
     "Criterion",
     "Experiment",
     "load_experiment",
-    "parameter_types",
     "with_parameters",
 ]
 
 EXPERIMENT_SCHEMA = 1
-MIN_REPEATS = 10
 
 
 @dataclass(frozen=True)
 class Notebook:
-    """A notebook that runs experiments.
+    """A notebook that runs experiments; its parameters are in `NOTEBOOK_PARAMETERS`.
 
     Attributes
     ----------
@@ -45,19 +48,16 @@ class Notebook:
         What it gathers, and its criteria judge.
     keys : tuple of str
         Keys of experiment.yaml that its experiments need, and those of others may not have.
-    numbers : tuple of str
-        Numbers of experiment.yaml that a run may set.
     """
 
     evidence: type[Evidence] | type[Calibration]
     keys: tuple[str, ...]
-    numbers: tuple[str, ...]
 
 
 DEFAULT_NOTEBOOK = "experiment.ipynb"
 NOTEBOOKS = {
-    DEFAULT_NOTEBOOK: Notebook(Evidence, ("interval", "repeats"), ("repeats", "replicates")),
-    "calibration.ipynb": Notebook(Calibration, ("control_seeds",), ("replicates", "control_seeds")),
+    DEFAULT_NOTEBOOK: Notebook(Evidence, ("interval", "repeats")),
+    "calibration.ipynb": Notebook(Calibration, ("control_seeds",)),
 }
 
 
@@ -79,33 +79,9 @@ class _Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     # These have a default because not every notebook has them; see `NOTEBOOKS`.
     interval: _text("now, or the start of the first interval") = ""  # type: ignore[valid-type]
     batches: Annotated[int, Meta(ge=1, extra={"allowed": "a whole number from 1"})] = 1
-    repeats: Annotated[
-        int,
-        Meta(
-            ge=MIN_REPEATS,
-            le=10**4,
-            description="cold processes that generate the batch",
-            extra={"allowed": f"a whole number from {MIN_REPEATS} to 10000"},
-        ),
-    ] = 0
-    control_seeds: Annotated[
-        int,
-        Meta(
-            ge=2,
-            le=10**6,
-            description="seeds with which each control is tried",
-            extra={"allowed": "a whole number from 2 to 1000000"},
-        ),
-    ] = 0
-    replicates: Annotated[
-        int,
-        Meta(
-            ge=2,
-            le=10**6,
-            description="seeds whose counts, or whose honest data, are drawn in memory",
-            extra={"allowed": "a whole number from 2 to 1000000"},
-        ),
-    ]
+    repeats: Repeats = 0
+    control_seeds: ControlSeeds = 0
+    replicates: Replicates
     alpha: Annotated[float, Meta(gt=0, lt=1, extra={"allowed": "a number between 0 and 1"})] = 0.05
     grid: Annotated[
         dict[Any, Any], Meta(min_length=1, extra={"allowed": "a mapping of parameters to values"})
@@ -155,16 +131,14 @@ class Experiment:
     @property
     def parameters(self) -> dict[str, Any]:
         """Every effective parameter: the experiment, its numbers, each scalar of the config."""
+        scalars = scalar_keys()
         return {
             "experiment": self.id,
-            **{key: getattr(self, key) for key in NOTEBOOKS[self.notebook].numbers},
-            **{key: getattr(self.config, key) for key in scalar_keys()},
+            **{
+                name: getattr(self.config if name in scalars else self, name)
+                for name in run_parameters(self.notebook)
+            },
         }
-
-
-def parameter_types(notebook: str = DEFAULT_NOTEBOOK) -> dict[str, type]:
-    """Return the parameters that a run by a notebook may override, with their types."""
-    return {**dict.fromkeys(NOTEBOOKS[notebook].numbers, int), **scalar_keys()}
 
 
 def load_experiment(
@@ -221,7 +195,7 @@ def load_experiment(
     config = load_config(config_file)
     if NOTEBOOKS[runs_it].evidence is Calibration and (unfit := control_faults(config)):
         raise InputError(project.relative(config_file), *unfit)
-    axes, faults = read_grid(grid, parameter_types(runs_it))
+    axes, faults = read_grid(grid, run_parameters(runs_it))
     experiment = Experiment(
         id=path.parent.name,
         criteria=criteria,
@@ -244,36 +218,18 @@ def with_parameters(experiment: Experiment, parameters: Mapping[str, Any]) -> Ex
     InputError
         One error that lists every fault.
     """
-    notebook = experiment.notebook
-    given = {key: _plain(value) for key, value in parameters.items() if value is not None}
-    faults = _name_faults(given, notebook)
-    names = NOTEBOOKS[notebook].numbers
-    numbers, wrong = check_fields(
-        _numbers(notebook), {key: given[key] for key in names if key in given}
-    )
-    scalars = {key: given[key] for key in scalar_keys() if key in given}
-    config = experiment.config
+    notebook, config = experiment.notebook, experiment.config
+    values, faults = check_parameters(parameters, run_parameters(notebook))
+    scalars = {key: values.pop(key) for key in scalar_keys() if key in values}
     try:
         config = make_config(config.as_dict(), scalars) if scalars else config
     except InputError as error:
-        wrong += error.faults
-    if faults or wrong:
-        raise InputError("parameters", *faults, *wrong)
+        faults += error.faults
+    if faults:
+        raise InputError("parameters", *faults)
     if NOTEBOOKS[notebook].evidence is Calibration and (unfit := control_faults(config)):
         raise InputError("parameters", *unfit)
-    return replace(experiment, config=config, **numbers)
-
-
-@cache
-def _numbers(notebook: str) -> type[msgspec.Struct]:
-    """Return the numbers of experiment.yaml that a run may set, as a struct without any needed."""
-    names = NOTEBOOKS[notebook].numbers
-    fields = [
-        (field.name, field.type, None)
-        for field in msgspec.structs.fields(_Spec)
-        if field.name in names
-    ]
-    return msgspec.defstruct("Numbers", fields)
+    return replace(experiment, config=config, **values)
 
 
 def _value_faults(experiment: Experiment) -> list[str]:
@@ -286,24 +242,6 @@ def _value_faults(experiment: Experiment) -> list[str]:
             except InputError as error:
                 faults += [f"grid.{fault}" for fault in error.faults]
                 break
-    return faults
-
-
-def _plain(value: Any) -> Any:
-    """Return a NumPy scalar as the plain value that it holds, anything else as it is."""
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _name_faults(names: Mapping[str, Any], notebook: str) -> list[str]:
-    known = parameter_types(notebook)
-    faults = []
-    for name in names:
-        if not str(name).isidentifier():
-            faults.append(f"{found(name)} is not a name; allowed: {', '.join(known)}")
-        elif name not in known:
-            faults.append(
-                f"{name}: no such parameter{nearest(name, known)}; allowed: {', '.join(known)}"
-            )
     return faults
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import hashlib
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from fleetsim.errors import FleetsimError, InputError
 __all__ = [
     "exclusive",
     "free_bytes",
+    "hash_file",
     "make_folder",
     "publish_folder",
     "staging_folder",
@@ -55,6 +57,12 @@ def free_bytes(path: Path) -> int | None:
     path = path.absolute()
     system = os.statvfs(next(place for place in (path, *path.parents) if place.is_dir()))
     return system.f_bavail * system.f_frsize if system.f_blocks else None
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file of any size."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

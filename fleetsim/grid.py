@@ -19,6 +19,7 @@ from decimal import Context, Decimal
 from typing import Any
 
 from fleetsim.errors import found, nearest
+from fleetsim.parameters import Parameter, name_faults
 
 __all__ = ["Axis", "grid_points", "grid_size", "read_grid"]
 
@@ -59,7 +60,7 @@ def grid_points(axes: tuple[Axis, ...]) -> Iterator[dict[str, Any]]:
 
 
 def read_grid(
-    grid: Mapping[Any, Any], known: Mapping[str, type]
+    grid: Mapping[Any, Any], known: Mapping[str, Parameter]
 ) -> tuple[tuple[Axis, ...], list[str]]:
     """Return the axes of a grid as YAML has it, and what is wrong with it.
 
@@ -68,7 +69,7 @@ def read_grid(
     grid : mapping
         Parameter names to lists or ranges; ``zip`` to a list of mappings whose lists go together.
     known : mapping
-        The parameters that a grid may have, with their types.
+        The parameters that a grid may have.
 
     Returns
     -------
@@ -84,7 +85,7 @@ def read_grid(
     for name, given in grid.items():
         if name == ZIP:
             axes += _zipped(given, known, faults)
-        elif (values := _values(f"grid.{name}", name, given, known, faults)) is not None:
+        elif (values := _values("grid", name, given, known, faults)) is not None:
             axes.append(Axis((name,), tuple((value,) for value in values)))
     names = [name for axis in axes for name in axis.names]
     faults += [
@@ -94,7 +95,7 @@ def read_grid(
     return tuple(axes), faults
 
 
-def _zipped(groups: Any, known: Mapping[str, type], faults: list[str]) -> list[Axis]:
+def _zipped(groups: Any, known: Mapping[str, Parameter], faults: list[str]) -> list[Axis]:
     where = f"grid.{ZIP}"
     if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
         faults.append(f"{where}: found {found(groups)}; allowed: a list of mappings")
@@ -103,8 +104,7 @@ def _zipped(groups: Any, known: Mapping[str, type], faults: list[str]) -> list[A
     for number, group in enumerate(groups, start=1):
         label = f"{where}[{number}]"
         columns = {
-            name: _values(f"{label}.{name}", name, given, known, faults)
-            for name, given in group.items()
+            name: _values(label, name, given, known, faults) for name, given in group.items()
         }
         lengths = {name: len(values) for name, values in columns.items() if values is not None}
         if len(columns) < 2:
@@ -119,18 +119,18 @@ def _zipped(groups: Any, known: Mapping[str, type], faults: list[str]) -> list[A
 
 
 def _values(
-    where: str, name: Any, given: Any, known: Mapping[str, type], faults: list[str]
+    label: str, name: Any, given: Any, known: Mapping[str, Parameter], faults: list[str]
 ) -> tuple[Any, ...] | None:
     """Return the values of one parameter, or None, with the faults, where they are wrong."""
-    if name not in known:
-        faults.append(
-            f"{where}: no such parameter{nearest(str(name), known)}; allowed: {', '.join(known)}"
-        )
+    if unknown := name_faults([name], known):
+        faults += [f"{label}.{fault}" for fault in unknown]
         return None
     if isinstance(given, dict):
-        values, wrong = _range(given, whole=known[name] is int)
+        values, wrong = _range(given, whole=known[name].type is int)
     elif isinstance(given, list):
-        values, wrong = tuple(given), [] if given else ["found an empty list"]
+        values, wrong = tuple(given), ["found null"] if None in given else []
+        if not given:
+            wrong = ["found an empty list"]
     else:
         values, wrong = (), [f"found {found(given)}"]
     texts = [repr(value) for value in values]
@@ -142,7 +142,7 @@ def _values(
     if twice is not None:
         wrong = [f"{twice} stands twice among the values"]
     if wrong:
-        faults += [f"{where}: {fault}; allowed: {_FORMS}" for fault in wrong]
+        faults += [f"{label}.{name}: {fault}; allowed: {_FORMS}" for fault in wrong]
         return None
     return values
 

@@ -39,6 +39,7 @@ from fleetsim.experiment import DEFAULT_NOTEBOOK, Experiment, load_experiment
 from fleetsim.faults import FaultKind
 from fleetsim.files import PARTIAL, claim_folder, point_link, publish_folder, write_file
 from fleetsim.measure import DataSet, generate_data
+from fleetsim.parameters import check_parameters, parameters_of
 from fleetsim.plots import PLOTS, draw, render
 from fleetsim.project import Project, find_project, source_hash
 from fleetsim.record import LATEST, RECORD_NAME, Measurements, Record, overall_line, provenance
@@ -91,13 +92,14 @@ def find_experiment(
     InputError
         Where one of them is wrong, or the experiment is another notebook's.
     """
-    if not isinstance(experiment, str):
-        raise InputError("parameters", f"experiment: found {experiment!r}; allowed: text")
-    if not isinstance(results, str | None):
-        raise InputError("parameters", f"results: found {results!r}; allowed: text")
+    known = parameters_of(notebook)
+    places, faults = check_parameters({"experiment": experiment, "results": results}, known)
+    if faults:
+        raise InputError("parameters", *faults)
     project = find_project()
-    loaded = load_experiment(project, experiment, parameters, notebook=notebook)
-    return project, loaded, project.results(results)
+    name = places.get("experiment", known["experiment"].default)
+    loaded = load_experiment(project, name, parameters, notebook=notebook)
+    return project, loaded, project.results(places.get("results"))
 
 
 class BaseRun(ABC):

@@ -9,9 +9,11 @@ from pathlib import Path
 import msgspec
 import nbformat
 
-from fleetsim.errors import FleetsimError, InputError
+from fleetsim.engines import ENGINES
+from fleetsim.errors import FleetsimError, InputError, found
 from fleetsim.files import make_folder, write_file
 from fleetsim.html import render_html
+from fleetsim.parameters import check_parameters, parameters_of
 from fleetsim.plots import render
 from fleetsim.project import find_project
 from fleetsim.report import clean_notebook
@@ -32,7 +34,7 @@ LISTED = 6  # points named in one cell of a table
 def open_sweep(
     experiment: str = "000-smoke",
     results: str | None = None,
-    engine: str | None = "library",
+    engine: str = "library",
     jobs: int | None = None,
 ) -> SweepReport:
     """Look at a sweep, and run what is missing of it.
@@ -43,8 +45,8 @@ def open_sweep(
         Id of an experiment with a grid, or a path.
     results : str, optional
         Folder of the results; a relative path starts at the project's root.
-    engine : str, optional
-        What runs the points that are not finished: "library", "notebook", or None to run nothing
+    engine : str
+        What runs the points that are not finished: "library", "notebook", or "none" to run nothing
         and report on what stands.
     jobs : int, optional
         Points at a time; one by default.
@@ -54,12 +56,13 @@ def open_sweep(
     InputError
         Where the experiment has no grid, or an argument is wrong.
     """
-    if engine not in (None, "library", "notebook"):
-        raise InputError(
-            "parameters", f"engine: found {engine!r}; allowed: library, notebook, or None"
-        )
+    _, faults = check_parameters({"engine": engine, "jobs": jobs}, parameters_of(NOTEBOOK))
+    if not faults and engine not in (*ENGINES, "none"):
+        faults = [f"engine: found {found(engine)}; allowed: {', '.join(ENGINES)}, or none"]
+    if faults:
+        raise InputError("parameters", *faults)
     sweep = plan_sweep(find_project(), experiment, results=results)
-    if engine is not None:
+    if engine != "none":
         run_sweep(sweep, engine=engine, jobs=jobs or 1)
     return SweepReport(sweep)
 

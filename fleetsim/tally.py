@@ -28,7 +28,7 @@ from fleetsim.config import Config
 from fleetsim.diagnosis import Roster, diagnose
 from fleetsim.errors import FleetsimError, InputError, found
 from fleetsim.faults import Fault, FaultKind, Faults
-from fleetsim.files import PARTIAL
+from fleetsim.files import PARTIAL, hash_file
 from fleetsim.fleet import Fleet
 from fleetsim.formats import FORMATS
 from fleetsim.lines import LineReader, Membership, RawLine, Rows
@@ -359,8 +359,7 @@ class _Reading:
         path, config = batch / FORMATS[form].events_name, self.config
         content = sha256 = self.reader.sha256  # of the lines
         if form != "jsonl" and path.is_file():
-            with open(path, "rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = hash_file(path)
         effective = config.as_dict()
         if self.any_seed:
             effective["seed"] = meta.seed

@@ -15,6 +15,7 @@ from fleetsim.clock import batch_name, format_time, parse_time
 from fleetsim.companies import read_companies
 from fleetsim.config import Config, make_config
 from fleetsim.errors import LINE_LIMIT, InputError, found
+from fleetsim.files import hash_file
 from fleetsim.formats import FORMATS, Format
 from fleetsim.model import STREAM_VERSION
 
@@ -212,9 +213,7 @@ def _meta_findings(
     if meta.format == "jsonl":
         expected |= {"bytes": made.size, "sha256": made.sha256}
     elif path.is_file():  # another version of a library may compress the same rows differently
-        with open(path, "rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        expected |= {"bytes": path.stat().st_size, "sha256": sha256}
+        expected |= {"bytes": path.stat().st_size, "sha256": hash_file(path)}
     expected["content_sha256"] = None if FORMATS[meta.format].columns else made.sha256
     return [
         f"{META_NAME}: {name} is {getattr(meta, name)!r}, the batch has {value!r}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,6 +51,26 @@ class Project(NamedTuple):
         start = [] if {"--interval-start", "--now"} & set(options) else ["--interval-start", AT]
         base = ["events", "--config", self.config, "--companies", self.companies]
         return [*base, "--output", self.events, *start, *options]
+
+
+def check_files(folder: Path, plots: Iterable[str], *more: str) -> None:
+    """Hold a published run to its files: report, notebook, record, figures, and what more it has.
+
+    The report shows every figure, with a text that says what is to be seen.
+    """
+    assert {path.name for path in folder.iterdir()} == {
+        "report.html",
+        "report.ipynb",
+        "experiment.md",
+        "result.json",
+        "params.yaml",
+        "figures",
+        *more,
+    }
+    figures = {path.name for path in (folder / "figures").iterdir()}
+    assert figures == {f"{name}.{form}" for name in plots for form in ("png", "svg")}
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    assert len(re.findall(r"<img[^>]* alt=\"[^\"]{40,}", html)) == len(figures) / 2
 
 
 def tree(folder: Path) -> dict[str, tuple[bytes | None, int]]:

@@ -54,6 +54,23 @@ def test_check_shows_power_and_warnings(fleetsim_cli):
     assert not re.search(r"\d\n +%", done.out)
 
 
+@pytest.mark.parametrize(
+    ("experiment", "start"),
+    [
+        ("001-baseline", "001-baseline: 3500 events expected, standard deviation 59.16 crit"),
+        ("004-acceptance", "004-acceptance: 168000 events expected in 48 batches, standard deviat"),
+        (
+            "003-calibration",
+            "003-calibration: 10000 honest seeds, each with one batch (3500 events expected) and "
+            "again with 8 (28000); 500 seeds of each control criterion",
+        ),
+    ],
+)
+def test_check_opens_with_what_a_run_makes(fleetsim_cli, experiment, start):
+    """A single batch, many, or many seeds: the first line says which."""
+    assert " ".join(fleetsim_cli("check", experiment).out.split()).startswith(start)
+
+
 def test_check_gives_json(fleetsim_cli):
     """``--json`` holds every criterion with its probability, and the remedies."""
     result = json.loads(fleetsim_cli("check", "001-baseline", "--json").out)

@@ -11,7 +11,8 @@ import pytest
 from support import ROOT
 
 from fleetsim.errors import InputError
-from fleetsim.experiment import load_experiment, parameter_types
+from fleetsim.experiment import load_experiment
+from fleetsim.parameters import run_parameters
 from fleetsim.project import Project, find_project
 
 IDS = "000-smoke, 001-baseline, 002-baseline-5k, 003-calibration"
@@ -66,7 +67,7 @@ def test_an_experiment_is_found_by_id_and_by_path(project: Project, experiment: 
         "batch_interval": "PT15M",
         "active_fraction": 1.0,
     }
-    assert set(parameter_types()) == set(loaded.parameters) - {"experiment"}
+    assert set(run_parameters("experiment.ipynb")) == set(loaded.parameters) - {"experiment"}
 
 
 def test_all_faults_come_in_one_error(project: Project) -> None:
@@ -149,7 +150,7 @@ def test_a_calibration_has_numbers_of_its_own(project: Project) -> None:
     loaded = load_experiment(project, "003-calibration", {"control_seeds": np.int64(7)})
     assert loaded.notebook == "calibration.ipynb"
     assert (loaded.replicates, loaded.control_seeds, loaded.batches) == (10_000, 7, 8)
-    assert set(loaded.parameters) - {"experiment"} == set(parameter_types("calibration.ipynb"))
+    assert set(loaded.parameters) - {"experiment"} == set(run_parameters("calibration.ipynb"))
     assert "repeats" not in loaded.parameters
     with pytest.raises(InputError, match="repeats: no such parameter"):
         load_experiment(project, "003-calibration", {"repeats": 10})

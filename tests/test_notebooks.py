@@ -1,13 +1,11 @@
-"""The committed notebooks: thin, clean, and with the parameters that the library knows."""
+"""The committed notebooks: thin and clean. Their parameters are in test_parameters.py."""
 
 import json
 from pathlib import Path
 
-import papermill
 import pytest
 
-from fleetsim.experiment import NOTEBOOKS as NOTEBOOK_KINDS
-from fleetsim.experiment import parameter_types
+from fleetsim.parameters import NOTEBOOK_PARAMETERS
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 FORBIDDEN = ("def ", "class ", "for ", "while ", "try:", "%", "!", "open(", "/home", "~/")
@@ -55,32 +53,6 @@ def test_notebooks_tell_what_to_expect(notebook):
     assert len(cells(notebook, "markdown")) >= 5
 
 
-@pytest.mark.parametrize(
-    ("name", "small"),
-    [
-        ("experiment.ipynb", {"experiment": '"000-smoke"'}),
-        (
-            "calibration.ipynb",
-            {"experiment": '"003-calibration"', "replicates": "100", "control_seeds": "5"},
-        ),
-    ],
-)
-def test_a_notebook_declares_every_parameter(name, small):
-    """Its parameters are those of the library, each with its plain type and a help text.
-
-    All but the experiment, and what keeps a run at the defaults short, are as the YAML says.
-    """
-    path = next(path for path in NOTEBOOKS if path.name == name)
-    declared = papermill.inspect_notebook(str(path))
-    names = {name: kind.__name__ for name, kind in parameter_types(name).items()}
-    expected = {"experiment": "str", "results": "str", **names}
-    assert {name: row["inferred_type_name"] for name, row in declared.items()} == expected
-    assert all(row["help"] for row in declared.values())
-    defaults = {name: row["default"] for name, row in declared.items()}
-    assert {key: defaults.pop(key) for key in small} == small
-    assert set(defaults.values()) == {"None"}
-
-
-def test_every_notebook_that_runs_experiments_is_there():
-    """What an experiment may name is a committed notebook."""
-    assert set(NOTEBOOK_KINDS) <= {path.name for path in NOTEBOOKS}
+def test_every_notebook_with_parameters_is_there():
+    """What an experiment may name, and what else has parameters, is a committed notebook."""
+    assert set(NOTEBOOK_PARAMETERS) <= {path.name for path in NOTEBOOKS}

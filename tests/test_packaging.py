@@ -1,9 +1,11 @@
 """The files around the library agree with each other and hold what they promise."""
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from datetime import date
@@ -289,6 +291,34 @@ def test_missing_python_is_a_clear_error(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "setup: no Python 3.11, 3.12 or 3.13 with venv on PATH" in done.stderr
     assert "apt-get install python3 python3-venv" in done.stderr
+
+
+@pytest.mark.parametrize("with_flock", [True, False])
+def test_a_second_setup_waits_for_the_first(tmp_path: Path, with_flock: bool) -> None:
+    """It says so, and goes on when the first ends; so too where there is no flock command."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    if with_flock and shutil.which("flock") is None:
+        pytest.skip("no flock here")
+    for name in "awk cat cksum dirname rm sed sh sort".split() + ["flock"] * with_flock:
+        (tools / name).symlink_to(shutil.which(name))  # type: ignore[arg-type]
+    (tools / "python3").symlink_to(Path(sys.executable).resolve())
+    folder = _folder(tmp_path)
+    command = ["sh", ".ci/setup", "no-such-extra"]
+    environment = {"PATH": str(tools)}
+    with open(folder / ".ci" / "setup", "rb") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        second = subprocess.Popen(
+            command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+        )
+        assert second.stderr is not None
+        assert "waiting for another make setup" in second.stderr.readline()
+        assert second.poll() is None
+    _, rest = second.communicate(timeout=60)
+    assert second.returncode == 2
+    assert "no such extra" in rest
+    alone = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert "waiting" not in alone.stderr
 
 
 @pytest.mark.parametrize(("script", "shell"), [(".ci/run", "bash"), (".ci/setup", "sh")])

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from support import check_files
 
 import fleetsim
 from fleetsim.errors import FleetsimError, InputError
 from fleetsim.execute import execute
 from fleetsim.experiment import load_experiment
+from fleetsim.plots import PLOTS
 from fleetsim.project import Project
 from fleetsim.record import find_run, read_record
 from fleetsim.report import check_report, render_report
@@ -70,18 +72,7 @@ def broken_project(tmp_path, monkeypatch):
 @pytest.mark.notebook
 def test_a_run_leaves_everything_that_belongs_to_it(outcome):
     """Report, notebook, document, record, parameters, figures and data stand in the folder."""
-    names = {path.name for path in outcome.path.iterdir()}
-    assert names == {
-        "report.html",
-        "report.ipynb",
-        "experiment.md",
-        "result.json",
-        "params.yaml",
-        "figures",
-        "data",
-    }
-    assert len(list((outcome.path / "figures").glob("*.svg"))) == 6
-    assert len(list((outcome.path / "figures").glob("*.png"))) == 6
+    check_files(outcome.path, PLOTS, "data")
     assert (outcome.path / "data" / "raw" / "companies.jsonl").is_file()
     batch = outcome.path / "data" / "raw" / "events" / outcome.record.batch_ids[0]
     assert (batch / "events.jsonl").is_file()
@@ -144,7 +135,6 @@ def test_the_report_loads_nothing(outcome):
     assert "<script" not in html
     assert "default-src 'none'" in html
     assert not re.search(r"(src|href)=\"(?!data:)", html)
-    assert len(re.findall(r"<img[^>]* alt=\"[^\"]{40,}", html)) == 6
     assert html.count("<h1") == 1
     assert "9 pass, 0 fail, 0 inconclusive" in html
 

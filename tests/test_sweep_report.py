@@ -227,7 +227,7 @@ def test_a_sweep_without_runs_has_no_report(tmp_path, monkeypatch):
     project = make_project(tmp_path, grid=GRID)
     monkeypatch.setenv("FLEETSIM_ROOT", str(project.root))
     with pytest.raises(FleetsimError, match="run fleetsim sweep first"):
-        open_sweep(SMOKE, engine=None)
+        open_sweep(SMOKE, engine="none")
     with pytest.raises(InputError, match="engine: found 'fast'"):
         open_sweep(SMOKE, engine="fast")
 

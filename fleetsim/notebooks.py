@@ -1,0 +1,92 @@
+"""Write the parameters where people read them: into the notebooks and the documentation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fleetsim.errors import InputError
+from fleetsim.files import write_file
+from fleetsim.parameters import NOTEBOOK_PARAMETERS, Parameter, parameters_of
+from fleetsim.project import Project
+
+__all__ = ["parameters_cell", "parameters_tables", "write_parameters"]
+
+DOCUMENTATION = Path("docs", "parameters.md")
+_BEGIN = "<!-- begin: written by fleetsim document --all -->\n"
+_END = "<!-- end -->\n"
+_VALUES = """The values in the notebooks as they stand. None means "as the YAML says", for `results`
+the project's own folder; a dash, that the notebook has no such parameter.
+"""
+
+
+def parameters_cell(notebook: str) -> str:
+    """Return the text of a notebook's cell of parameters."""
+    return "\n".join(parameter.line() for parameter in NOTEBOOK_PARAMETERS[notebook])
+
+
+def write_parameters(project: Project) -> list[Path]:
+    """Write the parameters into a project's notebooks, and its documentation; return these files.
+
+    Raises
+    ------
+    InputError
+        Where a file has no place for them.
+    """
+    written = []
+    for name in NOTEBOOK_PARAMETERS:
+        path = project.notebooks / name
+        if path.is_file():
+            write_file(path, _with_cell(path, parameters_cell(name)).encode())
+            written.append(path)
+    path = project.resolve(DOCUMENTATION)
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+        before, begin, rest = text.partition(_BEGIN)
+        _, end, after = rest.partition(_END)
+        if not begin or not end:
+            raise InputError(project.relative(path), f"the lines {_BEGIN!r} and {_END!r} are gone")
+        write_file(path, (before + begin + parameters_tables() + end + after).encode())
+        written.append(path)
+    return written
+
+
+def _with_cell(path: Path, source: str) -> str:
+    """Return the text of a notebook with another cell of parameters."""
+    notebook = json.loads(path.read_bytes())
+    for cell in notebook["cells"]:
+        if "parameters" in cell["metadata"].get("tags", ()):
+            cell["source"] = source.splitlines(keepends=True)
+            return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    raise InputError(path.name, "no cell has the tag parameters; allowed: one")
+
+
+def parameters_tables() -> str:
+    """Return what every parameter is, and what the notebooks have as they stand, in Markdown."""
+    known: dict[str, Parameter] = {}
+    for parameters in NOTEBOOK_PARAMETERS.values():
+        for parameter in parameters:
+            known.setdefault(parameter.name, parameter.at())
+    rows: list[tuple[str, ...]] = [("parameter", "type", "allowed", "what it is")]
+    rows += [(f"`{p.name}`", p.type.__name__, p.allowed, p.help) for p in known.values()]
+    values: list[tuple[str, ...]] = [
+        ("parameter", *(f"`{notebook}`" for notebook in NOTEBOOK_PARAMETERS))
+    ]
+    values += [
+        (f"`{name}`", *(_value(notebook, name) for notebook in NOTEBOOK_PARAMETERS))
+        for name in known
+    ]
+    return f"\n{_markdown(rows)}\n{_VALUES}\n{_markdown(values)}\n"
+
+
+def _value(notebook: str, name: str) -> str:
+    """Return what a notebook has for a parameter, with what it means there and nowhere else."""
+    parameter = parameters_of(notebook).get(name)
+    if parameter is None:
+        return "–"
+    return f"`{parameter.default}`" + (f" ({parameter.note})" if parameter.note else "")
+
+
+def _markdown(rows: list[tuple[str, ...]]) -> str:
+    lines = [f"| {' | '.join(row)} |\n" for row in rows]
+    return "".join([lines[0], "|---" * len(rows[0]) + "|\n", *lines[1:]])
