@@ -20,6 +20,8 @@ _HOMES = {
     "open_run": "run",
     "CalibrationRun": "calibration_run",
     "open_calibration": "calibration_run",
+    "ScalingRun": "scaling_run",
+    "open_scaling": "scaling_run",
     "load_experiment": "experiment",
     "check_experiment": "check",
     "find_project": "project",

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from functools import cache
+from statistics import median
 from typing import Any
 
 import jinja2
@@ -60,6 +61,7 @@ def planned_record(experiment: Experiment, check: Check | None = None) -> Record
             batches=experiment.batches,
             alpha=experiment.alpha,
             notebook=experiment.notebook,
+            sizes=list(experiment.measured_sizes),
         ),
         expected=Expected(
             mean=expectation["mean"],
@@ -135,6 +137,7 @@ def render_document(record: Record) -> str:
         answers_line=answers_line(record.tests),
         chance=chance,
         number=number,
+        median=median,
         power_table=power_table,
         power_words=POWER_WORDS,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any
 
 import msgspec
@@ -19,6 +20,7 @@ from fleetsim.documents import allowed, check_fields, read_mapping
 from fleetsim.errors import InputError, found, nearest
 from fleetsim.evidence import Evidence
 from fleetsim.project import Project
+from fleetsim.sizes import Scaling, Size, config_of_size, size_faults
 
 __all__ = ["NOTEBOOKS", "Criterion", "Experiment", "load_experiment", "parameter_types"]
 
@@ -40,15 +42,22 @@ class Notebook:
         Numbers of experiment.yaml that a run may set.
     """
 
-    evidence: type[Evidence] | type[Calibration]
+    evidence: type[Evidence] | type[Calibration] | type[Scaling]
     keys: tuple[str, ...]
     numbers: tuple[str, ...]
 
 
 DEFAULT_NOTEBOOK = "experiment.ipynb"
 NOTEBOOKS = {
-    DEFAULT_NOTEBOOK: Notebook(Evidence, ("interval", "repeats"), ("repeats", "replicates")),
-    "calibration.ipynb": Notebook(Calibration, ("control_seeds",), ("replicates", "control_seeds")),
+    DEFAULT_NOTEBOOK: Notebook(
+        Evidence, ("interval", "repeats", "replicates"), ("repeats", "replicates")
+    ),
+    "calibration.ipynb": Notebook(
+        Calibration, ("replicates", "control_seeds"), ("replicates", "control_seeds")
+    ),
+    "scaling.ipynb": Notebook(
+        Scaling, ("interval", "sizes", "largest_events"), ("largest_events",)
+    ),
 }
 
 
@@ -96,7 +105,23 @@ class _Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             description="seeds whose counts, or whose honest data, are drawn in memory",
             extra={"allowed": "a whole number from 2 to 1000000"},
         ),
-    ]
+    ] = 0
+    sizes: Annotated[
+        list[Any],
+        Meta(
+            min_length=1,
+            description="sizes of a batch, each with its number of cold processes",
+            extra={"allowed": "a list of {events: ..., repeats: ...}"},
+        ),
+    ] = []
+    largest_events: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="expected events up to which sizes are measured",
+            extra={"allowed": "a whole number from 1"},
+        ),
+    ] = 0
     alpha: Annotated[float, Meta(gt=0, lt=1, extra={"allowed": "a number between 0 and 1"})] = 0.05
     criteria: Annotated[list[Any], Meta(min_length=1, extra={"allowed": "a list of criteria"})]
 
@@ -106,7 +131,8 @@ class Experiment:
     """An experiment, with the parameters of one run put in.
 
     `id` is the folder's name; `parameters` holds every effective parameter, by its name. What the
-    notebook does not have is "" or 0.
+    notebook does not have is "", 0 or empty. Where there are sizes, the configuration is that of
+    the largest one that is measured.
     """
 
     id: str
@@ -121,6 +147,8 @@ class Experiment:
     repeats: int
     replicates: int
     control_seeds: int
+    sizes: tuple[Size, ...]
+    largest_events: int
     alpha: float
     criteria: tuple[Criterion, ...]
     config: Config
@@ -134,6 +162,11 @@ class Experiment:
             **{key: getattr(self, key) for key in NOTEBOOKS[self.notebook].numbers},
             **{key: getattr(self.config, key) for key in scalar_keys()},
         }
+
+    @property
+    def measured_sizes(self) -> tuple[Size, ...]:
+        """The sizes up to the largest that is measured."""
+        return tuple(size for size in self.sizes if size.events <= self.largest_events)
 
 
 def parameter_types(notebook: str = DEFAULT_NOTEBOOK) -> dict[str, type]:
@@ -175,7 +208,8 @@ def load_experiment(
     if runs_it:
         faults += _notebook_faults(runs_it, data)
     criteria = _criteria(values.pop("criteria", []), runs_it, faults)
-    faults += _interval_faults(values)
+    sizes = _sizes(values.pop("sizes", []), faults)
+    faults += _interval_faults(values, fixed="sizes" in data)
     config_file = path.parent / values.get("config", "")
     if "config" in values and not config_file.is_file():
         faults.append(
@@ -193,14 +227,18 @@ def load_experiment(
     values = {field.name: field.default for field in fields if not field.required} | values
     config = load_config(config_file)
     config, changed = _put_in(config, data, given, runs_it)
+    if sizes:
+        largest = changed["largest_events"]
+        config = _config_of_sizes(config, sizes, largest, given.get("number_of_companies"))
     if NOTEBOOKS[runs_it].evidence is Calibration and (unfit := control_faults(config)):
         raise InputError(project.relative(config_file), *unfit)
     return Experiment(
         id=path.parent.name,
         criteria=criteria,
+        sizes=sizes,
         config=config,
         config_file=project.relative(config_file),
-        **{k: v for k, v in values.items() if k not in ("schema", "config")} | changed,
+        **{k: v for k, v in values.items() if k not in ("schema", "config", "sizes")} | changed,
     )
 
 
@@ -250,14 +288,58 @@ def _notebook_faults(name: str, data: Mapping[str, Any]) -> list[str]:
     types = {field.name: field.type for field in msgspec.structs.fields(_Spec)}
     own = NOTEBOOKS[name].keys
     faults = [f"{key}: missing; allowed: {allowed(types[key])}" for key in own if key not in data]
-    for other, notebook in NOTEBOOKS.items():
-        faults += [
-            f"{key}: found {found(data[key])}; only an experiment of {other} has {key}, this is "
-            f"one of {name}"
-            for key in notebook.keys
-            if key in data and key not in own
-        ]
+    for key in data:
+        others = [other for other, notebook in NOTEBOOKS.items() if key in notebook.keys]
+        if others and key not in own:
+            faults.append(
+                f"{key}: found {found(data[key])}; only an experiment of {' or '.join(others)} has "
+                f"{key}, this is one of {name}"
+            )
     return faults
+
+
+def _sizes(rows: list[Any], faults: list[str]) -> tuple[Size, ...]:
+    """Return the sizes of a list, and add what is wrong with it to the faults."""
+    sizes = []
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            faults.append(f"sizes[{number}]: found {found(row)}; allowed: events and repeats")
+            continue
+        values, wrong = check_fields(Size, row, f"sizes[{number}].")
+        faults += wrong
+        if not wrong:
+            sizes.append(Size(**values))
+    events = [size.events for size in sizes]
+    for one, other in pairwise(events):
+        if one >= other:
+            faults.append(f"sizes: found {other} after {one}; allowed: larger and larger sizes")
+    return tuple(sizes)
+
+
+def _config_of_sizes(
+    config: Config, sizes: tuple[Size, ...], largest: int, companies: int | None
+) -> Config:
+    """Return the configuration of the largest size that is measured.
+
+    Raises
+    ------
+    InputError
+        Where no size is left, one cannot be made, or a number of companies is asked for.
+    """
+    measured = [size for size in sizes if size.events <= largest]
+    if not measured:
+        allowed = f"a whole number from {sizes[0].events}, the smallest size"
+        raise InputError("parameters", f"largest_events: found {largest}; allowed: {allowed}")
+    if faults := size_faults(config, measured):
+        raise InputError("parameters", *(f"sizes: {fault}" for fault in faults))
+    config = config_of_size(config, measured[-1])
+    if companies not in (None, config.number_of_companies):
+        raise InputError(
+            "parameters",
+            f"number_of_companies: found {companies}; it follows from the sizes, "
+            f"{config.number_of_companies} for the largest",
+        )
+    return config
 
 
 def _criteria(rows: list[Any], notebook: str, faults: list[str]) -> tuple[Criterion, ...]:
@@ -315,10 +397,12 @@ def _limit_faults(
     return faults
 
 
-def _interval_faults(values: dict[str, Any]) -> list[str]:
+def _interval_faults(values: dict[str, Any], *, fixed: bool = False) -> list[str]:
     interval = values.get("interval")
     if interval is None:
         return []
+    if interval == "now" and fixed:
+        return ["interval: found 'now'; allowed: a time, so that all repeats have the same bytes"]
     if interval == "now":
         if values.get("batches", 1) > 1:
             return ["batches: found more than 1 with interval now; give a start for more batches"]
