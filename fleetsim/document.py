@@ -148,8 +148,9 @@ def by_chance(record: Record) -> str:
     """Return what an honest run may still show by chance, as a sentence."""
     odds = [c.a_priori for c in record.criteria if c.a_priori is not None and c.a_priori > 0.5]
     wrong = sum(1 - p for p in odds)
+    what = "criterion" if len(odds) == 1 else "criteria"
     return (
-        f"Of {len(odds)} criteria that an honest run should pass by the model, {wrong:.2g} fail "
+        f"Of {len(odds)} {what} that an honest run should pass by the model, {wrong:.2g} fail "
         "by chance alone on average."
     )
 

@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95
 EXPONENT_MAX = 5.0  # beyond it a start-up cost and growth cannot be told apart
-_AT_BOUND = 1e-6  # distance from a bound at which an estimate counts as lying on it
+_AT_BOUND = 1e-3  # distance from a bound at which an estimate counts as lying on it
 
 
 @dataclass(frozen=True)
@@ -138,11 +138,18 @@ def fit_power_law(sizes: npt.ArrayLike, costs: npt.ArrayLike) -> PowerLaw:
         gtol=1e-12,
     )
     startup, log_factor, exponent = (float(value) for value in found.x)
+    untold = ValueError("costs do not grow enough over these sizes to tell an exponent")
     if not _AT_BOUND < exponent < EXPONENT_MAX - _AT_BOUND:
-        raise ValueError("costs do not grow enough over these sizes to tell an exponent")
+        raise untold
     # An estimate of no start-up at all is as uncertain as any other, and stays a parameter: of flat
     # costs a law without it would claim to know that the exponent is near 0.
-    return _law(means, (startup, log_factor, exponent), (True, True, True))
+    try:
+        law = _law(means, (startup, log_factor, exponent), (True, True, True))
+    except np.linalg.LinAlgError:
+        raise untold from None
+    if law.interval[1] - law.interval[0] > 2 * EXPONENT_MAX:
+        raise untold
+    return law
 
 
 def log_slope(sizes: npt.ArrayLike, costs: npt.ArrayLike) -> PowerLaw:

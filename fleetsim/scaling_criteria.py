@@ -26,7 +26,7 @@ def judge_time_exponent(criterion: Criterion, scaling: Scaling) -> Judgement:
     rows = [scaling.row(path, "generation_seconds") for path in PATHS]
     fitted = [row for row in rows if row.interval is not None]
     if not fitted:
-        return _open(f"{_unfitted(rows)}", low, high)
+        return _open(_unfitted(rows), low, high)
     ends = [row.interval for row in fitted if row.interval is not None]
     note = "; ".join(_time_words(row) for row in fitted) + "."
     far = max(fitted, key=lambda row: abs((row.exponent or 0.0) - 1))
@@ -103,7 +103,7 @@ def judge_same_content(criterion: Criterion, scaling: Scaling) -> Judgement:
         return _open("nothing ran", None, None)
     if faults:
         note = f"{len(faults)} of {len(scaling.runs)} files: {faults[0]}."
-        return Judgement(len(faults), Verdict.FAIL, note, None, 0.0)
+        return Judgement(float(len(faults)), Verdict.FAIL, note, None, 0.0)
     total = sum(run.lines for run in scaling.runs)
     sizes = len({run.events for run in scaling.runs})
     note = (
@@ -111,7 +111,7 @@ def judge_same_content(criterion: Criterion, scaling: Scaling) -> Judgement:
         "lines, bytes and hash that its record says and the events that its streams give, and the "
         "repeats of a size are equal byte for byte."
     )
-    return Judgement(0, Verdict.PASS, note, None, 0.0)
+    return Judgement(0.0, Verdict.PASS, note, None, 0.0)
 
 
 def _time_words(row: LawRow) -> str:
@@ -137,7 +137,8 @@ def _why_open(rows: list[LawRow], scaling: Scaling) -> str:
     missing, unfitted = scaling.missing, _unfitted(rows)
     said = ""
     if missing:
-        said += f" Not measured: {', '.join(map(str, missing))} events."
+        more = f" to {missing[-1]} events, {len(missing)} sizes" if len(missing) > 1 else " events"
+        said += f" Not measured: {missing[0]}{more}."
     return f"{said} No law: {unfitted}." if unfitted else said
 
 

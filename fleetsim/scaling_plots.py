@@ -64,8 +64,8 @@ def _time(figure: Figure, scaling: Scaling) -> str:
     curve.plot([], [], color=SIGNAL, lw=1.2, label="start-up + power law")
     away.fill_between([], [], color=LIGHT, label="95 % band of the law")
     away.axhline(0, color=SIGNAL, lw=1.2)
-    _by_events(curve, "generation [s]", log=True)
-    _by_events(away, "distance of a run from its law [%]")
+    _by_events(curve, scaling, "generation [s]", log=True)
+    _by_events(away, scaling, "distance of a run from its law [%]")
     curve.legend(loc="upper left", fontsize=8)
     away.legend(loc="upper right", fontsize=8)
     away.margins(y=0.2)
@@ -98,8 +98,8 @@ def _memory(figure: Figure, scaling: Scaling) -> str:
         told.append(text)
     ax.plot([], [], color=SIGNAL, lw=1.2, label="power law")
     ax.fill_between([], [], color=LIGHT, label="95 % band")
-    _by_events(ax, "peak resident set [MB]", log=True)
-    top = max((run.peak_rss_bytes for run in scaling.runs), default=1) / MB
+    _by_events(ax, scaling, "peak resident set [MB]", log=True)
+    top = max(run.peak_rss_bytes for run in scaling.runs) / MB
     ax.set_ylim(10, 10 * top)
     ax.legend(ncols=2, loc="upper left", fontsize=8)
     what = "Peak memory of each cold run over its events, on logarithmic axes"
@@ -133,8 +133,8 @@ def _rate(figure: Figure, scaling: Scaling) -> str:
                 if level is not None:
                     limit = level.largest / level.factor / 1e6
                     ax.hlines(limit, sizes[0], sizes[-1], color=SIGNAL, lw=0.8, ls=":")
-    _by_events(ax, "million events a second", log=True)
-    ax.set_ylim(top=20 * max(medians.values(), default=1))
+    _by_events(ax, scaling, "million events a second", log=True)
+    ax.set_ylim(top=20 * max(medians.values()))
     ax.plot([], [], color=SIGNAL, lw=0.8, ls=":", label="without the start-up, at the largest size")
     ax.legend(ncols=2, loc="upper left", fontsize=8)
     shown = [f"{rate:.3g} million at {n:.3g} events" for n, rate in medians.items()]
@@ -164,8 +164,10 @@ def _apart(events: Floats) -> Floats:
     return moved
 
 
-def _by_events(ax: Axes, label: str, *, log: bool = False) -> None:
+def _by_events(ax: Axes, scaling: Scaling, label: str, *, log: bool = False) -> None:
+    events = [run.lines for run in scaling.runs]
     ax.set(xscale="log", xlabel="events of the batch", ylabel=label)
+    ax.set_xlim(min(events) / 1.5, 1.5 * max(events))
     if log:
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -173,7 +175,7 @@ def _by_events(ax: Axes, label: str, *, log: bool = False) -> None:
 
 
 def _sentence(what: str, told: list[str]) -> str:
-    return f"{what}: {'; '.join(told)}." if told else f"{what}: nothing ran."
+    return f"{what}: {'; '.join(told)}."
 
 
 SCALING_PLOTS: dict[str, ScalingPlot] = {

@@ -63,6 +63,7 @@ def test_notebooks_tell_what_to_expect(notebook):
             "calibration.ipynb",
             {"experiment": '"003-calibration"', "replicates": "100", "control_seeds": "5"},
         ),
+        ("scaling.ipynb", {"experiment": '"005-scaling"', "largest_events": "10000"}),
     ],
 )
 def test_a_notebook_declares_every_parameter(name, small):
