@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run calibrate test test-browser lint format lab bench bench-audit golden documents reference lock clean
+.PHONY: help setup run calibrate scaling test test-browser lint format lab bench bench-audit golden documents reference lock clean
 
 # Optional extras of pyproject.toml, separated by commas: make setup EXTRAS=cluster,lab
 EXTRAS ?=
@@ -34,6 +34,10 @@ run: setup ## Run experiment 001; print its verdicts and where the report lies
 # report to read, not in red or green; up to 3 honest calibrations in 100 fail by chance.
 calibrate: setup ## Test the tests: experiment 003, 10,000 honest seeds and every control (minutes)
 	@$(BIN)/fleetsim run 003-calibration
+
+# Its verdicts are about this machine, and want it for themselves.
+scaling: setup ## Time and memory from 10^3 to 10^8 events: experiment 005 (a quarter of an hour, 27 GB)
+	@$(BIN)/fleetsim run 005-scaling
 
 test: setup ## Run the tests that need no browser (ARGS="-k name" for some of them)
 	@$(BIN)/python -m pytest -m "not browser" -n auto --dist loadfile $(ARGS)

@@ -23,6 +23,8 @@ _HOMES = {
     "SweepReport": "sweep_report",
     "open_sweep": "sweep_report",
     "take_parameters": "parameters",
+    "ScalingRun": "scaling_run",
+    "open_scaling": "scaling_run",
     "load_experiment": "experiment",
     "check_experiment": "check",
     "find_project": "project",

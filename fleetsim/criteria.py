@@ -17,6 +17,7 @@ from scipy.special import ndtri
 
 from fleetsim import battery, stats
 from fleetsim import calibration_criteria as calibrated
+from fleetsim import scaling_criteria as scaled
 from fleetsim.alternatives import (
     Prospect,
     battery_prospect,
@@ -34,6 +35,7 @@ from fleetsim.evidence import Evidence, Test
 from fleetsim.faults import FaultKind
 from fleetsim.model import type_law
 from fleetsim.power import poisson_between
+from fleetsim.sizes import Scaling
 from fleetsim.tally import Tally
 
 __all__ = ["KINDS", "Criterion", "Judgement", "Kind", "Verdict", "judge"]
@@ -62,7 +64,7 @@ class Kind:
     stated_range : bool
         Whether the claim itself states that range, so that another configuration could meet it.
     evidence : type
-        What `judge` is given: an `Evidence` of a run, or a `Calibration`.
+        What `judge` is given: the `Evidence` of a run, a `Calibration`, or a `Scaling`.
     prospect : callable or None
         What the criterion makes of the standard alternatives, and what to beware of; see
         `fleetsim.alternatives`.
@@ -74,11 +76,11 @@ class Kind:
     tests: tuple[str, ...] = ()
     window: Callable[[Criterion, Expectation], tuple[float, float]] | None = None
     stated_range: bool = False
-    evidence: type[Evidence] | type[Calibration] = Evidence
+    evidence: type[Evidence] | type[Calibration] | type[Scaling] = Evidence
     prospect: Callable[[Criterion, Expectation], Prospect] | None = None
 
 
-def judge(criterion: Criterion, evidence: Evidence | Calibration) -> Judgement:
+def judge(criterion: Criterion, evidence: Evidence | Calibration | Scaling) -> Judgement:
     """Return the verdict on one criterion."""
     return KINDS[criterion.kind].judge(criterion, evidence)
 
@@ -510,6 +512,12 @@ KINDS: dict[str, Kind] = {
     "p_values_uniform": Kind((), calibrated.judge_uniformity, _joint, evidence=Calibration),
     "controls_caught": Kind(("low",), calibrated.judge_caught, _unknown, evidence=Calibration),
     "power_as_computed": Kind(("tolerance",), calibrated.judge_power, _joint, evidence=Calibration),
+    "time_exponent": Kind(("tolerance",), scaled.judge_time_exponent, _unknown, evidence=Scaling),
+    "memory_exponent": Kind(("high",), scaled.judge_memory_exponent, _unknown, evidence=Scaling),
+    "memory_of_largest": Kind(
+        ("high",), scaled.judge_memory_of_largest, _unknown, evidence=Scaling
+    ),
+    "same_content": Kind((), scaled.judge_same_content, _certain, evidence=Scaling),
 }
 
 

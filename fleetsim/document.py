@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from functools import cache
+from statistics import median
 from typing import Any
 
 import jinja2
@@ -60,6 +61,7 @@ def planned_record(experiment: Experiment, check: Check | None = None) -> Record
             batches=experiment.batches,
             alpha=experiment.alpha,
             notebook=experiment.notebook,
+            sizes=list(experiment.measured_sizes),
         ),
         expected=Expected(
             mean=expectation["mean"],
@@ -135,6 +137,7 @@ def render_document(record: Record) -> str:
         answers_line=answers_line(record.tests),
         chance=chance,
         number=number,
+        median=median,
         power_table=power_table,
         power_words=POWER_WORDS,
     )
@@ -145,8 +148,9 @@ def by_chance(record: Record) -> str:
     """Return what an honest run may still show by chance, as a sentence."""
     odds = [c.a_priori for c in record.criteria if c.a_priori is not None and c.a_priori > 0.5]
     wrong = sum(1 - p for p in odds)
+    what = "criterion" if len(odds) == 1 else "criteria"
     return (
-        f"Of {len(odds)} criteria that an honest run should pass by the model, {wrong:.2g} fail "
+        f"Of {len(odds)} {what} that an honest run should pass by the model, {wrong:.2g} fail "
         "by chance alone on average."
     )
 

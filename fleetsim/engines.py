@@ -16,6 +16,7 @@ from fleetsim.experiment import Experiment
 from fleetsim.project import Project
 from fleetsim.record import RunError
 from fleetsim.run import BaseRun, Run
+from fleetsim.scaling_run import ScalingRun
 from fleetsim.watch import RunEnded, Watch
 
 __all__ = ["ENGINES", "Ending", "Job", "check_notebook"]
@@ -24,7 +25,10 @@ __all__ = ["ENGINES", "Ending", "Job", "check_notebook"]
 RUNS: Mapping[str, type[BaseRun]] = {
     "experiment.ipynb": Run,
     "calibration.ipynb": CalibrationRun,
+    "scaling.ipynb": ScalingRun,
 }
+#: Steps that tell their progress, one cold run after the other.
+MEASURED = ("generate", "measure")
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ def run_library(job: Job, watch: Watch) -> Ending:
         for step in run.steps:
             watch.check()
             method = getattr(run, step)
-            method(progress=lambda _: watch.check()) if step == "generate" else method()
+            method(progress=lambda _: watch.check()) if step in MEASURED else method()
         watch.check()
         step = "finish"
         run.finish(engine="library")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Annotated, Any
 
 import msgspec
@@ -20,12 +21,14 @@ from fleetsim.evidence import Evidence
 from fleetsim.grid import Axis, read_grid
 from fleetsim.parameters import (
     ControlSeeds,
+    LargestEvents,
     Repeats,
     Replicates,
     check_parameters,
     run_parameters,
 )
 from fleetsim.project import Project
+from fleetsim.sizes import Scaling, Size, config_of_size, size_faults
 
 __all__ = [
     "NOTEBOOKS",
@@ -36,6 +39,7 @@ __all__ = [
 ]
 
 EXPERIMENT_SCHEMA = 1
+_LISTS = ("grid", "sizes")  # keys that are read by code of their own
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,15 @@ class Notebook:
         Keys of experiment.yaml that its experiments need, and those of others may not have.
     """
 
-    evidence: type[Evidence] | type[Calibration]
+    evidence: type[Evidence] | type[Calibration] | type[Scaling]
     keys: tuple[str, ...]
 
 
 DEFAULT_NOTEBOOK = "experiment.ipynb"
 NOTEBOOKS = {
-    DEFAULT_NOTEBOOK: Notebook(Evidence, ("interval", "repeats")),
-    "calibration.ipynb": Notebook(Calibration, ("control_seeds",)),
+    DEFAULT_NOTEBOOK: Notebook(Evidence, ("interval", "repeats", "replicates")),
+    "calibration.ipynb": Notebook(Calibration, ("replicates", "control_seeds")),
+    "scaling.ipynb": Notebook(Scaling, ("interval", "sizes", "largest_events")),
 }
 
 
@@ -81,7 +86,16 @@ class _Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     batches: Annotated[int, Meta(ge=1, extra={"allowed": "a whole number from 1"})] = 1
     repeats: Repeats = 0
     control_seeds: ControlSeeds = 0
-    replicates: Replicates
+    replicates: Replicates = 0
+    sizes: Annotated[
+        list[Any],
+        Meta(
+            min_length=1,
+            description="sizes of a batch, each with its number of cold processes",
+            extra={"allowed": "a list of {events: ..., repeats: ...}"},
+        ),
+    ] = []
+    largest_events: LargestEvents = 0
     alpha: Annotated[float, Meta(gt=0, lt=1, extra={"allowed": "a number between 0 and 1"})] = 0.05
     grid: Annotated[
         dict[Any, Any], Meta(min_length=1, extra={"allowed": "a mapping of parameters to values"})
@@ -104,7 +118,8 @@ class Experiment:
     """An experiment, with the parameters of one run put in.
 
     `id` is the folder's name; `parameters` holds every effective parameter, by its name. What the
-    notebook does not have is "" or 0. A sweep takes every point of the grid that `axes` make,
+    notebook does not have is "", 0 or empty. Where there are sizes, the configuration is that of
+    the largest one that is measured. A sweep takes every point of the grid that `axes` make,
     `seeds` times; without `keep_data` a run deletes its events when they are judged.
     """
 
@@ -120,6 +135,8 @@ class Experiment:
     repeats: int
     replicates: int
     control_seeds: int
+    sizes: tuple[Size, ...]
+    largest_events: int
     alpha: float
     seeds: int
     keep_data: bool
@@ -139,6 +156,11 @@ class Experiment:
                 for name in run_parameters(self.notebook)
             },
         }
+
+    @property
+    def measured_sizes(self) -> tuple[Size, ...]:
+        """The sizes up to the largest that is measured."""
+        return tuple(size for size in self.sizes if size.events <= self.largest_events)
 
 
 def load_experiment(
@@ -174,7 +196,8 @@ def load_experiment(
     if runs_it:
         faults += _notebook_faults(runs_it, data)
     criteria = _criteria(values.pop("criteria", []), runs_it, faults)
-    faults += _interval_faults(values)
+    sizes = _sizes(values.pop("sizes", []), faults)
+    faults += _interval_faults(values, fixed="sizes" in data)
     config_file = path.parent / values.get("config", "")
     if "config" in values and not config_file.is_file():
         faults.append(
@@ -191,7 +214,7 @@ def load_experiment(
     grid = values.pop("grid", {})
     fields = msgspec.structs.fields(_Spec)
     plain = {field.name: field.default for field in fields if not field.required}
-    values = {key: value for key, value in plain.items() if key != "grid"} | values
+    values = {key: value for key, value in plain.items() if key not in _LISTS} | values
     config = load_config(config_file)
     if NOTEBOOKS[runs_it].evidence is Calibration and (unfit := control_faults(config)):
         raise InputError(project.relative(config_file), *unfit)
@@ -199,6 +222,7 @@ def load_experiment(
     experiment = Experiment(
         id=path.parent.name,
         criteria=criteria,
+        sizes=sizes,
         config=config,
         config_file=project.relative(config_file),
         axes=axes,
@@ -227,6 +251,10 @@ def with_parameters(experiment: Experiment, parameters: Mapping[str, Any]) -> Ex
         faults += error.faults
     if faults:
         raise InputError("parameters", *faults)
+    if experiment.sizes:
+        largest = values.get("largest_events", experiment.largest_events)
+        asked = scalars.get("number_of_companies")
+        config = _config_of_sizes(config, experiment.sizes, largest, asked)
     if NOTEBOOKS[notebook].evidence is Calibration and (unfit := control_faults(config)):
         raise InputError("parameters", *unfit)
     return replace(experiment, config=config, **values)
@@ -255,14 +283,58 @@ def _notebook_faults(name: str, data: Mapping[str, Any]) -> list[str]:
     types = {field.name: field.type for field in msgspec.structs.fields(_Spec)}
     own = NOTEBOOKS[name].keys
     faults = [f"{key}: missing; allowed: {allowed(types[key])}" for key in own if key not in data]
-    for other, notebook in NOTEBOOKS.items():
-        faults += [
-            f"{key}: found {found(data[key])}; only an experiment of {other} has {key}, this is "
-            f"one of {name}"
-            for key in notebook.keys
-            if key in data and key not in own
-        ]
+    for key in data:
+        others = [other for other, notebook in NOTEBOOKS.items() if key in notebook.keys]
+        if others and key not in own:
+            faults.append(
+                f"{key}: found {found(data[key])}; only an experiment of {' or '.join(others)} has "
+                f"{key}, this is one of {name}"
+            )
     return faults
+
+
+def _sizes(rows: list[Any], faults: list[str]) -> tuple[Size, ...]:
+    """Return the sizes of a list, and add what is wrong with it to the faults."""
+    sizes = []
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            faults.append(f"sizes[{number}]: found {found(row)}; allowed: events and repeats")
+            continue
+        values, wrong = check_fields(Size, row, f"sizes[{number}].")
+        faults += wrong
+        if not wrong:
+            sizes.append(Size(**values))
+    events = [size.events for size in sizes]
+    for one, other in pairwise(events):
+        if one >= other:
+            faults.append(f"sizes: found {other} after {one}; allowed: larger and larger sizes")
+    return tuple(sizes)
+
+
+def _config_of_sizes(
+    config: Config, sizes: tuple[Size, ...], largest: int, companies: int | None
+) -> Config:
+    """Return the configuration of the largest size that is measured.
+
+    Raises
+    ------
+    InputError
+        Where no size is left, one cannot be made, or a number of companies is asked for.
+    """
+    measured = [size for size in sizes if size.events <= largest]
+    if not measured:
+        allowed = f"a whole number from {sizes[0].events}, the smallest size"
+        raise InputError("parameters", f"largest_events: found {largest}; allowed: {allowed}")
+    if faults := size_faults(config, measured):
+        raise InputError("parameters", *(f"sizes: {fault}" for fault in faults))
+    config = config_of_size(config, measured[-1])
+    if companies not in (None, config.number_of_companies):
+        raise InputError(
+            "parameters",
+            f"number_of_companies: found {companies}; it follows from the sizes, "
+            f"{config.number_of_companies} for the largest",
+        )
+    return config
 
 
 def _criteria(rows: list[Any], notebook: str, faults: list[str]) -> tuple[Criterion, ...]:
@@ -320,10 +392,12 @@ def _limit_faults(
     return faults
 
 
-def _interval_faults(values: dict[str, Any]) -> list[str]:
+def _interval_faults(values: dict[str, Any], *, fixed: bool = False) -> list[str]:
     interval = values.get("interval")
     if interval is None:
         return []
+    if interval == "now" and fixed:
+        return ["interval: found 'now'; allowed: a time, so that all repeats have the same bytes"]
     if interval == "now":
         if values.get("batches", 1) > 1:
             return ["batches: found more than 1 with interval now; give a start for more batches"]

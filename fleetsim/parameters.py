@@ -68,6 +68,14 @@ ControlSeeds = Annotated[
         extra={"allowed": "a whole number from 2 to 1000000"},
     ),
 ]
+LargestEvents = Annotated[
+    int,
+    Meta(
+        ge=1,
+        description="larger sizes are left out [events]",
+        extra={"allowed": "a whole number from 1"},
+    ),
+]
 Engine = Annotated[
     str,
     Meta(
@@ -146,6 +154,7 @@ RESULTS = Parameter("results", Results)
 REPEATS = Parameter("repeats", Repeats)
 REPLICATES = Parameter("replicates", Replicates)
 CONTROL_SEEDS = Parameter("control_seeds", ControlSeeds)
+LARGEST_EVENTS = Parameter("largest_events", LargestEvents)
 ENGINE = Parameter("engine", Engine)
 JOBS = Parameter("jobs", Jobs)
 #: Each key of a configuration that holds one plain value.
@@ -183,6 +192,12 @@ NOTEBOOK_PARAMETERS: dict[str, tuple[Parameter, ...]] = {
             seed="the first of the seeds",
             active_fraction="no influence: all companies take part in a calibration",
         ),
+    ),
+    "scaling.ipynb": (
+        EXPERIMENT.at("005-scaling"),
+        RESULTS,
+        LARGEST_EVENTS.at(10_000),
+        *_noted(number_of_companies="follows from the sizes, no other is taken"),
     ),
     "sweep.ipynb": (
         EXPERIMENT.at("000-smoke", note="an experiment with a grid: id of a folder, or a path"),

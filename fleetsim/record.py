@@ -18,6 +18,7 @@ from fleetsim.errors import InputError, nearest
 from fleetsim.evidence import Test
 from fleetsim.measure import container_memory_peak
 from fleetsim.project import Project, source_hash
+from fleetsim.sizes import LawRow, Size, SizeRun
 
 __all__ = [
     "CriterionRecord",
@@ -83,6 +84,13 @@ class CalibrationRecord(msgspec.Struct, frozen=True, kw_only=True):
     controls: list[PowerRow]
 
 
+class ScalingRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured at many sizes, in the order of running, and the laws fitted to it."""
+
+    runs: list[SizeRun]
+    laws: list[LawRow]
+
+
 class RunError(msgspec.Struct, frozen=True):
     """Why a run failed: kind of error, its message, and the number of the notebook's cell."""
 
@@ -92,7 +100,10 @@ class RunError(msgspec.Struct, frozen=True):
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What was written down before the run; `interval` is "" where no data are written."""
+    """What was written down before the run.
+
+    `interval` is "" where no data are written; `sizes` are those of a run over many sizes.
+    """
 
     title: str
     date: str
@@ -104,6 +115,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     batches: int
     alpha: float
     notebook: str = "experiment.ipynb"
+    sizes: list[Size] = []
 
 
 class Foresight(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,8 +146,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One run.
 
     `status` is planned (nothing ran yet), completed or failed. Two runs of one seed are equal but
-    for measurements, started, finished, run_id and provenance. Only a calibration has that part;
-    it measures no files, so its `tests` are empty and its `measurements` null.
+    for measurements, started, finished, run_id and provenance. Only a calibration and a run over
+    many sizes have these parts; their `tests` are empty and their `measurements` null, and all of
+    `scaling` is measured.
     """
 
     schema: int = RECORD_SCHEMA
@@ -155,6 +168,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     tests: list[Test]
     measurements: Measurements | None
     calibration: CalibrationRecord | msgspec.UnsetType = msgspec.UNSET
+    scaling: ScalingRecord | msgspec.UnsetType = msgspec.UNSET
     provenance: dict[str, Any]
 
     def criterion(self, name: str) -> CriterionRecord:

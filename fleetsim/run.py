@@ -43,6 +43,7 @@ from fleetsim.parameters import check_parameters, parameters_of
 from fleetsim.plots import PLOTS, draw, render
 from fleetsim.project import Project, find_project, source_hash
 from fleetsim.record import LATEST, RECORD_NAME, Measurements, Record, overall_line, provenance
+from fleetsim.sizes import Scaling
 from fleetsim.tables import Stack, Table
 from fleetsim.tally import Tally, tally_batches
 
@@ -206,7 +207,7 @@ class BaseRun(ABC):
             (folder / f"{name}.{form}").write_bytes(content)
         return ShownFigure(images["png"], alt)
 
-    def _judge(self, evidence: Evidence | Calibration, **content: Any) -> Table:
+    def _judge(self, evidence: Evidence | Calibration | Scaling, **content: Any) -> Table:
         """Decide every criterion, and put the verdicts and more into the record."""
         criteria = []
         made = {test.name for test in content.get("tests", ())}
@@ -391,7 +392,10 @@ def run_key(
         "source": source,
         "experiment": {
             name: getattr(experiment, name)
-            for name in ("id", "interval", "batches", "alpha", "hypothesis", "question", "title")
+            for name in (
+                *("id", "interval", "batches", "sizes", "alpha"),
+                *("hypothesis", "question", "title"),
+            )
         },
         "criteria": experiment.criteria,
         "config": experiment.config.as_dict(),

@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95
 EXPONENT_MAX = 5.0  # beyond it a start-up cost and growth cannot be told apart
-_AT_BOUND = 1e-6  # distance from a bound, relative, at which an estimate counts as lying on it
+_AT_BOUND = 1e-3  # distance from a bound at which an estimate counts as lying on it
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,9 @@ def fit_power_law(sizes: npt.ArrayLike, costs: npt.ArrayLike) -> PowerLaw:
     freedom by Welch and Satterthwaite (Biometrika 34, 1947, doi:10.2307/2332510). It is widened by
     the root of the lack-of-fit ratio, where that is above 1, as the Particle Data Group does where
     measurements disagree by more than their errors. In simulations of experiment 005 it holds the
-    true exponent in 95 to 98 % of cases, also where larger sizes vary more; there, resampling the
-    repeats held it in 87 %, since few repeats of the largest sizes resample to too little variance.
+    true exponent in 94 to 99 % of cases, whether there is a start-up or not and also where larger
+    sizes vary more (there, resampling the repeats held it in 87 %: five repeats resample to too
+    little variance), and in 92 % where each size is off the law by 3 % of its own.
 
     Parameters
     ----------
@@ -137,13 +138,18 @@ def fit_power_law(sizes: npt.ArrayLike, costs: npt.ArrayLike) -> PowerLaw:
         gtol=1e-12,
     )
     startup, log_factor, exponent = (float(value) for value in found.x)
+    untold = ValueError("costs do not grow enough over these sizes to tell an exponent")
     if not _AT_BOUND < exponent < EXPONENT_MAX - _AT_BOUND:
-        raise ValueError("costs do not grow enough over these sizes to tell an exponent")
-    if startup <= _AT_BOUND * first:  # then it is none of the estimated parameters
-        startup, free = 0.0, (False, True, True)
-    else:
-        free = (True, True, True)
-    return _law(means, (startup, log_factor, exponent), free)
+        raise untold
+    # An estimate of no start-up at all is as uncertain as any other, and stays a parameter: of flat
+    # costs a law without it would claim to know that the exponent is near 0.
+    try:
+        law = _law(means, (startup, log_factor, exponent), (True, True, True))
+    except np.linalg.LinAlgError:
+        raise untold from None
+    if law.interval[1] - law.interval[0] > 2 * EXPONENT_MAX:
+        raise untold
+    return law
 
 
 def log_slope(sizes: npt.ArrayLike, costs: npt.ArrayLike) -> PowerLaw:

@@ -1,0 +1,146 @@
+"""How the measurements at many sizes decide their criteria; `KINDS` in `criteria` enters them.
+
+A claim about an exponent is one about an interval: it fails where the whole interval lies outside
+of the limits, and passes where all of it lies inside and every size of the experiment was measured.
+"""
+
+from __future__ import annotations
+
+from fleetsim.claims import Criterion, Judgement, Verdict
+from fleetsim.sizes import PATHS, LawRow, Scaling
+
+__all__ = [
+    "judge_memory_exponent",
+    "judge_memory_of_largest",
+    "judge_same_content",
+    "judge_time_exponent",
+]
+
+MB = 1e6  # bytes
+
+
+def judge_time_exponent(criterion: Criterion, scaling: Scaling) -> Judgement:
+    """Decide whether the time grows in proportion, on each path, start-up aside."""
+    tolerance = criterion.tolerance or 0.0
+    low, high = 1 - tolerance, 1 + tolerance
+    rows = [scaling.row(path, "generation_seconds") for path in PATHS]
+    fitted = [row for row in rows if row.interval is not None]
+    if not fitted:
+        return _open(_unfitted(rows), low, high)
+    ends = [row.interval for row in fitted if row.interval is not None]
+    note = "; ".join(_time_words(row) for row in fitted) + "."
+    far = max(fitted, key=lambda row: abs((row.exponent or 0.0) - 1))
+    if any(below > high or above < low for below, above in ends):
+        verdict = Verdict.FAIL
+    elif len(fitted) < len(rows) or scaling.missing:
+        verdict = Verdict.INCONCLUSIVE
+        note += _why_open(rows, scaling)
+    elif all(low < below and above < high for below, above in ends):
+        verdict = Verdict.PASS
+    else:
+        verdict = Verdict.INCONCLUSIVE
+        note += f" An interval reaches out of {low:g} to {high:g}."
+    return Judgement(far.exponent, verdict, note, low, high)
+
+
+def judge_memory_exponent(criterion: Criterion, scaling: Scaling) -> Judgement:
+    """Decide whether the peak memory of the path for large batches stays as it is.
+
+    Only growth speaks against the claim, so only the upper limit decides.
+    """
+    high = criterion.high or 0.0
+    row = scaling.row("compiled", "peak_rss_bytes")
+    if row.interval is None or row.exponent is None:
+        return _open(_unfitted([row]), None, high)
+    below, above = row.interval
+    note = (
+        f"{_range(scaling, 'compiled')}: exponent {row.exponent:.4f}, 95 % interval {below:.4f} to "
+        f"{above:.4f}; ten times the events take {100 * (10**row.exponent - 1):+.1f} % memory."
+    )
+    if below > high:
+        verdict = Verdict.FAIL
+    elif scaling.missing:
+        verdict = Verdict.INCONCLUSIVE
+        note += _why_open([row], scaling)
+    elif above < high:
+        verdict = Verdict.PASS
+    else:
+        verdict = Verdict.INCONCLUSIVE
+        note += f" The interval reaches above {high:g}."
+    return Judgement(row.exponent, verdict, note, None, high)
+
+
+def judge_memory_of_largest(criterion: Criterion, scaling: Scaling) -> Judgement:
+    """Decide whether every process of the largest size kept below the limit."""
+    high = criterion.high or 0.0
+    largest = max(size.events for size in scaling.sizes)
+    peaks = [run.peak_rss_bytes / MB for run in scaling.runs if run.events == largest]
+    if not peaks:
+        return _open(f"the largest size, {largest} events, was not measured", None, high)
+    most = max(peaks)
+    note = (
+        f"The largest resident set of {len(peaks)} processes that made {largest} events was "
+        f"{most:.1f} MB; the limit is {high:g} MB."
+    )
+    verdict = Verdict.PASS if most < high else Verdict.FAIL
+    return Judgement(most, verdict, note, None, high)
+
+
+def judge_same_content(criterion: Criterion, scaling: Scaling) -> Judgement:
+    """Decide whether every file is what its record says, all of its size alike, none too short."""
+    faults = []
+    for run in scaling.runs:
+        first = next(other for other in scaling.runs if other.events == run.events)
+        if not run.as_recorded:
+            faults.append(f"a file of size {run.events} is not what its record says")
+        elif run.lines != run.counted:
+            faults.append(
+                f"a file of size {run.events} has {run.lines} lines, the streams give {run.counted}"
+            )
+        elif run.sha256 != first.sha256:
+            faults.append(f"a repeat of size {run.events} has other bytes than the first")
+    if not scaling.runs:
+        return _open("nothing ran", None, None)
+    if faults:
+        note = f"{len(faults)} of {len(scaling.runs)} files: {faults[0]}."
+        return Judgement(float(len(faults)), Verdict.FAIL, note, None, 0.0)
+    total = sum(run.lines for run in scaling.runs)
+    sizes = len({run.events for run in scaling.runs})
+    note = (
+        f"{len(scaling.runs)} files of {sizes} sizes, {total} lines, were read back: each has the "
+        "lines, bytes and hash that its record says and the events that its streams give, and the "
+        "repeats of a size are equal byte for byte."
+    )
+    return Judgement(0.0, Verdict.PASS, note, None, 0.0)
+
+
+def _time_words(row: LawRow) -> str:
+    below, above = row.interval or (0.0, 0.0)
+    return (
+        f"{PATHS[row.path]}: exponent {row.exponent:.3f}, 95 % interval {below:.3f} to "
+        f"{above:.3f}, beside a start-up of {row.startup:.3f} s (with it the logarithms rise by "
+        f"{row.slope:.3f})"
+    )
+
+
+def _range(scaling: Scaling, path: str) -> str:
+    sizes = sorted({run.events for run in scaling.of(path)})
+    return f"{PATHS[path]}, {sizes[0]} to {sizes[-1]} events"
+
+
+def _unfitted(rows: list[LawRow]) -> str:
+    return "; ".join(f"{PATHS[row.path]}: {row.note}" for row in rows if row.note)
+
+
+def _why_open(rows: list[LawRow], scaling: Scaling) -> str:
+    """Return what is missing for a verdict, as sentences."""
+    missing, unfitted = scaling.missing, _unfitted(rows)
+    said = ""
+    if missing:
+        more = f" to {missing[-1]} events, {len(missing)} sizes" if len(missing) > 1 else " events"
+        said += f" Not measured: {missing[0]}{more}."
+    return f"{said} No law: {unfitted}." if unfitted else said
+
+
+def _open(why: str, low: float | None, high: float | None) -> Judgement:
+    return Judgement(None, Verdict.INCONCLUSIVE, f"No verdict: {why}.", low, high)
