@@ -249,7 +249,7 @@ def with_parameters(experiment: Experiment, parameters: Mapping[str, Any]) -> Ex
     faults = _name_faults(given, notebook)
     names = NOTEBOOKS[notebook].numbers
     numbers, wrong = check_fields(
-        _numbers(notebook), {key: given[key] for key in names if key in given}
+        _fields_of(_Spec, names), {key: given[key] for key in names if key in given}
     )
     scalars = {key: given[key] for key in scalar_keys() if key in given}
     config = experiment.config
@@ -265,27 +265,30 @@ def with_parameters(experiment: Experiment, parameters: Mapping[str, Any]) -> Ex
 
 
 @cache
-def _numbers(notebook: str) -> type[msgspec.Struct]:
-    """Return the numbers of experiment.yaml that a run may set, as a struct without any needed."""
-    names = NOTEBOOKS[notebook].numbers
-    fields = [
-        (field.name, field.type, None)
-        for field in msgspec.structs.fields(_Spec)
-        if field.name in names
-    ]
-    return msgspec.defstruct("Numbers", fields)
+def _fields_of(struct: type[msgspec.Struct], names: tuple[str, ...]) -> type[msgspec.Struct]:
+    """Return some fields of a struct, as one that needs none of them."""
+    types = {field.name: field.type for field in msgspec.structs.fields(struct)}
+    return msgspec.defstruct("Some", [(name, types[name], None) for name in names])
 
 
 def _value_faults(experiment: Experiment) -> list[str]:
     """Return what is wrong with the single values of a grid, the first of each axis."""
+    numbers = NOTEBOOKS[experiment.notebook].numbers
     faults = []
     for axis in experiment.axes:
-        for setting in axis.settings():
-            try:
-                with_parameters(experiment, setting)
-            except InputError as error:
-                faults += [f"grid.{fault}" for fault in error.faults]
-                break
+        for name, values in zip(axis.names, zip(*axis.values, strict=True), strict=True):
+            one = _fields_of(_Spec if name in numbers else Config, (name,))
+            for value in values:
+                # A whole configuration for each value would take a grid of a million a minute.
+                wrong = check_fields(one, {name: value})[1]
+                if not wrong and isinstance(value, str):  # durations have rules of their own
+                    try:
+                        with_parameters(experiment, {name: value})
+                    except InputError as error:
+                        wrong = list(error.faults)
+                if wrong:
+                    faults += [f"grid.{fault}" for fault in wrong]
+                    break
     return faults
 
 
