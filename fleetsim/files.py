@@ -158,10 +158,15 @@ def _is_abandoned(folder: Path) -> bool:
 
 def point_link(link: Path, target: str) -> None:
     """Let a symbolic link point to a sibling, in one step."""
-    partial = link.with_name(f".{link.name}-{os.getpid()}{PARTIAL}")
-    partial.unlink(missing_ok=True)
-    os.symlink(target, partial)
-    os.replace(partial, link)
+    parent = os.open(link.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(parent, fcntl.LOCK_EX)
+        partial = link.with_name(f".{link.name}{PARTIAL}")
+        partial.unlink(missing_ok=True)  # of a process that was killed here
+        os.symlink(target, partial)
+        os.replace(partial, link)
+    finally:
+        os.close(parent)
 
 
 def publish_folder(partial: Path, final: Path, *, replace: bool = False) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -123,7 +125,8 @@ class BaseRun(ABC):
         self.run_id = f"{batch_name(second)}-{self.key[:8]}"
         self.final = results / experiment.id / self.run_id
         self.folder = self.final.with_name(f".{self.run_id}{PARTIAL}")
-        self._lock = claim_folder(self.folder)
+        # The folder is ours while this object lives; a sweep's process sees thousands of them.
+        weakref.finalize(self, os.close, claim_folder(self.folder))
         self._check = check_experiment(experiment)
         self._record = msgspec.structs.replace(
             planned_record(experiment, self._check),

@@ -26,10 +26,10 @@ from fleetsim.config import SEED_MAX
 from fleetsim.errors import FleetsimError, InputError
 from fleetsim.execute import Outcome, execute
 from fleetsim.experiment import Experiment, load_experiment, with_parameters
-from fleetsim.files import free_bytes, make_folder
+from fleetsim.files import free_bytes, make_folder, point_link
 from fleetsim.grid import grid_points, grid_size
 from fleetsim.project import Project, source_hash
-from fleetsim.record import RECORD_NAME
+from fleetsim.record import LATEST, RECORD_NAME, Record
 from fleetsim.run import run_key
 from fleetsim.watch import Watch
 
@@ -73,6 +73,8 @@ class Sweep:
         Key of a point to the folder of its newest failed run, where none was completed.
     damaged : list of str
         Records that cannot be read; they count for nothing.
+    newest : Path or None
+        Folder of the experiment's newest completed run, of whatever parameters.
     """
 
     project: Project
@@ -83,6 +85,7 @@ class Sweep:
     finished: dict[str, Path] = field(default_factory=dict)
     failed: dict[str, Path] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
+    newest: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -91,7 +94,7 @@ class Sweep:
 
     def look(self) -> None:
         """See which points stand in the results."""
-        self.finished, self.failed, self.damaged = {}, {}, []
+        self.finished, self.failed, self.damaged, self.newest = {}, {}, [], None
         wanted = {point.key for point in self.points}
         found: dict[str, dict[str, Path]] = {"completed": {}, "failed": {}}
         # Names begin with the time of the run, so that the newest comes last.
@@ -99,10 +102,15 @@ class Sweep:
             if path.parent.is_symlink():  # latest
                 continue
             try:
-                row = msgspec.json.decode(path.read_bytes(), type=_Row)
-            except (OSError, msgspec.DecodeError) as error:
+                content = path.read_bytes()
+                row = msgspec.json.decode(content, type=_Row)
+                if row.key in wanted:
+                    msgspec.json.decode(content, type=Record)
+            except (OSError, msgspec.DecodeError, RecursionError) as error:
                 self.damaged.append(f"{path.parent.name}/{RECORD_NAME}: damaged: {error}")
                 continue
+            if row.status == "completed":
+                self.newest = path.parent
             if row.key in wanted and row.status in found:
                 found[row.status][row.key] = path.parent
         self.finished = found["completed"]
@@ -121,7 +129,12 @@ class _Row(msgspec.Struct):
 
 
 def plan_sweep(
-    project: Project, name: str, *, results: str | None = None, confirmed: bool = False
+    project: Project,
+    name: str,
+    *,
+    results: str | None = None,
+    fresh: bool = False,
+    confirmed: bool = False,
 ) -> Sweep:
     """Return the points of an experiment's sweep, and which of them stand already.
 
@@ -132,6 +145,8 @@ def plan_sweep(
         Id of the experiment, or a path.
     results : str, optional
         Folder of the results; a relative path starts at the project's root.
+    fresh : bool
+        Whether finished points are to run again, and need room on the disk again.
     confirmed : bool
         Whether the user said yes to a sweep of more than `MANY_RUNS` runs, or to one that seems not
         to fit on the disk.
@@ -166,9 +181,9 @@ def plan_sweep(
         points.append(Point(number, {k: v for k, v in setting.items() if k != "seed"}, seed, key))
     sweep = Sweep(project, name, experiment, project.results(results), points)
     _refuse_twins(where, points)
-    if not confirmed:
-        _refuse_what_does_not_fit(where, sweep)
     sweep.look()
+    if not confirmed:
+        _refuse_what_does_not_fit(where, sweep, sweep.to_do(fresh=fresh))
     return sweep
 
 
@@ -200,13 +215,12 @@ def expected_bytes(experiment: Experiment) -> float:
     return events * expected_line_bytes(config)
 
 
-def _refuse_what_does_not_fit(where: str, sweep: Sweep) -> None:
-    """Refuse a sweep whose kept data the file system has no room for."""
+def _refuse_what_does_not_fit(where: str, sweep: Sweep, points: Sequence[Point]) -> None:
+    """Refuse a sweep whose data the file system has no room for."""
     sizes = [
-        expected_bytes(with_parameters(sweep.experiment, point.parameters))
-        for point in sweep.points
+        expected_bytes(with_parameters(sweep.experiment, point.parameters)) for point in points
     ]
-    needed = sum(sizes) if sweep.experiment.keep_data else 2 * max(sizes)
+    needed = sum(sizes) if sweep.experiment.keep_data else 2 * max(sizes, default=0)
     free = free_bytes(sweep.results)
     if free is not None and needed > free:
         raise InputError(
@@ -314,6 +328,8 @@ def run_sweep(
             pool.shutdown(cancel_futures=True)
         count.left = sum(1 for _ in points)
         sweep.look()
+        if sweep.newest is not None:  # a sweep that was killed may have left it behind
+            point_link(sweep.folder / LATEST, sweep.newest.name)
         return count
 
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from support import AT, ROOT
 
+from fleetsim.batch import write_batches
+from fleetsim.clock import Instant, parse_time
+from fleetsim.companies import read_companies, write_companies
+from fleetsim.config import load_config
+from fleetsim.measure import Child
 from fleetsim.project import Project
 from fleetsim.yaml12 import load_yaml
 
@@ -75,3 +81,19 @@ def contents(results: Path) -> dict[str, dict[str, Any]]:
     by_key = {row["key"]: row for row in found}
     assert len(by_key) == len(found)
     return by_key
+
+
+def generate_here(arguments: Sequence[str], cwd: Path) -> Child:
+    """Do what a cold child would, in this process: a tenth of the time, and nothing measured."""
+    options = dict(zip(arguments[1::2], arguments[2::2], strict=True))
+    config = load_config(cwd / options["--config"])
+    output = cwd / options["--output"]
+    now = Instant.now()
+    if arguments[0] == "companies":
+        write_companies(config, output, at_us=parse_time(options["--at"]), now_us=now.wall_us)
+    else:
+        fleet = read_companies(cwd / options["--companies"])
+        start = parse_time(options["--interval-start"])
+        batches = int(options["--batches"])
+        list(write_batches(config, fleet, output, start_us=start, started=now, batches=batches))
+    return Child(0, 0.01, 10**7)
