@@ -20,6 +20,8 @@ _HOMES = {
     "open_run": "run",
     "CalibrationRun": "calibration_run",
     "open_calibration": "calibration_run",
+    "SweepReport": "sweep_report",
+    "open_sweep": "sweep_report",
     "load_experiment": "experiment",
     "check_experiment": "check",
     "find_project": "project",

@@ -368,6 +368,7 @@ def sweep(
     _lighten_papermill()
     from fleetsim.project import find_project
     from fleetsim.sweep import plan_sweep, run_sweep
+    from fleetsim.sweep_report import render_sweep
     from fleetsim.sweep_results import end_table, listing, plan_table, sweep_results
 
     planned = plan_sweep(
@@ -400,6 +401,10 @@ def sweep(
             f"\n{count.done} done, {count.failed} failed, {count.skipped} finished before, "
             f"{count.left} not begun"
         )
+    if found.completed:
+        report = render_sweep(planned)
+        if not as_json:
+            click.echo(f"report: {_shown(report)}")
     if count.failed:
         sys.exit(1)
     if strict and any(c.verdict != "pass" for run in found.runs for c in run.record.criteria):

@@ -157,12 +157,12 @@ def _is_abandoned(folder: Path) -> bool:
 
 
 def point_link(link: Path, target: str) -> None:
-    """Let a symbolic link point to a sibling, in one step."""
+    """Let a symbolic link point to a sibling, in one step; threads and processes take turns."""
+    partial = link.with_name(f".{link.name}{PARTIAL}")
     parent = os.open(link.parent, os.O_RDONLY)
     try:
-        fcntl.flock(parent, fcntl.LOCK_EX)
-        partial = link.with_name(f".{link.name}{PARTIAL}")
-        partial.unlink(missing_ok=True)  # of a process that was killed here
+        fcntl.flock(parent, fcntl.LOCK_EX)  # as `claim_folder` does, which clears what is left
+        partial.unlink(missing_ok=True)
         os.symlink(target, partial)
         os.replace(partial, link)
     finally:

@@ -87,6 +87,7 @@ class ReportExporter(HTMLExporter):
         resources = dict(resources or {})
         record = _record_of(nb)
         resources["record"] = record
+        resources["sweep"] = _sweep_of(nb)
         if record is not None:
             resources["overall"] = overall_line(record.criteria)
             resources["by_chance"] = by_chance(record)
@@ -97,6 +98,12 @@ class ReportExporter(HTMLExporter):
 def _record_of(nb: Any) -> Record | None:
     carried = nb.metadata.get("fleetsim", {}).get("record")
     return None if carried is None else msgspec.json.decode(carried, type=Record)
+
+
+def _sweep_of(nb: Any) -> Any:
+    """Return the record of a sweep as plain data; this module comes before its type."""
+    carried = nb.metadata.get("fleetsim", {}).get("sweep")
+    return None if carried is None else msgspec.json.decode(carried)
 
 
 def render_html(notebook: nbformat.NotebookNode) -> str:

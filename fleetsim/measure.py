@@ -24,10 +24,13 @@ from fleetsim.errors import FleetsimError
 from fleetsim.fingerprint import content_fingerprint
 
 __all__ = [
+    "COMPANIES_NAME",
+    "CONFIG_NAME",
     "DataSet",
     "Repeat",
     "ending",
     "generate_data",
+    "make_companies",
     "measure_lock",
     "run_child",
     "run_command",
@@ -35,6 +38,8 @@ __all__ = [
 
 # One file for the whole machine: the folder that $TMPDIR names may differ between users.
 _LOCK = Path("/tmp/fleetsim-measure.lock")  # noqa: S108 (an empty file, only ever locked)
+#: Where configuration and companies stand in a folder of measurements.
+CONFIG_NAME, COMPANIES_NAME = "config.json", "raw/companies.jsonl"
 _CGROUP_PEAK = Path("/sys/fs/cgroup/memory.peak")
 
 
@@ -155,6 +160,24 @@ def ending(exit_code: int) -> str:
     return f"was ended by the signal {signal.strsignal(-exit_code) or -exit_code}"
 
 
+def make_companies(config: Config, folder: Path, *, at: str | None = None) -> Path:
+    """Write a configuration into a folder and make its companies there with the real command.
+
+    Parameters
+    ----------
+    config : Config
+    folder : Path
+        Existing; it gets `CONFIG_NAME` and `COMPANIES_NAME`.
+    at : str, optional
+        ISO 8601 time at which the companies join; now by default.
+    """
+    content = msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n"
+    (folder / CONFIG_NAME).write_bytes(content)
+    when = [] if at is None else ["--at", at]
+    run_child(["companies", "--config", CONFIG_NAME, "--output", COMPANIES_NAME, *when], folder)
+    return folder / COMPANIES_NAME
+
+
 def generate_data(
     config: Config,
     folder: Path,
@@ -186,13 +209,9 @@ def generate_data(
     FleetsimError
         Where a command fails, or a repeat gives other content.
     """
-    config_file = folder / "config.json"
-    config_file.write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n")
-    companies = folder / "raw" / "companies.jsonl"
+    companies = make_companies(config, folder, at=None if interval == "now" else interval)
     when = ["--now"] if interval == "now" else ["--interval-start", interval]
-    at = [] if interval == "now" else ["--at", interval]
-    common = ["--config", config_file.name]
-    run_child(["companies", *common, "--output", "raw/companies.jsonl", *at], folder)
+    common = ["--config", CONFIG_NAME, "--companies", COMPANIES_NAME]
 
     scratch = folder / "scratch"
     made: list[Path] = []
@@ -200,8 +219,8 @@ def generate_data(
     expected: list[str] = []
     for repeat in range(repeats):
         output = folder / "raw" / "events" if repeat == 0 else scratch
-        arguments = ["events", *common, "--companies", "raw/companies.jsonl"]
-        arguments += ["--output", str(output.relative_to(folder)), *when, "--batches", str(batches)]
+        arguments = ["events", *common, "--output", str(output.relative_to(folder))]
+        arguments += [*when, "--batches", str(batches)]
         child = run_child(arguments, folder)
         paths = in_time(output.glob("[!.]*"))
         results.append(_repeat(child, paths))

@@ -33,7 +33,7 @@ from fleetsim.record import LATEST, RECORD_NAME, Record
 from fleetsim.run import run_key
 from fleetsim.watch import Watch
 
-__all__ = ["Point", "Sweep", "plan_sweep", "run_sweep"]
+__all__ = ["Point", "Sweep", "expected_events", "plan_sweep", "run_sweep"]
 
 #: More runs than this are begun only when asked for twice.
 MANY_RUNS = 10_000
@@ -207,19 +207,17 @@ def _refuse_twins(where: str, points: Sequence[Point]) -> None:
             )
 
 
-def expected_bytes(experiment: Experiment) -> float:
-    """Return the bytes that the batches of a run are expected to have, all at one time."""
+def expected_events(experiment: Experiment) -> float:
+    """Return how many events the batches of a run are expected to have together."""
     config = experiment.config
     drivers = config.number_of_companies * config.drivers_per_company * config.active_fraction
-    events = drivers * config.event_rate_per_driver * experiment.batches
-    return events * expected_line_bytes(config)
+    return drivers * config.event_rate_per_driver * experiment.batches
 
 
 def _refuse_what_does_not_fit(where: str, sweep: Sweep, points: Sequence[Point]) -> None:
     """Refuse a sweep whose data the file system has no room for."""
-    sizes = [
-        expected_bytes(with_parameters(sweep.experiment, point.parameters)) for point in points
-    ]
+    runs = [with_parameters(sweep.experiment, point.parameters) for point in points]
+    sizes = [expected_events(run) * expected_line_bytes(run.config) for run in runs]
     needed = sum(sizes) if sweep.experiment.keep_data else 2 * max(sizes, default=0)
     free = free_bytes(sweep.results)
     if free is not None and needed > free:

@@ -62,6 +62,8 @@ ORDER = [
     "alternatives",
     "criteria",
     "grid",
+    "scaling",
+    "sizes",
     "experiment",
     "check",
     "tables",
@@ -81,6 +83,9 @@ ORDER = [
     "execute",
     "sweep",
     "sweep_results",
+    "sweep_analysis",
+    "sweep_plots",
+    "sweep_report",
     "cli",
     "__main__",
 ]
