@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 
 from fleetsim.apriori import expected_line_bytes
+from fleetsim.clock import Instant
 from fleetsim.config import SEED_MAX
 from fleetsim.errors import FleetsimError, InputError
 from fleetsim.execute import Outcome, execute
@@ -30,7 +31,7 @@ from fleetsim.files import free_bytes, make_folder, point_link
 from fleetsim.grid import grid_points, grid_size
 from fleetsim.project import Project, source_hash
 from fleetsim.record import LATEST, RECORD_NAME, Record
-from fleetsim.run import run_key
+from fleetsim.run import run_key, run_name
 from fleetsim.watch import Watch
 
 __all__ = ["Point", "Sweep", "expected_events", "plan_sweep", "run_sweep"]
@@ -357,7 +358,6 @@ class _Runner:
             outcome = self._try(point)
             if outcome.record.status == "completed" or attempt == self._retries:
                 break
-            time.sleep(1)  # a run's name has the second in which it began
         return outcome
 
     def _try(self, point: Point) -> Outcome:
@@ -367,6 +367,8 @@ class _Runner:
             if self._interrupted:
                 watch.interrupt()
         try:
+            while (self._sweep.folder / run_name(Instant.now(), point.key)).exists():
+                time.sleep(0.05)  # it failed in this very second, and its name is taken
             watch.check()
             outcome = execute(
                 self._sweep.project,
