@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -117,7 +118,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return msgspec.structs.asdict(self)
 
 
-def scalar_keys() -> dict[str, type]:
+@cache  # a sweep asks for every point
+def scalar_keys() -> Mapping[str, type]:
     """Return the configuration keys that hold one plain value, with their Python types."""
     kinds = {field.name: field.type for field in msgspec.structs.fields(Config)}
     plain = {name: getattr(kind, "__origin__", kind) for name, kind in kinds.items()}

@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 from scipy import optimize, special
 from scipy import stats as scipy_laws
 
@@ -191,6 +193,19 @@ def distance_effect(sample: Sample, law: Law, result: TestResult, level: float) 
     return min(1.0, critical + _Z_POWER / (2 * math.sqrt(result.n)))
 
 
+@lru_cache(maxsize=16)  # the search for an effect asks a dozen times
+def _edge_critical(events: int, level: float) -> float:
+    """Return the A2 that honest offsets exceed with the probability `level`."""
+    return float(optimize.brentq(lambda a: laws.anderson_darling_sf(a, events) - level, 0.1, 400))
+
+
+@lru_cache(maxsize=1)
+def _hermite() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return nodes and weights of an integral over a normal law."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    return nodes, weights
+
+
 def trend_power(events: int, slope: float, level: float) -> float:
     """Return the power of `stats.edge_test` against a density 1 + slope (2 u - 1).
 
@@ -209,12 +224,10 @@ def trend_power(events: int, slope: float, level: float) -> float:
     ----------
     Anderson and Darling (1952), Ann. Math. Stat. 23, 193. doi:10.1214/aoms/1177729437
     """
-    critical = float(
-        optimize.brentq(lambda a: laws.anderson_darling_sf(a, max(events, 16)) - level, 0.1, 400)
-    )
+    critical = _edge_critical(max(events, 16), level)
     variance = 2 * (math.pi**2 / 3 - 3.25)
     shape, scale = 0.25 / variance, 2 * variance
-    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    nodes, weights = _hermite()
     first = (nodes + slope * math.sqrt(events / 3)) ** 2 / 2
     rest = special.gammaincc(shape, np.maximum(critical - first, 0) / scale)
     return float(np.sum(weights * rest) / np.sum(weights))

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import msgspec
 
-from fleetsim.clock import Instant, batch_name, format_time
+from fleetsim.clock import Instant, format_time
 from fleetsim.document import planned_record
 from fleetsim.engines import ENGINES, Ending, Job, check_notebook
 from fleetsim.experiment import load_experiment
@@ -25,7 +25,7 @@ from fleetsim.files import PARTIAL, claim_folder
 from fleetsim.project import Project
 from fleetsim.record import RECORD_NAME, Record, RunError, provenance, read_record
 from fleetsim.report import attach_notebook
-from fleetsim.run import publish_run, repeat_commands, run_key, write_run_files
+from fleetsim.run import publish_run, repeat_commands, run_key, run_name, write_run_files
 from fleetsim.watch import RunEnded, Watch
 
 __all__ = ["Outcome", "execute"]
@@ -129,10 +129,9 @@ def _failed(job: Job, started: Instant, error: RunError, engine: str) -> tuple[P
     """Return the folder and the record of a run that failed; what it had made is kept in it."""
     project, experiment = job.project, job.experiment
     key = run_key(project, experiment)
-    run_id = f"{batch_name(started.wall_us // 1_000_000 * 1_000_000)}-{key[:8]}"
     record = msgspec.structs.replace(
         planned_record(experiment),
-        run_id=run_id,
+        run_id=run_name(started, key),
         key=key,
         status="failed",
         error=error,

@@ -262,14 +262,22 @@ def with_parameters(experiment: Experiment, parameters: Mapping[str, Any]) -> Ex
 
 def _value_faults(experiment: Experiment) -> list[str]:
     """Return what is wrong with the single values of a grid, the first of each axis."""
+    known = run_parameters(experiment.notebook)
     faults = []
     for axis in experiment.axes:
-        for setting in axis.settings():
-            try:
-                with_parameters(experiment, setting)
-            except InputError as error:
-                faults += [f"grid.{fault}" for fault in error.faults]
-                break
+        for name, values in zip(axis.names, zip(*axis.values, strict=True), strict=True):
+            one = {name: known[name]}
+            for value in values:
+                # A whole configuration for each value would take a grid of a million a minute.
+                wrong = check_parameters({name: value}, one)[1]
+                if not wrong and isinstance(value, str):  # durations have rules of their own
+                    try:
+                        with_parameters(experiment, {name: value})
+                    except InputError as error:
+                        wrong = list(error.faults)
+                if wrong:
+                    faults += [f"grid.{fault}" for fault in wrong]
+                    break
     return faults
 
 

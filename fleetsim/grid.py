@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from typing import Any
@@ -32,6 +32,8 @@ _FORMS = (
 )
 _LOG_DIGITS = 4  # significant digits of the values between the ends of a log range
 _VALUES_MAX = 10**6  # of one axis
+_NUMBER_MAX = 1e300  # far beyond the limits of any parameter
+_NAME_LIMIT = 80  # characters of a wrong name that a message repeats
 _EXACT = Context(prec=50)
 
 
@@ -86,6 +88,8 @@ def read_grid(
         if name == ZIP:
             axes += _zipped(given, known, faults)
         elif (values := _values("grid", name, given, known, faults)) is not None:
+            if isinstance(given, list) and (twice := _twice(values)) is not None:
+                faults.append(f"grid.{name}: {twice} stands twice among the values")
             axes.append(Axis((name,), tuple((value,) for value in values)))
     names = [name for axis in axes for name in axis.names]
     faults += [
@@ -97,7 +101,11 @@ def read_grid(
 
 def _zipped(groups: Any, known: Mapping[str, Parameter], faults: list[str]) -> list[Axis]:
     where = f"grid.{ZIP}"
-    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
+    if (
+        not isinstance(groups, list)
+        or not groups
+        or not all(isinstance(group, dict) for group in groups)
+    ):
         faults.append(f"{where}: found {found(groups)}; allowed: a list of mappings")
         return []
     axes = []
@@ -113,8 +121,10 @@ def _zipped(groups: Any, known: Mapping[str, Parameter], faults: list[str]) -> l
             told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
             faults.append(f"{label}: {told} values; allowed: as many of each")
         elif len(lengths) == len(columns):
-            rows = zip(*(values or () for values in columns.values()), strict=True)
-            axes.append(Axis(tuple(columns), tuple(rows)))
+            rows = tuple(zip(*(values or () for values in columns.values()), strict=True))
+            if (twice := _twice(rows)) is not None:
+                faults.append(f"{label}: {twice} stands twice among the values")
+            axes.append(Axis(tuple(columns), rows))
     return axes
 
 
@@ -133,43 +143,48 @@ def _values(
             wrong = ["found an empty list"]
     else:
         values, wrong = (), [f"found {found(given)}"]
-    texts = [repr(value) for value in values]
-    twice = (
-        next((text for text in texts if texts.count(text) > 1), None) if len(texts) < 1000 else None
-    )
-    if twice is None and len(set(texts)) < len(texts):
-        twice = "a value"
-    if twice is not None:
-        wrong = [f"{twice} stands twice among the values"]
     if wrong:
         faults += [f"{label}.{name}: {fault}; allowed: {_FORMS}" for fault in wrong]
         return None
     return values
 
 
+def _twice(values: Iterable[Any]) -> str | None:
+    """Return a value that stands twice, as text."""
+    seen = set()
+    for text in map(repr, values):  # 1 and true are equal, and not the same
+        if text in seen:
+            return text
+        seen.add(text)
+    return None
+
+
 def _range(given: Mapping[Any, Any], *, whole: bool) -> tuple[tuple[Any, ...], list[str]]:
     """Return the values of a range; both ends belong to it where the steps reach them."""
     wrong = [
-        f"{key}: unknown key{nearest(str(key), _RANGE_KEYS)}"
+        f"{found(key)}: unknown key{nearest(str(key)[:_NAME_LIMIT], _RANGE_KEYS)}"
         for key in given
         if key not in _RANGE_KEYS
     ]
-    numbers = {key: given[key] for key in ("from", "to", "step") if key in given}
+    kind = int if whole else int | float
     wrong += [
-        f"{key}: found {found(value)}, not a finite number"
-        for key, value in numbers.items()
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
+        f"{key}: found {found(given[key])}, not a {'whole' if whole else 'finite'} number"
+        for key in ("from", "to", "step")
+        if key in given
+        and (
+            isinstance(given[key], bool)
+            or not isinstance(given[key], kind)
+            or not abs(given[key]) < _NUMBER_MAX
+        )
     ]
     points: Any = given.get("points")
     scale = given.get("scale", "linear")
     if "from" not in given or "to" not in given or ("step" in given) == ("points" in given):
         wrong.append("a range has from, to, and either step or points")
-    if points is not None and (
-        isinstance(points, bool) or not isinstance(points, int) or points < 2
+    if "points" in given and (
+        isinstance(points, bool) or not isinstance(points, int) or not 2 <= points <= _VALUES_MAX
     ):
-        wrong.append(f"points: found {found(points)}, not a whole number from 2")
-    elif points is not None and points > _VALUES_MAX:
-        wrong.append(f"points: found {points}, more than {_VALUES_MAX}")
+        wrong.append(f"points: found {found(points)}, not a whole number from 2 to {_VALUES_MAX}")
     if scale not in SCALES:
         wrong.append(f"scale: found {found(scale)}, neither of {', '.join(SCALES)}")
     elif scale == "log" and "step" in given:
@@ -184,26 +199,37 @@ def _range(given: Mapping[Any, Any], *, whole: bool) -> tuple[tuple[Any, ...], l
             return (), [f"from: found {given['from']}, not above 0 as a log range needs"]
         exact = _log_range(low, high, points)
     elif points is not None:
-        exact = [low + (high - low) * i / (points - 1) for i in range(points)]
+        width = _EXACT.subtract(high, low)
+        exact = (
+            _EXACT.add(low, _EXACT.divide(_EXACT.multiply(width, Decimal(i)), Decimal(points - 1)))
+            for i in range(points)
+        )
     else:
         step = Decimal(str(given["step"]))
         if step <= 0:
             return (), [f"step: found {given['step']}, not above 0"]
-        count = int((high - low) / step) + 1
+        count = int(_EXACT.divide(_EXACT.subtract(high, low), step)) + 1
         if count > _VALUES_MAX:
-            return (), [f"step: makes {count} values, more than {_VALUES_MAX}"]
-        exact = [low + i * step for i in range(count)]
-    if whole:
-        return tuple(int(value.to_integral_value()) for value in exact), []
-    return tuple(float(value) for value in exact), []
+            return (), [f"step: makes {count:.3g} values, more than {_VALUES_MAX}"]
+        exact = (_EXACT.add(low, _EXACT.multiply(step, Decimal(i))) for i in range(count))
+    return _rising(int(value.to_integral_value()) if whole else float(value) for value in exact)
 
 
-def _log_range(low: Decimal, high: Decimal, points: int) -> list[Decimal]:
-    """Return values of equal ratio; those between the ends have few digits, and read well."""
+def _rising(values: Iterable[float]) -> tuple[tuple[float, ...], list[str]]:
+    """Return the values of a range, which rounding must not have brought together."""
+    kept: list[float] = []
+    for value in values:
+        if kept and value <= kept[-1]:
+            return (), [f"the values lie too close together: rounded, {value} comes twice"]
+        kept.append(value)
+    return tuple(kept), []
+
+
+def _log_range(low: Decimal, high: Decimal, points: int) -> Iterator[Decimal]:
+    """Yield values of equal ratio; those between the ends have few digits, and read well."""
     growth = _EXACT.divide(_EXACT.ln(_EXACT.divide(high, low)), Decimal(points - 1))
     short = Context(prec=_LOG_DIGITS)
-    inner = [
-        short.plus(_EXACT.multiply(low, _EXACT.exp(_EXACT.multiply(growth, Decimal(i)))))
-        for i in range(1, points - 1)
-    ]
-    return [low, *inner, high]
+    yield low
+    for i in range(1, points - 1):
+        yield short.plus(_EXACT.multiply(low, _EXACT.exp(_EXACT.multiply(growth, Decimal(i)))))
+    yield high

@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 MIN_REPEATS = 10
+NAME_LIMIT = 60  # characters of a wrong name that a message repeats as they are
 
 Experiment = Annotated[
     str,
@@ -263,13 +264,18 @@ def _plain(value: Any) -> Any:
 def name_faults(names: Iterable[Any], known: Mapping[str, Parameter]) -> list[str]:
     """Return a phrase for each name that is none, or none of the known parameters."""
     listed = ", ".join(known)
-    return [
-        f"{name}: no such parameter{nearest(str(name), known)}; allowed: {listed}"
-        if str(name).isidentifier()
-        else f"{found(name)} is not a name; allowed: {listed}"
-        for name in names
-        if name not in known
-    ]
+    faults = []
+    for name in names:
+        text = str(name)
+        shown = text if text.isidentifier() and len(text) <= NAME_LIMIT else found(name)
+        if name in known:
+            continue
+        if text.isidentifier():
+            near = nearest(text[:NAME_LIMIT], known)
+            faults.append(f"{shown}: no such parameter{near}; allowed: {listed}")
+        else:
+            faults.append(f"{shown} is not a name; allowed: {listed}")
+    return faults
 
 
 def take_parameters(notebook: str, namespace: Mapping[str, Any]) -> dict[str, Any]:

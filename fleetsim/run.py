@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -122,11 +124,11 @@ class BaseRun(ABC):
         self.experiment = experiment
         self.started = Instant.now()
         self.key = run_key(project, experiment)
-        second = self.started.wall_us // 1_000_000 * 1_000_000
-        self.run_id = f"{batch_name(second)}-{self.key[:8]}"
+        self.run_id = run_name(self.started, self.key)
         self.final = results / experiment.id / self.run_id
         self.folder = self.final.with_name(f".{self.run_id}{PARTIAL}")
-        self._lock = claim_folder(self.folder)
+        # The folder is ours while this object lives; a sweep's process sees thousands of them.
+        weakref.finalize(self, os.close, claim_folder(self.folder))
         self._check = check_experiment(experiment)
         self._record = msgspec.structs.replace(
             planned_record(experiment, self._check),
@@ -402,6 +404,11 @@ def run_key(
         "parameters": experiment.parameters,
     }
     return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
+
+
+def run_name(started: Instant, key: str) -> str:
+    """Return the name of a run: the second in which it began, and the first digits of its key."""
+    return f"{batch_name(started.wall_us // 1_000_000 * 1_000_000)}-{key[:8]}"
 
 
 def repeat_commands(experiment: Experiment) -> list[str]:

@@ -22,15 +22,16 @@ from typing import Any
 import msgspec
 
 from fleetsim.apriori import expected_line_bytes
+from fleetsim.clock import Instant
 from fleetsim.config import SEED_MAX
 from fleetsim.errors import FleetsimError, InputError
 from fleetsim.execute import Outcome, execute
 from fleetsim.experiment import Experiment, load_experiment, with_parameters
-from fleetsim.files import free_bytes, make_folder
+from fleetsim.files import free_bytes, make_folder, point_link
 from fleetsim.grid import grid_points, grid_size
 from fleetsim.project import Project, source_hash
-from fleetsim.record import RECORD_NAME
-from fleetsim.run import run_key
+from fleetsim.record import LATEST, RECORD_NAME, Record
+from fleetsim.run import run_key, run_name
 from fleetsim.watch import Watch
 
 __all__ = ["Point", "Sweep", "expected_events", "plan_sweep", "run_sweep"]
@@ -73,6 +74,8 @@ class Sweep:
         Key of a point to the folder of its newest failed run, where none was completed.
     damaged : list of str
         Records that cannot be read; they count for nothing.
+    newest : Path or None
+        Folder of the experiment's newest completed run, of whatever parameters.
     """
 
     project: Project
@@ -83,6 +86,7 @@ class Sweep:
     finished: dict[str, Path] = field(default_factory=dict)
     failed: dict[str, Path] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
+    newest: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -91,7 +95,7 @@ class Sweep:
 
     def look(self) -> None:
         """See which points stand in the results."""
-        self.finished, self.failed, self.damaged = {}, {}, []
+        self.finished, self.failed, self.damaged, self.newest = {}, {}, [], None
         wanted = {point.key for point in self.points}
         found: dict[str, dict[str, Path]] = {"completed": {}, "failed": {}}
         # Names begin with the time of the run, so that the newest comes last.
@@ -99,10 +103,15 @@ class Sweep:
             if path.parent.is_symlink():  # latest
                 continue
             try:
-                row = msgspec.json.decode(path.read_bytes(), type=_Row)
-            except (OSError, msgspec.DecodeError) as error:
+                content = path.read_bytes()
+                row = msgspec.json.decode(content, type=_Row)
+                if row.key in wanted:
+                    msgspec.json.decode(content, type=Record)
+            except (OSError, msgspec.DecodeError, RecursionError) as error:
                 self.damaged.append(f"{path.parent.name}/{RECORD_NAME}: damaged: {error}")
                 continue
+            if row.status == "completed":
+                self.newest = path.parent
             if row.key in wanted and row.status in found:
                 found[row.status][row.key] = path.parent
         self.finished = found["completed"]
@@ -121,7 +130,12 @@ class _Row(msgspec.Struct):
 
 
 def plan_sweep(
-    project: Project, name: str, *, results: str | None = None, confirmed: bool = False
+    project: Project,
+    name: str,
+    *,
+    results: str | None = None,
+    fresh: bool = False,
+    confirmed: bool = False,
 ) -> Sweep:
     """Return the points of an experiment's sweep, and which of them stand already.
 
@@ -132,6 +146,8 @@ def plan_sweep(
         Id of the experiment, or a path.
     results : str, optional
         Folder of the results; a relative path starts at the project's root.
+    fresh : bool
+        Whether finished points are to run again, and need room on the disk again.
     confirmed : bool
         Whether the user said yes to a sweep of more than `MANY_RUNS` runs, or to one that seems not
         to fit on the disk.
@@ -166,9 +182,9 @@ def plan_sweep(
         points.append(Point(number, {k: v for k, v in setting.items() if k != "seed"}, seed, key))
     sweep = Sweep(project, name, experiment, project.results(results), points)
     _refuse_twins(where, points)
-    if not confirmed:
-        _refuse_what_does_not_fit(where, sweep)
     sweep.look()
+    if not confirmed:
+        _refuse_what_does_not_fit(where, sweep, sweep.to_do(fresh=fresh))
     return sweep
 
 
@@ -199,11 +215,11 @@ def expected_events(experiment: Experiment) -> float:
     return drivers * config.event_rate_per_driver * experiment.batches
 
 
-def _refuse_what_does_not_fit(where: str, sweep: Sweep) -> None:
-    """Refuse a sweep whose kept data the file system has no room for."""
-    runs = [with_parameters(sweep.experiment, point.parameters) for point in sweep.points]
+def _refuse_what_does_not_fit(where: str, sweep: Sweep, points: Sequence[Point]) -> None:
+    """Refuse a sweep whose data the file system has no room for."""
+    runs = [with_parameters(sweep.experiment, point.parameters) for point in points]
     sizes = [expected_events(run) * expected_line_bytes(run.config) for run in runs]
-    needed = sum(sizes) if sweep.experiment.keep_data else 2 * max(sizes)
+    needed = sum(sizes) if sweep.experiment.keep_data else 2 * max(sizes, default=0)
     free = free_bytes(sweep.results)
     if free is not None and needed > free:
         raise InputError(
@@ -311,6 +327,8 @@ def run_sweep(
             pool.shutdown(cancel_futures=True)
         count.left = sum(1 for _ in points)
         sweep.look()
+        if sweep.newest is not None:  # a sweep that was killed may have left it behind
+            point_link(sweep.folder / LATEST, sweep.newest.name)
         return count
 
 
@@ -340,7 +358,6 @@ class _Runner:
             outcome = self._try(point)
             if outcome.record.status == "completed" or attempt == self._retries:
                 break
-            time.sleep(1)  # a run's name has the second in which it began
         return outcome
 
     def _try(self, point: Point) -> Outcome:
@@ -350,6 +367,8 @@ class _Runner:
             if self._interrupted:
                 watch.interrupt()
         try:
+            while (self._sweep.folder / run_name(Instant.now(), point.key)).exists():
+                time.sleep(0.05)  # it failed in this very second, and its name is taken
             watch.check()
             outcome = execute(
                 self._sweep.project,

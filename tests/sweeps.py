@@ -1,0 +1,99 @@
+"""Small sweeps for the tests: projects made of 000-smoke, and runs held against each other."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from support import AT, ROOT
+
+from fleetsim.batch import write_batches
+from fleetsim.clock import Instant, parse_time
+from fleetsim.companies import read_companies, write_companies
+from fleetsim.config import load_config
+from fleetsim.measure import Child
+from fleetsim.project import Project
+from fleetsim.yaml12 import load_yaml
+
+SMOKE = "000-smoke"
+#: Criteria whose outcome is no measurement of time or memory.
+CONTENT = ("batch_directory", "jsonl_valid", "batch_meta", "event_count_expected")
+
+
+def smoke_project(root: Path, *, criteria: tuple[str, ...] = CONTENT, **keys: Any) -> Project:
+    """Return a project with one experiment, 000-smoke with other keys; None takes one out.
+
+    Its interval is fixed, so that two runs of one key write the same bytes.
+    """
+    for name in ("experiments/000-smoke", "notebooks"):
+        shutil.copytree(ROOT / name, root / name, dirs_exist_ok=True)
+    given = {"interval": AT, "replicates": 2, "grid": None, "seeds": None, **keys}
+    rewrite(root, criteria=criteria, **given)
+    return Project(root)
+
+
+def rewrite(root: Path, *, criteria: tuple[str, ...] | None = None, **keys: Any) -> None:
+    """Change keys of the project's experiment.yaml; None takes one out."""
+    path = root / "experiments" / SMOKE / "experiment.yaml"
+    data = load_yaml(path.read_text(encoding="utf-8")) | keys
+    if criteria is not None:
+        data["criteria"] = [row for row in data["criteria"] if row["id"] in criteria]
+    data = {key: value for key, value in data.items() if value is not None}
+    path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def runs(results: Path, status: str = "completed") -> list[Path]:
+    """Return the folders of the runs of a status, in the order of their names."""
+    folders = [path.parent for path in sorted(results.glob(f"{SMOKE}/[!.]*/result.json"))]
+    return [
+        folder
+        for folder in folders
+        if not folder.is_symlink()
+        and json.loads((folder / "result.json").read_text())["status"] == status
+    ]
+
+
+def hidden(results: Path) -> list[str]:
+    """Return what stands hidden in a results folder, but for the lock of its sweep."""
+    names = (path.relative_to(results).as_posix() for path in results.rglob(".*"))
+    return sorted(name for name in names if name != f"{SMOKE}/.sweep.lock")
+
+
+def content(run: Path) -> dict[str, Any]:
+    """Return what two runs of one key have in common, of the record and of the files."""
+    record = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    for name in ("measurements", "started", "finished", "run_id", "provenance"):
+        record.pop(name)
+    record["run"] = {
+        path.relative_to(run).as_posix(): path.read_bytes() if path.suffix == ".jsonl" else None
+        for path in sorted(run.rglob("*"))
+    }
+    return record
+
+
+def contents(results: Path) -> dict[str, dict[str, Any]]:
+    """Return the content of each completed run, by its key, which must not stand twice."""
+    found = [content(run) for run in runs(results)]
+    by_key = {row["key"]: row for row in found}
+    assert len(by_key) == len(found)
+    return by_key
+
+
+def generate_here(arguments: Sequence[str], cwd: Path) -> Child:
+    """Do what a cold child would, in this process: a tenth of the time, and nothing measured."""
+    options = dict(zip(arguments[1::2], arguments[2::2], strict=True))
+    config = load_config(cwd / options["--config"])
+    output = cwd / options["--output"]
+    now = Instant.now()
+    if arguments[0] == "companies":
+        write_companies(config, output, at_us=parse_time(options["--at"]), now_us=now.wall_us)
+    else:
+        fleet = read_companies(cwd / options["--companies"])
+        start = parse_time(options["--interval-start"])
+        batches = int(options["--batches"])
+        list(write_batches(config, fleet, output, start_us=start, started=now, batches=batches))
+    return Child(0, 0.01, 10**7)
