@@ -14,7 +14,7 @@ import click
 
 import fleetsim
 from fleetsim.clock import Instant, parse_time
-from fleetsim.errors import FleetsimError, InputError
+from fleetsim.errors import FleetsimError, InputError, nearest
 
 FINDING = 3
 
@@ -315,8 +315,8 @@ def report(name: str, only_check: bool, notebook: Path | None, results: str | No
     """Make a run's document and report again from its record, or check them."""
     _lighten_papermill()
     from fleetsim.project import find_project
-    from fleetsim.record import find_run
     from fleetsim.report import check_report, render_report
+    from fleetsim.runs import find_run
 
     folder = find_run(find_project(), name, results)
     if not only_check:
@@ -329,6 +329,66 @@ def report(name: str, only_check: bool, notebook: Path | None, results: str | No
     if findings:
         sys.exit(FINDING)
     click.echo(f"{folder.name}: document and report fit the record")
+
+
+@cli.command()
+@click.option("--results", help="Folder of the results; results/ by default.")
+@click.option("--experiment", metavar="ID", help="Only the runs of this experiment.")
+@click.option("--status", type=click.Choice(["completed", "failed"]))  # runs.STATUSES
+@click.option(
+    "--verdict",
+    type=click.Choice(["pass", "fail", "inconclusive"]),  # runs.VERDICTS
+    help="Only runs with a criterion of this verdict.",
+)
+@click.option(
+    "--sort",
+    "key",
+    metavar="KEY",
+    help="started, duration, status, pass, fail, inconclusive, or a parameter; with a minus sign "
+    "before it, the greatest first.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the runs as JSON.")
+@click.option("--html", "as_html", is_flag=True, help="Make the gallery index.html anew.")
+def runs(
+    results: str | None,
+    experiment: str | None,
+    status: str | None,
+    verdict: str | None,
+    key: str | None,
+    as_json: bool,
+    as_html: bool,
+) -> None:
+    """List the runs that stand in the results, with their verdicts."""
+    from fleetsim.project import find_project
+    from fleetsim.runs import list_runs, runs_table, select_runs, sort_runs
+
+    project = find_project()
+    folder = project.results(results)
+    if as_html:
+        from fleetsim.gallery import write_gallery
+
+        click.echo(_shown(write_gallery(folder)))
+        return
+    # Before the first run there is no folder of results, which is no fault of the user.
+    every, damaged = list_runs(folder) if results or folder.exists() else ([], [])
+    for error in damaged:
+        _say(f"passed over: {error}")
+    known = {*project.experiment_ids(), *(run.experiment for run in every)}
+    if experiment is not None and experiment not in known:
+        raise InputError(
+            "--experiment",
+            f"found {experiment!r}{nearest(experiment, known)}; "
+            f"allowed: {', '.join(sorted(known))}",
+        )
+    ordered = sort_runs(every, key)
+    chosen = select_runs(ordered, experiment=experiment, status=status, verdict=verdict)
+    if as_json:
+        click.echo(_as_json([run.as_dict(project) for run in chosen]))
+    elif chosen:
+        click.echo(str(runs_table(chosen)))
+        click.echo(f"\n{len(chosen)} of {len(every)} runs")
+    else:
+        click.echo(f"no run; {len(every)} stand here" if every else "no run yet")
 
 
 @cli.command()
@@ -433,7 +493,7 @@ def _run_or_folder(target: str) -> Path:
     if Path(target).exists():
         return Path(target)
     from fleetsim.project import find_project
-    from fleetsim.record import find_run
+    from fleetsim.runs import find_run
 
     return find_run(find_project(), target)
 

@@ -25,7 +25,7 @@ from fleetsim.errors import InputError, nearest
 from fleetsim.experiment import Experiment, load_experiment
 from fleetsim.files import PARTIAL, claim_folder
 from fleetsim.project import Project
-from fleetsim.record import RECORD_NAME, Record, RunError, provenance, read_record
+from fleetsim.record import Record, provenance, read_record
 from fleetsim.report import attach_notebook
 from fleetsim.run import (
     publish_run,
@@ -33,6 +33,7 @@ from fleetsim.run import (
     run_key,
     write_run_files,
 )
+from fleetsim.runs import RECORD_NAME, RunError
 
 __all__ = ["Outcome", "execute"]
 

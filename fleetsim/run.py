@@ -41,7 +41,8 @@ from fleetsim.files import PARTIAL, claim_folder, point_link, publish_folder, wr
 from fleetsim.measure import DataSet, generate_data
 from fleetsim.plots import PLOTS, draw, render
 from fleetsim.project import Project, find_project, source_hash
-from fleetsim.record import LATEST, RECORD_NAME, Measurements, Record, overall_line, provenance
+from fleetsim.record import Measurements, Record, overall_line, provenance
+from fleetsim.runs import LATEST, RECORD_NAME
 from fleetsim.tables import Stack, Table
 from fleetsim.tally import Tally, tally_batches
 

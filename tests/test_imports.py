@@ -64,6 +64,7 @@ ORDER = [
     "experiment",
     "check",
     "tables",
+    "runs",
     "audit",
     "answers",
     "record",

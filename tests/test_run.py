@@ -20,9 +20,10 @@ from fleetsim.errors import FleetsimError, InputError
 from fleetsim.execute import execute
 from fleetsim.experiment import load_experiment
 from fleetsim.project import Project
-from fleetsim.record import find_run, read_record
+from fleetsim.record import read_record
 from fleetsim.report import check_report, render_report
 from fleetsim.run import Run, open_run, run_key
+from fleetsim.runs import find_run
 
 ROOT = Path(__file__).parent.parent
 SMOKE = "000-smoke"
