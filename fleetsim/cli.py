@@ -314,14 +314,17 @@ def run(
 def report(name: str, only_check: bool, notebook: Path | None, results: str | None) -> None:
     """Make a run's document and report again from its record, or check them."""
     _lighten_papermill()
+    from fleetsim.gallery import refresh_gallery
     from fleetsim.project import find_project
     from fleetsim.report import check_report, render_report
     from fleetsim.runs import find_run
 
-    folder = find_run(find_project(), name, results)
+    project = find_project()
+    folder = find_run(project, name, results)
     if not only_check:
         for path in render_report(folder, notebook):
             click.echo(_shown(path))
+        refresh_gallery(project.results(results))
         return
     findings = check_report(folder)
     for finding in findings:
@@ -359,6 +362,8 @@ def runs(
     as_html: bool,
 ) -> None:
     """List the runs that stand in the results, with their verdicts."""
+    import shutil
+
     from fleetsim.project import find_project
     from fleetsim.runs import list_runs, runs_table, select_runs, sort_runs
 
@@ -385,7 +390,9 @@ def runs(
     if as_json:
         click.echo(_as_json([run.as_dict(project) for run in chosen]))
     elif chosen:
-        click.echo(str(runs_table(chosen)))
+        # In a pipe, one line is one run.
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+        click.echo(runs_table(chosen).text(width))
         click.echo(f"\n{len(chosen)} of {len(every)} runs")
     else:
         click.echo(f"no run; {len(every)} stand here" if every else "no run yet")

@@ -24,6 +24,7 @@ from fleetsim.document import planned_record
 from fleetsim.errors import InputError, nearest
 from fleetsim.experiment import Experiment, load_experiment
 from fleetsim.files import PARTIAL, claim_folder
+from fleetsim.gallery import refresh_gallery
 from fleetsim.project import Project
 from fleetsim.record import Record, provenance, read_record
 from fleetsim.report import attach_notebook
@@ -53,6 +54,7 @@ def execute(
     *,
     results: str | None = None,
     progress: bool = False,
+    gallery: bool = True,
 ) -> Outcome:
     """Run an experiment's notebook and make its report.
 
@@ -67,6 +69,8 @@ def execute(
         Folder of the results; a relative path starts at the project's root.
     progress : bool
         Show papermill's progress bar.
+    gallery : bool
+        Make the gallery of the results anew; who runs many does so once, at the end.
 
     Returns
     -------
@@ -100,6 +104,8 @@ def execute(
         final = target / experiment.id / record.run_id
         final.parent.mkdir(parents=True, exist_ok=True)
         publish_run(folder, final, latest=record.status == "completed")
+    if gallery:
+        refresh_gallery(target)
     return Outcome(final, record)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from itertools import groupby
 from pathlib import Path
 from urllib.parse import quote
 
 from fleetsim.errors import FleetsimError, InputError
 from fleetsim.files import exclusive, make_folder, write_file
-from fleetsim.pages import render_page
+from fleetsim.pages import encoded, render_page
 from fleetsim.runs import VERDICTS, ListedRun, differing_parameters, list_runs
 
 __all__ = ["refresh_gallery", "render_gallery", "write_gallery"]
@@ -20,7 +21,7 @@ _MARK = b'<meta name="generator" content="fleetsim gallery">'
 _MARK_WITHIN = 4096  # bytes
 # What a card links to, and shows; the first that is there.
 _PAGES = ("report.html", "experiment.md", "result.json")
-_PICTURES = ("events_per_driver.png", "rejections.png")
+_PICTURES = ("events_per_driver.png", "p_value_quantiles.png")
 
 
 def write_gallery(results: Path) -> Path:
@@ -43,7 +44,7 @@ def write_gallery(results: Path) -> Path:
                 "another page than a gallery stands here; it is left as it is",
                 next_step="move it away, and make the gallery by fleetsim runs --html",
             )
-        write_file(path, render_gallery(results).encode())
+        write_file(path, encoded(render_gallery(results)))
     return path
 
 
@@ -71,9 +72,7 @@ def render_gallery(results: Path) -> str:
         newest_first = list(members)[::-1]
         cards = [
             _card(results, run, differing)
-            for run, differing in zip(
-                newest_first, differing_parameters(newest_first), strict=True
-            )
+            for run, differing in zip(newest_first, differing_parameters(newest_first), strict=True)
         ]
         groups.append({"id": experiment, "title": newest_first[0].title, "cards": cards})
     comparisons = sorted(path.name for path in results.glob("compare/[!.]*.html"))
@@ -83,7 +82,7 @@ def render_gallery(results: Path) -> str:
         n_runs=len(runs),
         n_failed=sum(run.status == "failed" for run in runs),
         verdicts=VERDICTS,
-        comparisons=[(name, quote(f"compare/{name}")) for name in comparisons],
+        comparisons=[(name, quote(os.fsencode(f"compare/{name}"))) for name in comparisons],
         damaged=[
             (error.where.removeprefix(f"{results}/"), "; ".join(error.faults)) for error in damaged
         ],
@@ -114,4 +113,4 @@ def _picture(results: Path, figures: Path) -> tuple[str, str] | None:
 
 
 def _link(results: Path, path: Path) -> str:
-    return quote(path.relative_to(results).as_posix())
+    return quote(os.fsencode(path.relative_to(results)))

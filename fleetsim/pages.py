@@ -42,4 +42,9 @@ def write_page(path: Path, text: str) -> None:
     """
     make_folder(path.parent)
     with exclusive(path.parent, path.name):
-        write_file(path, text.encode())
+        write_file(path, encoded(text))
+
+
+def encoded(text: str) -> bytes:
+    """Return a page's bytes; names of files that are no text show a question mark."""
+    return text.encode(errors="replace")

@@ -336,7 +336,7 @@ def runs_table(runs: Sequence[ListedRun]) -> Table:
     return Table(header, tuple(rows))
 
 
-def one_line(text: str, limit: int = 300) -> str:
+def one_line(text: str, limit: int = 120) -> str:
     """Return a foreign text on one line, short, without characters that steer a terminal."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"

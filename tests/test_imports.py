@@ -75,6 +75,8 @@ ORDER = [
     "calibration_run",
     "html",
     "report",
+    "pages",
+    "gallery",
     "kernel",
     "execute",
     "cli",

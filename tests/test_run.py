@@ -88,7 +88,10 @@ def test_a_run_leaves_everything_that_belongs_to_it(outcome):
     assert (batch / "events.jsonl").is_file()
     latest = outcome.path.parent / "latest"
     assert os.readlink(latest) == outcome.path.name
-    assert sorted(path.name for path in outcome.path.parent.parent.iterdir()) == [SMOKE]
+    assert sorted(path.name for path in outcome.path.parent.parent.iterdir()) == [
+        SMOKE,
+        "index.html",
+    ]
 
 
 @pytest.mark.notebook
