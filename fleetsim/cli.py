@@ -324,7 +324,9 @@ def report(name: str, only_check: bool, notebook: Path | None, results: str | No
     if not only_check:
         for path in render_report(folder, notebook):
             click.echo(_shown(path))
-        refresh_gallery(project.results(results))
+        home = project.results(results)
+        if folder.is_relative_to(home.resolve()):
+            refresh_gallery(home)
         return
     findings = check_report(folder)
     for finding in findings:
@@ -396,6 +398,60 @@ def runs(
         click.echo(f"\n{len(chosen)} of {len(every)} runs")
     else:
         click.echo(f"no run; {len(every)} stand here" if every else "no run yet")
+
+
+@cli.command()
+@click.argument("names", nargs=-1, metavar="[RUN_A] [RUN_B]")
+@click.option("--baseline", metavar="RUN", help="Run A; RUN_B is its experiment's latest then.")
+@click.option("--results", help="Folder of the results; results/ by default.")
+@click.option("--html", "page", type=PATH, help="The page; results/compare/A-B.html by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+@click.option("--strict", is_flag=True, help="Exit with 3 where B is worse than A.")
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="Level of all tests together: how often two honest runs are told apart.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1000),
+    default=0.1,  # compare.TOLERANCE
+    show_default=True,
+    help="Fraction by which times and memory may grow before B counts as worse.",
+)
+def compare(
+    names: tuple[str, ...],
+    baseline: str | None,
+    results: str | None,
+    page: Path | None,
+    as_json: bool,
+    strict: bool,
+    alpha: float,
+    tolerance: float,
+) -> None:
+    """Compare two runs: what differs, by how much, and whether chance explains it."""
+    if baseline is None and len(names) != 2:
+        raise click.UsageError("Give two runs, or --baseline RUN and at most one.")
+    if baseline is not None and len(names) > 1:
+        raise click.UsageError("With --baseline give at most one run, RUN_B.")
+    from fleetsim.compare import compare_runs
+    from fleetsim.compare_page import comparison_text, page_of, write_comparison
+    from fleetsim.project import find_project
+    from fleetsim.runs import find_run, latest_beside
+
+    project = find_project()
+    run_a, *rest = (find_run(project, name, results) for name in (baseline, *names) if name)
+    run_b = rest[0] if rest else latest_beside(run_a)
+    result = compare_runs(run_a, run_b, alpha=alpha, tolerance=tolerance)
+    path = page or page_of(project.results(results), result)
+    write_comparison(path, result)
+    click.echo(_as_json(result.as_dict()) if as_json else comparison_text(result))
+    if not as_json:
+        click.echo(f"\npage: {_shown(path)}")
+    if strict and result.findings:
+        sys.exit(FINDING)
 
 
 @cli.command()

@@ -25,6 +25,7 @@ __all__ = [
     "ListedRun",
     "differing_parameters",
     "find_run",
+    "latest_beside",
     "list_runs",
     "runs_table",
     "select_runs",
@@ -360,3 +361,25 @@ def find_run(project: Project, name: str, results: str | None = None) -> Path:
         f"found {name!r}{nearest(name, known)}; allowed: a run's folder, <experiment>/<run_id>, "
         f"or an experiment with a completed run: {', '.join(known) or '(none yet)'}",
     )
+
+
+def latest_beside(run: Path) -> Path:
+    """Return the newest completed run of the experiment that a run belongs to.
+
+    Raises
+    ------
+    InputError
+        Where there is none, or it is the run itself.
+    """
+    latest = run.parent / LATEST
+    if not (latest / RECORD_NAME).is_file():
+        raise InputError(
+            "RUN_B", f"{run.parent.name} has no latest run; run the experiment, or name RUN_B"
+        )
+    if latest.resolve() == run.resolve():
+        raise InputError(
+            "RUN_B",
+            f"the latest run of {run.parent.name} is the baseline itself",
+            next_step="run the experiment again, or name RUN_B",
+        )
+    return latest.resolve()
