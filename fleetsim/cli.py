@@ -417,7 +417,7 @@ def runs(
 @click.option(
     "--tolerance",
     type=click.FloatRange(0, 1000),
-    default=0.1,  # compare.TOLERANCE
+    default=0.1,  # compare_rows.TOLERANCE
     show_default=True,
     help="Fraction by which times and memory may grow before B counts as worse.",
 )

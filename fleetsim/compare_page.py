@@ -6,7 +6,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from fleetsim.compare import DIFFERS, Comparison
+from fleetsim.compare import Comparison
+from fleetsim.compare_rows import DIFFERS
 from fleetsim.pages import render_page, write_page
 from fleetsim.record import overall_line
 from fleetsim.runs import one_line

@@ -80,6 +80,7 @@ ORDER = [
     "gallery",
     "differences",
     "readback",
+    "compare_rows",
     "compare",
     "compare_page",
     "kernel",
