@@ -31,18 +31,21 @@ PROVENANCE = {
 }
 
 
-@cache
+@cache  # the seed changes nothing in what is planned
 def _planned(parameters: tuple[tuple[str, Any], ...]) -> Record:
     return planned_record(load_experiment(Project(ROOT), EXPERIMENT, dict(parameters)))
 
 
-def made_record(name: str = "run", **parameters: Any) -> Record:
+def made_record(name: str = "run", *, seed: int | None = None, **parameters: Any) -> Record:
     """Return the record of a completed run, every criterion passed, nothing measured."""
     planned = _planned(tuple(sorted(parameters.items())))
+    seed = {} if seed is None else {"seed": seed}
     return msgspec.structs.replace(
         planned,
         run_id=name,
         key="cd" * 32,
+        parameters={**planned.parameters, **seed},
+        config={**planned.config, **seed},
         status="completed",
         started=format_time(AT_US),
         finished=format_time(AT_US + 2_500_000),
