@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fleetsim.batch import read_meta
 from fleetsim.config import Config, make_config
-from fleetsim.errors import FleetsimError, InputError
+from fleetsim.errors import InputError
 from fleetsim.formats import FORMATS
 from fleetsim.model import count_law, type_law
 from fleetsim.record import Record, read_record
@@ -145,8 +145,8 @@ def read_back(folder: Path) -> WholeRun:
     try:
         config = make_config(record.config)
         tally = tally_batches(config, events.parent / COMPANIES_NAME, batches)
-    except FleetsimError as error:
-        return WholeRun(folder, record, None, f"its data cannot be read: {error}")
+    except InputError as error:  # its place is a path of this machine, and no news
+        return WholeRun(folder, record, None, f"its data cannot be read: {'; '.join(error.faults)}")
     if tally.unread:
         why = f"its data cannot be read: {', '.join(map(str, tally.faults))}"
         return WholeRun(folder, record, None, why)
