@@ -29,6 +29,7 @@ _HOMES = {
     "check_experiment": "check",
     "find_project": "project",
     "read_record": "record",
+    "compare_runs": "compare",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -14,7 +14,7 @@ import click
 
 import fleetsim
 from fleetsim.clock import Instant, parse_time
-from fleetsim.errors import FleetsimError, InputError
+from fleetsim.errors import FleetsimError, InputError, nearest
 
 FINDING = 3
 _NULL = ("null", "~")  # as the YAML says; an empty text is rather a variable that was not set
@@ -448,14 +448,19 @@ def sweep(
 def report(name: str, only_check: bool, notebook: Path | None, results: str | None) -> None:
     """Make a run's document and report again from its record, or check them."""
     _lighten_papermill()
+    from fleetsim.gallery import refresh_gallery
     from fleetsim.project import find_project
-    from fleetsim.record import find_run
     from fleetsim.report import check_report, render_report
+    from fleetsim.runs import find_run
 
-    folder = find_run(find_project(), name, results)
+    project = find_project()
+    folder = find_run(project, name, results)
     if not only_check:
         for path in render_report(folder, notebook):
             click.echo(_shown(path))
+        home = project.results(results)
+        if folder.is_relative_to(home.resolve()):
+            refresh_gallery(home)
         return
     findings = check_report(folder)
     for finding in findings:
@@ -463,6 +468,124 @@ def report(name: str, only_check: bool, notebook: Path | None, results: str | No
     if findings:
         sys.exit(FINDING)
     click.echo(f"{folder.name}: document and report fit the record")
+
+
+@cli.command()
+@click.option("--results", help="Folder of the results; results/ by default.")
+@click.option("--experiment", metavar="ID", help="Only the runs of this experiment.")
+@click.option("--status", type=click.Choice(["completed", "failed"]))  # runs.STATUSES
+@click.option(
+    "--verdict",
+    type=click.Choice(["pass", "fail", "inconclusive"]),  # runs.VERDICTS
+    help="Only runs with a criterion of this verdict.",
+)
+@click.option(
+    "--sort",
+    "key",
+    metavar="KEY",
+    help="started, duration, status, pass, fail, inconclusive, or a parameter; with a minus sign "
+    "before it, the greatest first.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the runs as JSON.")
+@click.option("--html", "as_html", is_flag=True, help="Make the gallery index.html anew.")
+def runs(
+    results: str | None,
+    experiment: str | None,
+    status: str | None,
+    verdict: str | None,
+    key: str | None,
+    as_json: bool,
+    as_html: bool,
+) -> None:
+    """List the runs that stand in the results, with their verdicts."""
+    import shutil
+
+    from fleetsim.project import find_project
+    from fleetsim.runs import list_runs, runs_table, select_runs, sort_runs
+
+    project = find_project()
+    folder = project.results(results)
+    if as_html:
+        from fleetsim.gallery import write_gallery
+
+        click.echo(_shown(write_gallery(folder)))
+        return
+    # Before the first run there is no folder of results, which is no fault of the user.
+    every, damaged = list_runs(folder) if results or folder.exists() else ([], [])
+    for error in damaged:
+        _say(f"passed over: {error}")
+    known = {*project.experiment_ids(), *(run.experiment for run in every)}
+    if experiment is not None and experiment not in known:
+        raise InputError(
+            "--experiment",
+            f"found {experiment!r}{nearest(experiment, known)}; "
+            f"allowed: {', '.join(sorted(known))}",
+        )
+    ordered = sort_runs(every, key)
+    chosen = select_runs(ordered, experiment=experiment, status=status, verdict=verdict)
+    if as_json:
+        click.echo(_as_json([run.as_dict(project) for run in chosen]))
+    elif chosen:
+        # In a pipe, one line is one run.
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+        click.echo(runs_table(chosen).text(width))
+        click.echo(f"\n{len(chosen)} of {len(every)} runs")
+    else:
+        click.echo(f"no run; {len(every)} stand here" if every else "no run yet")
+
+
+@cli.command()
+@click.argument("names", nargs=-1, metavar="[RUN_A] [RUN_B]")
+@click.option("--baseline", metavar="RUN", help="Run A; RUN_B is its experiment's latest then.")
+@click.option("--results", help="Folder of the results; results/ by default.")
+@click.option("--html", "page", type=PATH, help="The page; results/compare/A-B.html by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+@click.option("--strict", is_flag=True, help="Exit with 3 where B is worse than A.")
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="Level of all tests together: how often two honest runs are told apart.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1000),
+    default=0.1,  # compare_rows.TOLERANCE
+    show_default=True,
+    help="Fraction by which times and memory may grow before B counts as worse.",
+)
+def compare(
+    names: tuple[str, ...],
+    baseline: str | None,
+    results: str | None,
+    page: Path | None,
+    as_json: bool,
+    strict: bool,
+    alpha: float,
+    tolerance: float,
+) -> None:
+    """Compare two runs: what differs, by how much, and whether chance explains it."""
+    if baseline is None and len(names) != 2:
+        raise click.UsageError("Give two runs, or --baseline RUN and at most one.")
+    if baseline is not None and len(names) > 1:
+        raise click.UsageError("With --baseline give at most one run, RUN_B.")
+    from fleetsim.compare import compare_runs
+    from fleetsim.compare_page import comparison_text, page_of, write_comparison
+    from fleetsim.project import find_project
+    from fleetsim.runs import find_run, latest_beside
+
+    project = find_project()
+    run_a, *rest = (find_run(project, name, results) for name in (baseline, *names) if name)
+    run_b = rest[0] if rest else latest_beside(run_a)
+    result = compare_runs(run_a, run_b, alpha=alpha, tolerance=tolerance)
+    path = page or page_of(project.results(results), result)
+    write_comparison(path, result)
+    click.echo(_as_json(result.as_dict()) if as_json else comparison_text(result))
+    if not as_json:
+        click.echo(f"\npage: {_shown(path)}")
+    if strict and result.findings:
+        sys.exit(FINDING)
 
 
 @cli.command()
@@ -575,7 +698,7 @@ def _run_or_folder(target: str) -> Path:
     if Path(target).exists():
         return Path(target)
     from fleetsim.project import find_project
-    from fleetsim.record import find_run
+    from fleetsim.runs import find_run
 
     return find_run(find_project(), target)
 

@@ -14,8 +14,8 @@ from fleetsim.calibration_run import CalibrationRun
 from fleetsim.errors import InputError, nearest
 from fleetsim.experiment import Experiment
 from fleetsim.project import Project
-from fleetsim.record import RunError
 from fleetsim.run import BaseRun, Run
+from fleetsim.runs import RunError
 from fleetsim.scaling_run import ScalingRun
 from fleetsim.watch import RunEnded, Watch
 

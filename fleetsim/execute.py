@@ -22,10 +22,12 @@ from fleetsim.document import planned_record
 from fleetsim.engines import ENGINES, Ending, Job, check_notebook
 from fleetsim.experiment import load_experiment
 from fleetsim.files import PARTIAL, claim_folder
+from fleetsim.gallery import refresh_gallery
 from fleetsim.project import Project
-from fleetsim.record import RECORD_NAME, Record, RunError, provenance, read_record
+from fleetsim.record import Record, provenance, read_record
 from fleetsim.report import attach_notebook
 from fleetsim.run import publish_run, repeat_commands, run_key, run_name, write_run_files
+from fleetsim.runs import RECORD_NAME, RunError
 from fleetsim.watch import RunEnded, Watch
 
 __all__ = ["Outcome", "execute"]
@@ -49,6 +51,7 @@ def execute(
     cell_timeout: float | None = None,
     watch: Watch | None = None,
     progress: bool = False,
+    gallery: bool = True,
 ) -> Outcome:
     """Run an experiment and publish the run, with its report where a notebook made it.
 
@@ -69,6 +72,8 @@ def execute(
         Ends the run from outside.
     progress : bool
         Show papermill's progress bar.
+    gallery : bool
+        Make the gallery of the results anew; who runs many does so once, at the end.
 
     Returns
     -------
@@ -101,7 +106,10 @@ def execute(
         else:
             error = error or RunError("NoRecord", "the notebook ended without a record", None)
             folder, record = _failed(job, started, error, engine)
-        return _publish(folder, record, ending, target / experiment.id)
+        outcome = _publish(folder, record, ending, target / experiment.id)
+    if gallery:
+        refresh_gallery(target)
+    return outcome
 
 
 def _publish(folder: Path, record: Record, ending: Ending, parent: Path) -> Outcome:

@@ -13,11 +13,10 @@ import msgspec
 
 from fleetsim.alternatives import Power
 from fleetsim.calibration import PowerRow, SizeRow, UniformRow
-from fleetsim.documents import read_struct
-from fleetsim.errors import InputError, nearest
 from fleetsim.evidence import Test
 from fleetsim.measure import container_memory_peak
 from fleetsim.project import Project, source_hash
+from fleetsim.runs import VERDICTS, RunError, Versioned, read_versioned
 from fleetsim.sizes import LawRow, Size, SizeRun
 
 __all__ = [
@@ -25,14 +24,10 @@ __all__ = [
     "Measurements",
     "Record",
     "cpu_model",
-    "find_run",
     "overall_line",
     "read_record",
 ]
 
-RECORD_NAME = "result.json"
-RECORD_SCHEMA = 1
-LATEST = "latest"  # link to the newest completed run of an experiment
 _PACKAGES = (
     "numpy",
     "scipy",
@@ -91,14 +86,6 @@ class ScalingRecord(msgspec.Struct, frozen=True, kw_only=True):
     laws: list[LawRow]
 
 
-class RunError(msgspec.Struct, frozen=True):
-    """Why a run failed: kind of error, its message, and the number of the notebook's cell."""
-
-    kind: str
-    message: str
-    cell: int | None
-
-
 class Description(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was written down before the run.
 
@@ -142,7 +129,7 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str] = []
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(Versioned, frozen=True, kw_only=True):
     """One run.
 
     `status` is planned (nothing ran yet), completed or failed. Two runs of one seed are equal but
@@ -151,7 +138,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     `scaling` is measured.
     """
 
-    schema: int = RECORD_SCHEMA
     experiment: str
     run_id: str
     key: str
@@ -186,35 +172,15 @@ def read_record(run: Path) -> Record:
     Raises
     ------
     InputError
-        Where there is none or it is damaged.
+        Where there is none, or it is damaged or of another version.
     """
-    return read_struct(run / RECORD_NAME, Record, "run")
-
-
-def find_run(project: Project, name: str, results: str | None = None) -> Path:
-    """Return the folder of a run: a path, ``<experiment>/<run_id>``, or ``<experiment>``'s latest.
-
-    Raises
-    ------
-    InputError
-        Where there is none.
-    """
-    folder = project.results(results)
-    for candidate in (Path(name), folder / name, folder / name / LATEST):
-        if (candidate / RECORD_NAME).is_file():
-            return candidate.resolve()
-    known = sorted(path.parent.name for path in folder.glob(f"*/{LATEST}"))
-    raise InputError(
-        "RUN",
-        f"found {name!r}{nearest(name, known)}; allowed: a run's folder, <experiment>/<run_id>, "
-        f"or an experiment with a completed run: {', '.join(known) or '(none yet)'}",
-    )
+    return read_versioned(run, Record)
 
 
 def overall_line(criteria: Sequence[CriterionRecord]) -> str:
     """Return how many criteria have each verdict: ``11 pass, 2 fail, 0 inconclusive``."""
     verdicts = [criterion.verdict for criterion in criteria]
-    return ", ".join(f"{verdicts.count(v)} {v}" for v in ("pass", "fail", "inconclusive"))
+    return ", ".join(f"{verdicts.count(v)} {v}" for v in VERDICTS)
 
 
 def provenance(

@@ -12,8 +12,9 @@ from fleetsim.document import render_document
 from fleetsim.errors import InputError
 from fleetsim.files import write_file
 from fleetsim.html import render_html
-from fleetsim.record import RECORD_NAME, Record, read_record
+from fleetsim.record import Record, read_record
 from fleetsim.run import DOCUMENT_NAME
+from fleetsim.runs import RECORD_NAME
 
 __all__ = ["attach_notebook", "check_report", "render_report"]
 

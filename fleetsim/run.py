@@ -44,7 +44,8 @@ from fleetsim.measure import DataSet, generate_data
 from fleetsim.parameters import check_parameters, parameters_of
 from fleetsim.plots import PLOTS, draw, render
 from fleetsim.project import Project, find_project, source_hash
-from fleetsim.record import LATEST, RECORD_NAME, Measurements, Record, overall_line, provenance
+from fleetsim.record import Measurements, Record, overall_line, provenance
+from fleetsim.runs import LATEST, RECORD_NAME
 from fleetsim.sizes import Scaling
 from fleetsim.tables import Stack, Table
 from fleetsim.tally import Tally, tally_batches

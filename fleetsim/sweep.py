@@ -28,10 +28,12 @@ from fleetsim.errors import FleetsimError, InputError
 from fleetsim.execute import Outcome, execute
 from fleetsim.experiment import Experiment, load_experiment, with_parameters
 from fleetsim.files import free_bytes, make_folder, point_link
+from fleetsim.gallery import refresh_gallery
 from fleetsim.grid import grid_points, grid_size
 from fleetsim.project import Project, source_hash
-from fleetsim.record import LATEST, RECORD_NAME, Record
+from fleetsim.record import Record
 from fleetsim.run import run_key, run_name
+from fleetsim.runs import LATEST, RECORD_NAME
 from fleetsim.watch import Watch
 
 __all__ = ["Point", "Sweep", "expected_events", "plan_sweep", "run_sweep"]
@@ -329,6 +331,7 @@ def run_sweep(
         sweep.look()
         if sweep.newest is not None:  # a sweep that was killed may have left it behind
             point_link(sweep.folder / LATEST, sweep.newest.name)
+        refresh_gallery(sweep.results)
         return count
 
 
@@ -378,6 +381,7 @@ class _Runner:
                 engine=self._engine,
                 cell_timeout=self._cell_timeout,
                 watch=watch,
+                gallery=False,  # the sweep makes it once, at its end
             )
         finally:
             with self._lock:

@@ -22,9 +22,10 @@ from fleetsim.battery import Kind
 from fleetsim.criteria import MB
 from fleetsim.experiment import with_parameters
 from fleetsim.record import Measurements
+from fleetsim.runs import VERDICTS
 from fleetsim.scaling import PowerLaw, fit_power_law, log_slope
 from fleetsim.sweep import expected_events
-from fleetsim.sweep_results import VERDICTS, PointRun, SweepResults
+from fleetsim.sweep_results import PointRun, SweepResults
 
 __all__ = ["QUANTITIES", "SweepRecord", "analyse", "fit_quantity"]
 

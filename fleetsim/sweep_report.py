@@ -18,10 +18,11 @@ from fleetsim.plots import render
 from fleetsim.project import find_project
 from fleetsim.report import clean_notebook
 from fleetsim.run import ShownFigure
+from fleetsim.runs import VERDICTS
 from fleetsim.sweep import Sweep, plan_sweep, run_sweep
 from fleetsim.sweep_analysis import QUANTITIES, SweepRecord, analyse
 from fleetsim.sweep_plots import SWEEP_PLOTS, draw_sweep, offered_plots
-from fleetsim.sweep_results import VERDICTS, end_table, sweep_results
+from fleetsim.sweep_results import end_table, sweep_results
 from fleetsim.tables import Stack, Table, number
 
 __all__ = ["SweepReport", "open_sweep", "render_sweep"]

@@ -10,12 +10,11 @@ from typing import Any
 
 from fleetsim.errors import InputError
 from fleetsim.record import Record, read_record
+from fleetsim.runs import VERDICTS
 from fleetsim.sweep import Point, Sweep
 from fleetsim.tables import Table
 
 __all__ = ["PointRun", "SweepResults", "end_table", "listing", "plan_table", "sweep_results"]
-
-VERDICTS = ("pass", "fail", "inconclusive")
 
 
 @dataclass(frozen=True)

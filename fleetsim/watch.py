@@ -10,7 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 
 from fleetsim.measure import ending
-from fleetsim.record import RunError
+from fleetsim.runs import RunError
 
 __all__ = ["RunEnded", "Watch"]
 

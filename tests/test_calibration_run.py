@@ -27,9 +27,10 @@ from fleetsim.errors import FleetsimError, InputError
 from fleetsim.execute import Outcome, execute
 from fleetsim.experiment import load_experiment
 from fleetsim.project import Project
-from fleetsim.record import Record, find_run, read_record
+from fleetsim.record import Record, read_record
 from fleetsim.report import check_report, render_report
 from fleetsim.run import open_run, repeat_commands
+from fleetsim.runs import find_run
 
 EXPERIMENT = "003-calibration"
 SMALL = {"replicates": 100, "control_seeds": 5}  # the notebook's defaults

@@ -29,7 +29,8 @@ from fleetsim.evidence import Evidence
 from fleetsim.experiment import Experiment, load_experiment
 from fleetsim.measure import Repeat
 from fleetsim.project import Project
-from fleetsim.record import Measurements, Record, RunError, overall_line
+from fleetsim.record import Measurements, Record, overall_line
+from fleetsim.runs import RunError
 from fleetsim.tables import Table, number
 
 EXPERIMENTS = Project(ROOT).experiment_ids()

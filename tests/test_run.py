@@ -22,9 +22,10 @@ from fleetsim.execute import execute
 from fleetsim.experiment import load_experiment
 from fleetsim.plots import PLOTS
 from fleetsim.project import Project
-from fleetsim.record import find_run, read_record
+from fleetsim.record import read_record
 from fleetsim.report import check_report, render_report
 from fleetsim.run import Run, open_run, run_key
+from fleetsim.runs import find_run
 
 ROOT = Path(__file__).parent.parent
 SMOKE = "000-smoke"
@@ -78,7 +79,10 @@ def test_a_run_leaves_everything_that_belongs_to_it(outcome):
     assert (batch / "events.jsonl").is_file()
     latest = outcome.path.parent / "latest"
     assert os.readlink(latest) == outcome.path.name
-    assert sorted(path.name for path in outcome.path.parent.parent.iterdir()) == [SMOKE]
+    assert sorted(path.name for path in outcome.path.parent.parent.iterdir()) == [
+        SMOKE,
+        "index.html",
+    ]
 
 
 @pytest.mark.notebook

@@ -22,9 +22,10 @@ from fleetsim.execute import Outcome
 from fleetsim.experiment import load_experiment
 from fleetsim.parameters import run_parameters
 from fleetsim.project import Project
-from fleetsim.record import Record, find_run, read_record
+from fleetsim.record import Record, read_record
 from fleetsim.report import check_report, render_report
 from fleetsim.run import repeat_commands, run_key
+from fleetsim.runs import find_run
 from fleetsim.scaling_plots import SCALING_PLOTS
 from fleetsim.scaling_run import open_scaling
 from fleetsim.sizes import Scaling, Size
