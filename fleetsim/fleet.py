@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -18,8 +17,7 @@ __all__ = ["CompanyColumns", "Fleet", "draw_companies"]
 _STEP_MAX_US = 2**60
 
 
-@dataclass(frozen=True)
-class CompanyColumns:
+class CompanyColumns(msgspec.Struct, frozen=True):
     """Consecutive companies as drawn.
 
     company_id : uint64 (n, 2); geography, active : int64 (n,), positions in the law's names;
@@ -32,8 +30,7 @@ class CompanyColumns:
     created_us: npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Fleet:
+class Fleet(msgspec.Struct, frozen=True):
     """The companies that a file lists, in its order.
 
     company_id : uint8 (n, 36), the text of the ids; active : bool (n,); created_us : int64 (n,),

@@ -8,8 +8,8 @@ dropped.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -23,8 +23,7 @@ __all__ = ["EventColumns", "count_events", "draw_events"]
 CHUNK_EVENTS = 1 << 15
 
 
-@dataclass(frozen=True)
-class EventColumns:
+class EventColumns(msgspec.Struct, frozen=True):
     """Consecutive events in the order of a batch: by driver, then by offset.
 
     driver : int64 (n,), position in the whole fleet, from 0

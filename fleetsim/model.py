@@ -8,7 +8,6 @@ between word and value).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Context, Decimal
 from enum import Enum, IntEnum
 from functools import lru_cache
@@ -64,8 +63,7 @@ class Kind(Enum):
     TRUCK = "truck"  # TRK-<the driver's position in the fleet, from 1>
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """One key of a JSON line.
 
     `purpose` is the random stream of a drawn value; `key` the configuration key that holds its
@@ -119,8 +117,7 @@ EVENT_FIELDS = (
 )
 
 
-@dataclass(frozen=True)
-class PoissonCount:
+class PoissonCount(msgspec.Struct, frozen=True):
     """Number of events of one driver in one batch interval; `mean` in events."""
 
     mean: float
@@ -161,8 +158,7 @@ def _poisson_thresholds(mean: float) -> tuple[int, ...]:
         cumulated = _PRECISION.add(cumulated, term)
 
 
-@dataclass(frozen=True)
-class Categorical:
+class Categorical(msgspec.Struct, frozen=True):
     """A choice among names; `weights` sum to 1 within 1e-9 and keep the user's order."""
 
     weights: tuple[tuple[str, float], ...]
