@@ -16,6 +16,7 @@ from fleetsim.runs import VERDICTS, ListedRun, differing_parameters, list_runs
 __all__ = ["refresh_gallery", "render_gallery", "write_gallery"]
 
 GALLERY_NAME = "index.html"
+SWEEP_HTML = "sweep.html"  # the report of an experiment's sweep, beside its runs
 #: What tells our page from another one of the same name, which is left alone.
 _MARK = b'<meta name="generator" content="fleetsim gallery">'
 _MARK_WITHIN = 4096  # bytes
@@ -74,7 +75,15 @@ def render_gallery(results: Path) -> str:
             _card(results, run, differing)
             for run, differing in zip(newest_first, differing_parameters(newest_first), strict=True)
         ]
-        groups.append({"id": experiment, "title": newest_first[0].title, "cards": cards})
+        sweep = newest_first[0].folder.parent / SWEEP_HTML
+        groups.append(
+            {
+                "id": experiment,
+                "title": newest_first[0].title,
+                "sweep": _link(results, sweep) if sweep.is_file() else "",
+                "cards": cards,
+            }
+        )
     comparisons = sorted(path.name for path in results.glob("compare/[!.]*.html"))
     return render_page(
         "gallery.html.j2",

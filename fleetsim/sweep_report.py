@@ -12,6 +12,7 @@ import nbformat
 from fleetsim.engines import ENGINES
 from fleetsim.errors import FleetsimError, InputError, found
 from fleetsim.files import make_folder, write_file
+from fleetsim.gallery import SWEEP_HTML, refresh_gallery
 from fleetsim.html import render_html
 from fleetsim.parameters import check_parameters, parameters_of
 from fleetsim.plots import render
@@ -28,7 +29,7 @@ from fleetsim.tables import Stack, Table, number
 __all__ = ["SweepReport", "open_sweep", "render_sweep"]
 
 NOTEBOOK = "sweep.ipynb"
-SWEEP_RECORD, SWEEP_HTML, FIGURES = "sweep.json", "sweep.html", "sweep-figures"
+SWEEP_RECORD, FIGURES = "sweep.json", "sweep-figures"
 LISTED = 6  # points named in one cell of a table
 
 
@@ -250,6 +251,7 @@ def render_sweep(sweep: Sweep) -> Path:
     executed.metadata["fleetsim"] = nbformat.from_dict({"sweep": record})
     write_file(sweep.folder / NOTEBOOK, (nbformat.writes(executed) + "\n").encode())
     write_file(sweep.folder / SWEEP_HTML, render_html(executed).encode())
+    refresh_gallery(sweep.results)
     return sweep.folder / SWEEP_HTML
 
 

@@ -213,6 +213,8 @@ def test_the_sweeps_notebook_makes_its_report(swept, monkeypatch):
     assert "<script" not in html
     assert not re.search(r"(src|href)=\"(?!data:)", html)
     assert html.count("<h1") == 1
+    gallery = (swept.results / "index.html").read_text(encoding="utf-8")
+    assert f'href="{SMOKE}/sweep.html"' in gallery
     assert "12 of 12 runs completed" in html
     assert len(re.findall(r"<img[^>]* alt=\"[^\"]{40,}", html)) == len(SWEEP_PLOTS)
     record = msgspec.json.decode((swept.folder / "sweep.json").read_bytes(), type=SweepRecord)
