@@ -65,7 +65,7 @@ def write_page(results: Results, docs: Path, folder: Path) -> list[Path]:
     runs = results.runs
     rounds = len({run.round for run in runs})
     text = _TEMPLATE.read_text(encoding="utf-8").format(
-        about=f"{describe_machine(folder)} {rounds} rounds.",
+        about=f"{describe_machine(folder)} Rounds: {rounds}.",
         alt=alt,
         rates=_markdown(_rates(runs)),
         ratios=_markdown(_ratios(runs)),

@@ -262,7 +262,7 @@ def test_the_page_and_the_tables_say_what_was_measured(
     page, plot = write_page(results, tmp_path, tmp_path)
     text = page.read_text()
     assert text.startswith("# Performance\n")
-    assert "A machine. 3 rounds." in text
+    assert "A machine. Rounds: 3." in text
     for program in (*KIT, *PEERS, BARE):
         assert f"\n| {program.name} | 2 | " in text
     # The first peer is the fastest by the clock, the last one by CPU seconds.
