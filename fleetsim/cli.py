@@ -371,9 +371,7 @@ def sweep(
     from fleetsim.sweep_report import render_sweep
     from fleetsim.sweep_results import end_table, listing, plan_table, sweep_results
 
-    planned = plan_sweep(
-        find_project(), experiment, results=results, fresh=fresh, confirmed=yes
-    )
+    planned = plan_sweep(find_project(), experiment, results=results, fresh=fresh, confirmed=yes)
     for line in planned.damaged:
         _say(f"skipped: {line}")
     if dry_run:
