@@ -242,7 +242,7 @@ def test_an_ended_sweep_leaves_nobody_behind(
         monkeypatch.setattr("fleetsim.measure.run_child", generate_here)
         assert run_sweep(plan_sweep(project, SMOKE), engine="library").done == 3
     else:
-        assert err.splitlines() == [
+        assert err.strip().splitlines() == [
             {2: "fleetsim: interrupted", 15: "fleetsim: terminated"}[signum]
         ]
     assert hidden(results) == []
