@@ -395,8 +395,9 @@ class _Runner:
 
     def interrupt(self) -> None:
         """End the points under way; nothing of them is published."""
-        # Nobody is left to ask for the errors that the kernels' end leads to.
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        # Nobody is left to ask for what is said about the kernels' end.
+        for name in ("asyncio", "papermill"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         with self._lock:
             self._interrupted = True
             for watch in self._watches:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import yaml
 from support import AT, ROOT
 
@@ -17,6 +19,8 @@ from fleetsim.companies import read_companies, write_companies
 from fleetsim.config import load_config
 from fleetsim.measure import Child
 from fleetsim.project import Project
+from fleetsim.record import read_record
+from fleetsim.sweep import plan_sweep, run_sweep
 from fleetsim.yaml12 import load_yaml
 
 SMOKE = "000-smoke"
@@ -44,6 +48,58 @@ def rewrite(root: Path, *, criteria: tuple[str, ...] | None = None, **keys: Any)
         data["criteria"] = [row for row in data["criteria"] if row["id"] in criteria]
     data = {key: value for key, value in data.items() if value is not None}
     path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def set_cells(root: Path, *sources: str, keep: tuple[str, ...] = ()) -> None:
+    """Let the project's notebook have its parameters, the cells that are named, and these."""
+    path = root / "notebooks" / "experiment.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    kept = [cell for cell in notebook.cells if cell.id in ("parameters", *keep)]
+    notebook.cells = kept + [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(notebook, path)
+
+
+def ready_cell(ready: Path) -> str:
+    """Return a cell that hands in a run that stands ready, by its seed: a kernel's work in no time.
+
+    What makes the runs beforehand has to see the notebook with this cell in it.
+    """
+    return (
+        "import os, shutil\nfrom pathlib import Path\n"
+        f"ready, root = Path({str(ready)!r}) / str(seed), Path({str(ready.parent)!r})\n"
+        f"shutil.copytree(ready, root / results / {SMOKE!r} / ready.resolve().name)"
+    )
+
+
+def make_ready(project: Project, ready: Path) -> None:
+    """Make the runs of a sweep without notebooks, to be found by their seeds."""
+    sweep = plan_sweep(project, SMOKE, results="made")
+    run_sweep(sweep, engine="library")
+    ready.mkdir()
+    for point in sweep.points:
+        (ready / str(point.seed)).symlink_to(sweep.finished[point.key])
+
+
+def assert_whole(results: Path) -> None:
+    """Assert that no folder with a final name lacks anything, and that no point is there twice."""
+    for folder in results.glob(f"{SMOKE}/[!.]*"):
+        assert {"result.json", "experiment.md", "params.yaml"} <= set(os.listdir(folder)), folder
+        completed = read_record(folder).status == "completed"
+        assert not completed or list(folder.glob("data/raw/events/*/events.jsonl")), folder
+    contents(results)
+
+
+def living(folder: Path) -> list[str]:
+    """Return the command of each process whose root of the project, or whose work, is there."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "environ").read_bytes() + os.fsencode(os.readlink(process / "cwd"))
+            if os.fsencode(folder) in words and int(process.name) != os.getpid():
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:  # it has ended, or is another user's
+            continue
+    return [command for command in found if command]  # a zombie has none
 
 
 def runs(results: Path, status: str = "completed") -> list[Path]:
@@ -96,4 +152,4 @@ def generate_here(arguments: Sequence[str], cwd: Path) -> Child:
         start = parse_time(options["--interval-start"])
         batches = int(options["--batches"])
         list(write_batches(config, fleet, output, start_us=start, started=now, batches=batches))
-    return Child(0, 0.01, 10**7)
+    return Child(0, 0.01, 0.01, 10**7)
