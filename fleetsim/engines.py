@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,8 +121,17 @@ def run_notebook(job: Job, watch: Watch) -> Ending:
         # Nobody is left to ask for the error of the cell that the kernel's end interrupts.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         raise
+    finally:
+        _close_event_loop()
     executed = nbformat.read(output, as_version=4) if output.is_file() else None
     return Ending(executed, error)
+
+
+def _close_event_loop() -> None:
+    """Close the event loop that papermill's client leaves to a thread of a sweep."""
+    if threading.current_thread() is not threading.main_thread():
+        with suppress(RuntimeError):  # it came to none
+            asyncio.get_event_loop().close()
 
 
 def run_library(job: Job, watch: Watch) -> Ending:
