@@ -60,7 +60,7 @@ def run_child(arguments, cwd):
     else:
         fleet = read_companies(cwd / words["--companies"])
         list(write_batches(config, fleet, output, start_us=at, started=now))
-    return fleetsim.measure.Child(0, 0.1, 10**7)
+    return fleetsim.measure.Child(exit_code=0, seconds=0.1, cpu_seconds=0.1, peak_rss_bytes=10**7)
 
 fleetsim.measure.run_child = run_child
 """
