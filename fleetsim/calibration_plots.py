@@ -20,7 +20,7 @@ from scipy import stats as laws
 from fleetsim.battery import Entry, Kind, entries
 from fleetsim.calibration import BUDGET, Calibration, PowerRow, PValues, binomial_band, counted
 from fleetsim.controls import CONTROLS
-from fleetsim.plots import DARK, LIGHT, MIDDLE, SIGNAL, style
+from fleetsim.plots import DARK, LIGHT, MIDDLE, SIGNAL, titled_figure
 
 __all__ = ["CALIBRATION_PLOTS", "CalibrationPlot", "draw_calibration"]
 
@@ -237,8 +237,4 @@ CALIBRATION_PLOTS: dict[str, CalibrationPlot] = {
 def draw_calibration(name: str, calibration: Calibration) -> tuple[Figure, str]:
     """Return a figure of `CALIBRATION_PLOTS` and its alt text."""
     plot = CALIBRATION_PLOTS[name]
-    with style():
-        figure = Figure(figsize=plot.size, layout="constrained")
-        alt = plot.draw(figure, calibration)
-        figure.suptitle(plot.title, x=0.01, ha="left", fontsize=11)
-    return figure, alt
+    return titled_figure(plot.title, plot.size, lambda figure: plot.draw(figure, calibration))

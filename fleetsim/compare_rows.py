@@ -231,13 +231,18 @@ def _types(a: RunData, b: RunData) -> Row:
         return replace(row, outcome=EXPECTED, sentence=why)
     row = _shifted(row, a.type_counts, b.type_counts, a.type_names, "")
     if a.config.event_types != b.config.event_types:
-        return replace(
-            row,
-            result=row.result and replace(row.result, p_value=None),
-            outcome=EXPECTED,
-            sentence=f"{row.sentence}, as the configurations give the types other weights",
-        )
+        return _meant(row, ", as the configurations give the types other weights")
     return row
+
+
+def _meant(row: Row, why: str) -> Row:
+    """Return a row whose difference the configurations make: its size stands, and no p."""
+    return replace(
+        row,
+        result=row.result and replace(row.result, p_value=None),
+        outcome=EXPECTED,
+        sentence=f"{row.sentence}{why}",
+    )
 
 
 def _shares(run: RunData) -> Any:
@@ -298,12 +303,7 @@ def _driver_counts(a: RunData, b: RunData) -> Row:
         f"{_interval_words(ratio, interval)} in B what it is in A",
     )
     if a.config.event_rate_per_driver != b.config.event_rate_per_driver:
-        return replace(
-            row,
-            result=row.result and replace(row.result, p_value=None),
-            outcome=EXPECTED,
-            sentence=f"{row.sentence}; the counts themselves differ, as another rate is configured",
-        )
+        return _meant(row, "; the counts themselves differ, as another rate is configured")
     return row
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
@@ -22,7 +23,7 @@ from fleetsim.runs import RunError
 from fleetsim.scaling_run import ScalingRun
 from fleetsim.watch import RunEnded, Watch
 
-__all__ = ["ENGINES", "Ending", "Job", "check_notebook"]
+__all__ = ["ENGINES", "Ending", "Job", "check_notebook", "execute_notebook"]
 
 #: Which class runs the experiments of a notebook.
 RUNS: Mapping[str, type[BaseRun]] = {
@@ -83,35 +84,53 @@ def check_notebook(project: Project, experiment: Experiment) -> Path:
 
 
 def run_notebook(job: Job, watch: Watch) -> Ending:
-    """Execute the experiment's notebook in a kernel of its own."""
+    """Execute the experiment's notebook, which `check_notebook` has looked at."""
+    values = {
+        **job.experiment.parameters,  # all of them: a notebook may have small defaults of its own
+        "experiment": job.name,
+        "results": os.path.relpath(job.private, job.project.root),
+    }
+    return execute_notebook(
+        job.project.notebooks / job.experiment.notebook,
+        job.private / "out.ipynb",
+        values,
+        watch,
+        cell_timeout=job.cell_timeout,
+        progress=job.progress,
+    )
+
+
+def execute_notebook(
+    notebook: Path,
+    output: Path,
+    values: Mapping[str, Any],
+    watch: Watch,
+    *,
+    cell_timeout: float | None = None,
+    progress: bool = False,
+) -> Ending:
+    """Execute a notebook with parameters, in a kernel of its own; say how it ended."""
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     from fleetsim.kernel import watched
 
-    notebook = check_notebook(job.project, job.experiment)
-    output = job.private / "out.ipynb"
-    values = {
-        **job.experiment.parameters,  # all of them: a notebook may have small defaults of its own
-        "experiment": job.name,
-        "results": os.path.relpath(job.private, job.project.root),
-    }
     error = None
     try:
         papermill.execute_notebook(
             str(notebook),
             str(output),
-            parameters=values,
+            parameters=dict(values),
             kernel_name="python3",
             kernel_manager_class=watched(watch),
-            execution_timeout=job.cell_timeout,
-            progress_bar=job.progress,
+            execution_timeout=cell_timeout,
+            progress_bar=progress,
         )
     except PapermillExecutionError as failure:
         error = RunError(failure.ename, failure.evalue, failure.cell_index)
     except CellTimeoutError:
-        message = f"a cell took longer than {job.cell_timeout:g} s"
+        message = f"a cell took longer than {cell_timeout:g} s"
         error = RunError("CellTimeoutError", message, None)
     except DeadKernelError:
         error = RunError("DeadKernelError", watch.death(), None)

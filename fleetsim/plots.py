@@ -313,11 +313,22 @@ def draw(
 ) -> tuple[Figure, str]:
     """Return a figure of the given size [inches] and its alt text."""
     plot = PLOTS[name]
+
+    def fill(figure: Figure) -> str:
+        axes = np.atleast_1d(figure.subplots(1, plot.panels))
+        return plot.draw(list(axes), evidence, criteria)
+
+    return titled_figure(plot.title, size, fill)
+
+
+def titled_figure(
+    title: str, size: tuple[float, float], fill: Callable[[Figure], str]
+) -> tuple[Figure, str]:
+    """Return a figure in the manner of all plots, and the alt text of what fills it."""
     with style():
         figure = Figure(figsize=size, layout="constrained")
-        axes = np.atleast_1d(figure.subplots(1, plot.panels))
-        alt = plot.draw(list(axes), evidence, criteria)
-        figure.suptitle(plot.title, x=0.01, ha="left", fontsize=11)
+        alt = fill(figure)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure, alt
 
 

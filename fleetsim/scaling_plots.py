@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from fleetsim.criteria import MB
-from fleetsim.plots import DARK, LIGHT, MIDDLE, SIGNAL, style
+from fleetsim.plots import DARK, LIGHT, MIDDLE, SIGNAL, titled_figure
 from fleetsim.sizes import PATHS, Scaling
 
 __all__ = ["SCALING_PLOTS", "ScalingPlot", "draw_scaling"]
@@ -188,8 +188,4 @@ SCALING_PLOTS: dict[str, ScalingPlot] = {
 def draw_scaling(name: str, scaling: Scaling) -> tuple[Figure, str]:
     """Return a figure of `SCALING_PLOTS` and its alt text."""
     plot = SCALING_PLOTS[name]
-    with style():
-        figure = Figure(figsize=plot.size, layout="constrained")
-        alt = plot.draw(figure, scaling)
-        figure.suptitle(plot.title, x=0.01, ha="left", fontsize=11)
-    return figure, alt
+    return titled_figure(plot.title, plot.size, lambda figure: plot.draw(figure, scaling))

@@ -13,7 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from fleetsim.plots import DARK, LIGHT, MIDDLE, SIGNAL, style
+from fleetsim.plots import DARK, LIGHT, MIDDLE, SIGNAL, titled_figure
 from fleetsim.sweep_analysis import QUANTITIES, Cell, SweepRecord, fit_quantity
 from fleetsim.sweep_results import SweepResults
 from fleetsim.tables import number
@@ -330,9 +330,9 @@ def offered_plots(record: SweepRecord) -> list[str]:
 def draw_sweep(name: str, results: SweepResults, record: SweepRecord) -> tuple[Figure, str]:
     """Return a figure and its alt text."""
     plot = SWEEP_PLOTS[name]
-    with style():
-        figure = Figure(figsize=(8.0, plot.height), layout="constrained")
+
+    def fill(figure: Figure) -> str:
         axes = np.atleast_1d(figure.subplots(1, plot.panels))
-        alt = plot.draw(list(axes), results, record)
-        figure.suptitle(plot.title, x=0.01, ha="left", fontsize=11)
-    return figure, alt
+        return plot.draw(list(axes), results, record)
+
+    return titled_figure(plot.title, (8.0, plot.height), fill)

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import nbformat
 
-from fleetsim.engines import ENGINES
+from fleetsim.engines import ENGINES, execute_notebook
 from fleetsim.errors import FleetsimError, InputError, found
 from fleetsim.files import make_folder, write_file
 from fleetsim.gallery import SWEEP_HTML, refresh_gallery
@@ -19,12 +19,13 @@ from fleetsim.plots import render
 from fleetsim.project import find_project
 from fleetsim.report import clean_notebook
 from fleetsim.run import ShownFigure
-from fleetsim.runs import VERDICTS
+from fleetsim.runs import VERDICTS, RunError
 from fleetsim.sweep import Sweep, plan_sweep, run_sweep
 from fleetsim.sweep_analysis import QUANTITIES, SweepRecord, analyse
 from fleetsim.sweep_plots import SWEEP_PLOTS, draw_sweep, offered_plots
 from fleetsim.sweep_results import end_table, sweep_results
 from fleetsim.tables import Stack, Table, number
+from fleetsim.watch import Watch
 
 __all__ = ["SweepReport", "open_sweep", "render_sweep"]
 
@@ -223,30 +224,18 @@ def render_sweep(sweep: Sweep) -> Path:
     FleetsimError
         Where the notebook fails.
     """
-    import papermill
-
-    from fleetsim.kernel import OwnKernelManager
-
     notebook = sweep.project.notebooks / NOTEBOOK
     if not notebook.is_file():
         raise InputError(sweep.project.relative(notebook), "no such notebook; the project needs it")
     with tempfile.TemporaryDirectory(prefix="fleetsim-") as folder:
         output = Path(folder) / NOTEBOOK
         values = {"experiment": sweep.name, "results": str(sweep.results), "engine": "none"}
-        try:
-            papermill.execute_notebook(
-                str(notebook),
-                str(output),
-                parameters=values,
-                kernel_name="python3",
-                kernel_manager_class=OwnKernelManager,
-                progress_bar=False,
-            )
-        except papermill.exceptions.PapermillExecutionError as error:
-            raise FleetsimError(
-                f"{NOTEBOOK}: cell {error.cell_index} failed: {error.ename}: {error.evalue}"
-            ) from None
-        executed = clean_notebook(nbformat.read(output, as_version=4))
+        ending = execute_notebook(notebook, output, values, Watch())
+    if ending.error is not None or ending.notebook is None:
+        error = ending.error or RunError("NoNotebook", "it left no notebook", None)
+        cell = "" if error.cell is None else f"cell {error.cell} failed: "
+        raise FleetsimError(f"{NOTEBOOK}: {cell}{error.kind}: {error.message}")
+    executed = clean_notebook(ending.notebook)
     record = (sweep.folder / SWEEP_RECORD).read_text()
     executed.metadata["fleetsim"] = nbformat.from_dict({"sweep": record})
     write_file(sweep.folder / NOTEBOOK, (nbformat.writes(executed) + "\n").encode())
