@@ -46,7 +46,7 @@ def leave_out_hashing() -> None:
 
 def profile() -> dict[str, float]:
     """Return the seconds of each part, which grow as the command runs."""
-    from fleetsim import crew, formats, produce
+    from fleetsim import crew, produce, sink
 
     seconds = dict.fromkeys((LOADING, KERNEL, HASHING, WRITING, FSYNC), 0.0)
 
@@ -72,7 +72,7 @@ def profile() -> dict[str, float]:
 
     time_it(produce, "_workshop", LOADING, time_the_kernel)
     time_it(crew.Digest, "_update", HASHING)
-    time_it(formats, "write_all", WRITING)
+    time_it(sink.Sink, "write", WRITING)
     time_it(os, "fsync", FSYNC)
     return seconds
 

@@ -22,6 +22,7 @@ from fleetsim.fleet import Fleet
 from fleetsim.formats import FORMATS, Job
 from fleetsim.model import STREAM_VERSION
 from fleetsim.produce import Kernel, Producer, content_of, expected_events
+from fleetsim.sink import Sink
 
 __all__ = ["BatchMeta", "BatchResult", "content_of", "in_time", "read_meta", "write_batches"]
 
@@ -423,14 +424,15 @@ def _write(
     try:
         with staging_folder(target.path) as partial:
             with open(partial / format.events_name, "wb", buffering=0) as file:
-                writer = format.writer(file, Job(config, fleet, target.start_us, producer.crew))
+                sink = Sink(file.fileno())
+                writer = format.writer(sink, Job(config, fleet, target.start_us, producer.crew))
                 for piece in producer.pieces(target.start_us, target.ordinal):
                     writer.write(piece)
                     count += piece.events
                     if progress:
                         progress(piece.events)
                 written = writer.finish()
-                os.fsync(file.fileno())
+                sink.finish()
             finished = Instant.now()
             meta = BatchMeta(
                 schema=META_SCHEMA,

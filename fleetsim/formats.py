@@ -8,7 +8,6 @@ not depend on how many did.
 from __future__ import annotations
 
 import io
-import os
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +17,9 @@ from fleetsim.config import Config
 from fleetsim.crew import Crew, Digest, Piece, Task
 from fleetsim.fleet import Fleet
 from fleetsim.generate import EventColumns
+from fleetsim.sink import Sink
 
-__all__ = ["FORMATS", "Format", "Job", "Writer", "Written", "write_all"]
+__all__ = ["FORMATS", "Format", "Job", "Writer", "Written"]
 
 FRAME = 1 << 20
 _GZIP_LEVEL, _ZSTD_LEVEL = 4, 1  # within some per cent of the best, at several times its speed
@@ -67,7 +67,7 @@ class Format(NamedTuple):
     columns : bool
         Whether the writer takes columns, or else lines.
     writer : callable
-        From an open file without a buffer, and the job, to a `Writer`.
+        From a `Sink` and the job to a `Writer`.
     reader : callable
         From a path to the stream of the rows as JSON Lines.
     """
@@ -75,26 +75,19 @@ class Format(NamedTuple):
     events_name: str
     share: float
     columns: bool
-    writer: Callable[[Any, Job], Writer]
+    writer: Callable[[Sink, Job], Writer]
     reader: Callable[[Path], BinaryIO]
-
-
-def write_all(descriptor: int, content: Any) -> None:
-    """Write everything; the system may take a part only."""
-    view = memoryview(content).cast("B")
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 class _Plain(Writer):
     """Lines as they are."""
 
-    def __init__(self, file: Any, job: Job) -> None:
-        self._descriptor = file.fileno()
+    def __init__(self, sink: Sink, job: Job) -> None:
+        self._sink = sink
         self._digest = Digest(job.crew)
 
     def write(self, piece: Piece) -> None:
-        write_all(self._descriptor, piece.lines)
+        self._sink.write(piece.lines)
         self._digest.update(piece.lines, piece.release)
 
     def finish(self) -> Written:
@@ -105,8 +98,8 @@ class _Plain(Writer):
 class _Compressed(Writer):
     """Lines in frames that are compressed one by one."""
 
-    def __init__(self, file: Any, job: Job, compress: Callable[[bytes], Any]) -> None:
-        self._descriptor, self._crew, self._compress = file.fileno(), job.crew, compress
+    def __init__(self, sink: Sink, job: Job, compress: Callable[[bytes], Any]) -> None:
+        self._sink, self._crew, self._compress = sink, job.crew, compress
         self._content, self._file = Digest(job.crew), Digest(job.crew)
         self._rest = bytearray()
         self._frames: deque[Task] = deque()
@@ -127,7 +120,7 @@ class _Compressed(Writer):
     def _collect(self, waiting: int) -> None:
         while self._frames and (len(self._frames) > waiting or self._frames[0].done()):
             frame = self._frames.popleft().result()
-            write_all(self._descriptor, frame)
+            self._sink.write(frame)
             self._file.update(frame)
 
     def finish(self) -> Written:
@@ -140,12 +133,12 @@ class _Compressed(Writer):
 class _Rows(Writer):
     """Columns as Parquet, in row groups of one size."""
 
-    def __init__(self, file: Any, job: Job) -> None:
+    def __init__(self, sink: Sink, job: Job) -> None:
         from fleetsim import columnar
 
         self._job, self._columnar = job, columnar
         self._digest = Digest(job.crew)
-        self._out = _Hashed(file, self._digest)
+        self._out = _Hashed(sink, self._digest)
         self._parquet = columnar.open_writer(self._out)
         self._parts: list[EventColumns] = []
         self._n = 0
@@ -180,15 +173,15 @@ class _Rows(Writer):
 class _Hashed(io.RawIOBase):
     """A file that knows the hash of what was written into it."""
 
-    def __init__(self, file: Any, digest: Digest) -> None:
-        self._descriptor, self._digest = file.fileno(), digest
+    def __init__(self, sink: Sink, digest: Digest) -> None:
+        self._sink, self._digest = sink, digest
 
     def writable(self) -> bool:
         return True
 
     def write(self, content: Any) -> int:
         held = bytes(content)  # the writer may use its memory again
-        write_all(self._descriptor, held)
+        self._sink.write(held)
         self._digest.update(held)
         return len(held)
 
@@ -202,7 +195,7 @@ def _gzip(content: bytes) -> bytes:
     return zlib.compress(content, _GZIP_LEVEL, wbits=_GZIP)
 
 
-def _zstd(file: Any, job: Job) -> Writer:
+def _zstd(sink: Sink, job: Job) -> Writer:
     import pyarrow  # only where it is needed
 
     codec = pyarrow.Codec("zstd", _ZSTD_LEVEL)
@@ -210,7 +203,7 @@ def _zstd(file: Any, job: Job) -> Writer:
     def compress(content: bytes) -> Any:
         return codec.compress(content, asbytes=True)
 
-    return _Compressed(file, job, compress)
+    return _Compressed(sink, job, compress)
 
 
 def _read_plain(path: Path) -> BinaryIO:
@@ -241,7 +234,7 @@ FORMATS: dict[str, Format] = {
         "events.jsonl.gz",
         0.13,
         False,
-        lambda file, job: _Compressed(file, job, _gzip),
+        lambda sink, job: _Compressed(sink, job, _gzip),
         _read_gzip,
     ),
     "jsonl.zst": Format("events.jsonl.zst", 0.13, False, _zstd, _read_zstd),

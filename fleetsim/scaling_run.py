@@ -15,17 +15,12 @@ from fleetsim.project import Project
 from fleetsim.record import ScalingRecord
 from fleetsim.run import BaseRun, ShownFigure, find_experiment
 from fleetsim.scaling_plots import SCALING_PLOTS, draw_scaling
-from fleetsim.sizes import PATHS, Scaling, check_room, measure_sizes
+from fleetsim.sizes import PATHS, QUANTITIES, Scaling, check_room, measure_sizes
 from fleetsim.tables import Table, number
 
 __all__ = ["ScalingRun", "open_scaling"]
 
 NOTEBOOK = "scaling.ipynb"
-_QUANTITIES = {
-    "generation_seconds": "generation time",
-    "process_seconds": "time of the whole process",
-    "peak_rss_bytes": "peak memory",
-}
 
 
 def open_scaling(
@@ -119,13 +114,14 @@ def _size_table(scaling: Scaling) -> Table:
                 f"{middle:.3f}",
                 f"{max(seconds):.3f}",
                 f"{median(run.process_seconds for run in runs):.3f}",
+                f"{median(run.cpu_seconds for run in runs):.3f}",
                 f"{max(run.peak_rss_bytes for run in runs) / MB:.1f}",
                 f"{runs[0].lines / middle / 1e6:.3g}",
             )
         )
     header = (
         *("events", "path", "companies", "cold runs", "generation [s]: least", "median", "most"),
-        *("process [s]: median", "memory [MB]: most", "million events a second"),
+        *("process [s]: median", "CPU [s]: median", "memory [MB]: most", "million events a second"),
     )
     return Table(header, tuple(rows))
 
@@ -140,7 +136,7 @@ def _law_table(scaling: Scaling) -> Table:
         rows.append(
             (
                 PATHS[law.path],
-                _QUANTITIES[law.quantity],
+                QUANTITIES[law.quantity],
                 f"{law.sizes}, {law.repeats}",
                 "–" if law.exponent is None else f"{law.exponent:.4f}",
                 interval,

@@ -29,6 +29,7 @@ from fleetsim.scaling import PowerLaw, fit_power_law, log_slope
 
 __all__ = [
     "PATHS",
+    "QUANTITIES",
     "LawRow",
     "Scaling",
     "Size",
@@ -43,6 +44,13 @@ __all__ = [
 
 #: The two ways to make a batch, by the names of ``--kernel``, and in words.
 PATHS = {"numpy": "NumPy path", "compiled": "compiled kernel"}
+#: The costs of a run whose growth is fitted: fields of `SizeRun`, in words.
+QUANTITIES = {
+    "generation_seconds": "generation time",
+    "process_seconds": "time of the whole process",
+    "cpu_seconds": "CPU time of the whole process",
+    "peak_rss_bytes": "peak memory",
+}
 _COMPANY_BYTES = 150  # of a line of companies.jsonl, amply
 _ROOM = 1.02  # of the bytes that are expected
 _PIECE = 1 << 22  # read at once
@@ -80,6 +88,8 @@ class SizeRun(msgspec.Struct, frozen=True, kw_only=True):
         From the command's first statement to the fsync of the events, monotonic clock [s].
     process_seconds : float
         The whole process, interpreter start included [s].
+    cpu_seconds : float
+        Of the whole process, all threads and the system's part together [s].
     peak_rss_bytes : int
         Largest resident set of the process.
     """
@@ -94,6 +104,7 @@ class SizeRun(msgspec.Struct, frozen=True, kw_only=True):
     as_recorded: bool
     generation_seconds: float
     process_seconds: float
+    cpu_seconds: float
     peak_rss_bytes: int
 
 
@@ -105,7 +116,7 @@ class LawRow(msgspec.Struct, frozen=True, kw_only=True):
     path : str
         One of `PATHS`.
     quantity : str
-        generation_seconds, process_seconds or peak_rss_bytes.
+        One of `QUANTITIES`.
     sizes, repeats : int
         How many there were.
     exponent, interval : float, (float, float)
@@ -166,7 +177,7 @@ class Scaling:
         fits: dict[tuple[str, str], PowerLaw | str] = {}
         for path in PATHS:
             lines, runs = [run.lines for run in self.of(path)], self.of(path)
-            for quantity in ("generation_seconds", "process_seconds", "peak_rss_bytes"):
+            for quantity in QUANTITIES:
                 fit = log_slope if quantity == "peak_rss_bytes" else fit_power_law
                 try:
                     fits[path, quantity] = fit(lines, [getattr(run, quantity) for run in runs])
@@ -371,6 +382,7 @@ class _Series:
             as_recorded=(lines, size, sha256) == (meta.event_count, meta.bytes, meta.sha256),
             generation_seconds=meta.generation_seconds,
             process_seconds=child.seconds,
+            cpu_seconds=child.cpu_seconds,
             peak_rss_bytes=child.peak_rss_bytes,
         )
 

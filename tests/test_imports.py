@@ -31,6 +31,7 @@ ORDER = [
     "workshop",
     "produce",
     "columnar",
+    "sink",
     "formats",
     "files",
     "companies",

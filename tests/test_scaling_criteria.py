@@ -14,7 +14,7 @@ from fleetsim.claims import Judgement, Verdict
 from fleetsim.criteria import KINDS, judge
 from fleetsim.plots import render
 from fleetsim.scaling_plots import SCALING_PLOTS, draw_scaling
-from fleetsim.sizes import Scaling, Size, SizeRun, path_of
+from fleetsim.sizes import QUANTITIES, Scaling, Size, SizeRun, path_of
 
 PASS, FAIL, OPEN = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
 SIZES = tuple(
@@ -55,6 +55,7 @@ def measured(
                     as_recorded=True,
                     generation_seconds=seconds,
                     process_seconds=seconds + 0.05,
+                    cpu_seconds=seconds + 0.04,
                     peak_rss_bytes=int(bytes_ * np.exp(1e-4 * rng.standard_normal())),
                 )
             )
@@ -202,8 +203,8 @@ def test_rows_tell_the_laws() -> None:
     missing = scaling.row("compiled", "generation_seconds")
     assert (missing.exponent, missing.interval, missing.sizes) == (None, None, 1)
     assert "it takes 3 sizes" in missing.note
-    assert [(row.path, row.quantity) for row in scaling.rows()][3:] == [
-        ("compiled", name) for name in ("generation_seconds", "process_seconds", "peak_rss_bytes")
+    assert [(row.path, row.quantity) for row in scaling.rows()][len(QUANTITIES) :] == [
+        ("compiled", name) for name in QUANTITIES
     ]
 
 

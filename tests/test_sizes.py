@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from support import AT, NAME
 
 from fleetsim import sizes
+from fleetsim.crew import cores
 from fleetsim.errors import FleetsimError, InputError
 from fleetsim.measure import Child
 from fleetsim.sizes import (
@@ -151,6 +152,7 @@ def test_runs_are_those_of_real_files(tmp_path: Path, monkeypatch: pytest.Monkey
         assert run.path == ("numpy" if run.events == 1000 else "compiled")
         assert run.companies == run.events // 1000
         assert 0 < run.generation_seconds < run.process_seconds
+        assert 0 < run.cpu_seconds < cores() * run.process_seconds
         assert run.peak_rss_bytes > 10e6
     assert len({run.sha256 for run in runs}) == 2
     # The kernel's share of memory: the command was told the path.
