@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run calibrate scaling test test-browser lint format lab bench bench-audit bench-sweep bench-kills golden documents reference lock clean
+.PHONY: help setup run calibrate scaling test test-browser lint format lab docs bench bench-audit bench-sweep bench-kills golden documents reference lock clean
 
 # Optional extras of pyproject.toml, separated by commas: make setup EXTRAS=cluster,lab
 EXTRAS ?=
@@ -43,7 +43,7 @@ test: setup ## Run the tests that need no browser (ARGS="-k name" for some of th
 	@$(BIN)/python -m pytest -m "not browser" -n auto --dist loadfile $(ARGS)
 
 test-browser: ## Run the tests that drive JupyterLab and reports in Chromium
-	@sh .ci/setup 'browser,$(EXTRAS)' '$(PYTHON)'
+	@sh .ci/setup 'browser,lab,$(EXTRAS)' '$(PYTHON)'
 	@$(BIN)/python -m pytest -m browser $(ARGS)
 
 lint: setup ## Check style, types, and that notebooks carry no outputs
@@ -57,9 +57,15 @@ format: setup ## Put code and notebooks into the form that lint wants
 	$(BIN)/ruff format .
 	$(if $(NOTEBOOKS),$(BIN)/nbstripout --keep-id $(NOTEBOOKS))
 
-lab: setup ## Open JupyterLab on the notebooks (127.0.0.1 only, with its token)
+lab: ## Open JupyterLab on the notebooks (127.0.0.1 only, with its token)
+	@sh .ci/setup 'lab,$(EXTRAS)' '$(PYTHON)'
 	@$(BIN)/jupyter-lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$$PWD" \
 	  --LabApp.default_url=/lab/tree/notebooks $$([ "$$(id -u)" -ne 0 ] || echo --allow-root)
+
+docs: ## Build the documentation as static HTML: docs/_build/index.html
+	@sh .ci/setup 'docs,$(EXTRAS)' '$(PYTHON)'
+	@$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
+	@echo "docs/_build/index.html"
 
 bench: ## Speed of the generator beside other libraries (a quarter of an hour; ARGS=--write: docs)
 	@sh .ci/setup 'bench,$(EXTRAS)' '$(PYTHON)'

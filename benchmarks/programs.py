@@ -132,9 +132,12 @@ def _peer(name: str) -> Callable[[Work], Command]:
     return command
 
 
-def _bare(work: Work) -> Command:
-    output = str(work.events.relative_to(work.folder))
-    return [sys.executable, "-I", "-S", str(_HERE / "bare.py"), READY, output]
+def _bare(way: str) -> Callable[[Work], Command]:
+    def command(work: Work) -> Command:
+        output = str(work.events.relative_to(work.folder))
+        return [sys.executable, "-I", "-S", str(_HERE / "bare.py"), READY, output, way]
+
+    return command
 
 
 #: The kit as it is with all cores and with one thread, and each without hashing.
@@ -152,8 +155,11 @@ PEERS = (
     Program("Mimesis", 1 / 50, _peer("mimesis")),
     Program("Faker", 1 / 50, _peer("faker")),
 )
-#: Writes `READY`.
-BARE = Program("bare write", 1, _bare, ours=True)
+#: Write `READY`: through the page cache, and past it.
+BARE = (
+    Program("bare write", 1, _bare("cached"), ours=True),
+    Program("bare write, direct", 1, _bare("direct"), ours=True),
+)
 #: Not among the rates: tells where the seconds of one thread went.
 PROFILED = Program("profile", 1, _switched("profiled", "--jobs", "1"), ours=True)
 #: A batch of the baseline, as one types it, and the process that its start is compared with.

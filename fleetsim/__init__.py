@@ -14,6 +14,7 @@ _HOMES = {
     "make_config": "config",
     "EventBatch": "memory",
     "generate_batch": "memory",
+    "make_fleet": "memory",
     "FleetsimError": "errors",
     "InputError": "errors",
     "Run": "run",
@@ -29,6 +30,13 @@ _HOMES = {
     "check_experiment": "check",
     "find_project": "project",
     "read_record": "record",
+    "read_run": "record",
+    "Exploration": "playground",
+    "explore": "playground",
+    "explored_config": "playground",
+    "driver_day": "playground",
+    "faults_table": "playground",
+    "open_panel": "panel",
     "compare_runs": "compare",
 }
 

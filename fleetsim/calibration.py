@@ -48,6 +48,7 @@ __all__ = [
 ]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+Progress: TypeAlias = Callable[[int], object] | None
 
 LEVELS = (0.05, 0.01, 0.001)
 #: Probability that some honest test falls out of its joint band.
@@ -193,7 +194,12 @@ def process_pool(workers: int) -> Executor:
 
 
 def calibrate(
-    config: Config, seeds: int, batches: int = 1, *, workers: int | Executor = 1
+    config: Config,
+    seeds: int,
+    batches: int = 1,
+    *,
+    workers: int | Executor = 1,
+    progress: Progress = None,
 ) -> PValues:
     """Run every test on honest data of the kit's own generator.
 
@@ -207,8 +213,10 @@ def calibrate(
         Batches a seed, >= 1.
     workers : int or Executor
         Processes, or a `process_pool` that is used again; the result does not depend on it.
+    progress : callable, optional
+        Called with the number of seeds after each portion of them.
     """
-    return _p_values(draw_columns, config, seeds, batches, workers)
+    return _p_values(draw_columns, config, seeds, batches, workers, progress)
 
 
 def measure_power(
@@ -219,6 +227,7 @@ def measure_power(
     *,
     level: float = 0.05,
     workers: int | Executor = 1,
+    progress: Progress = None,
 ) -> list[PowerRow]:
     """Measure how often each test catches a control, beside the computed power.
 
@@ -231,7 +240,8 @@ def measure_power(
         As many as the control needs, by default.
     level : float
         Of each test alone, and of the family for `share_holm`.
-    workers : int or Executor
+    workers, progress
+        See `calibrate`.
 
     Returns
     -------
@@ -239,7 +249,7 @@ def measure_power(
         One for each test of the battery but those of equivalence.
     """
     size = control.batches if batches is None else batches
-    found = _p_values(control.draw, config, seeds, size, workers)
+    found = _p_values(control.draw, config, seeds, size, workers, progress)
     kinds = {entry.name: entry.kind for entry in entries(size)}
     adjusted = _adjust(found, kinds)
     rows = []
@@ -265,7 +275,12 @@ def measure_power(
 
 
 def measure_controls(
-    config: Config, seeds: int, *, level: float = 0.05, workers: int | Executor = 1
+    config: Config,
+    seeds: int,
+    *,
+    level: float = 0.05,
+    workers: int | Executor = 1,
+    progress: Progress = None,
 ) -> list[PowerRow]:
     """Measure all of `CONTROLS`, by the tests that are there for each or have a computed power.
 
@@ -274,17 +289,34 @@ def measure_controls(
 
     Parameters
     ----------
-    config, seeds, level, workers
+    config, seeds, level, workers, progress
         See `measure_power`.
     """
     rows = []
     for control in CONTROLS:
         named = list(dict.fromkeys((*control.caught_by, *control.computed)))
-        for batches in dict.fromkeys((control.batches, control.caught_in or control.batches)):
-            measured = measure_power(control, config, seeds, batches, level=level, workers=workers)
+        for batches in _trials(control):
+            measured = measure_power(
+                control,
+                config,
+                seeds,
+                batches,
+                level=level,
+                workers=workers,
+                progress=progress,
+            )
             of = {row.test: row for row in measured}
             rows += [of[test] for test in named]
     return rows
+
+
+def _trials(control: Control) -> list[int]:
+    """Return in how many batches a control is tried, one time after the other."""
+    return list(dict.fromkeys((control.batches, control.caught_in or control.batches)))
+
+
+#: How often `measure_controls` draws each of its seeds.
+CONTROL_TRIALS = sum(len(_trials(control)) for control in CONTROLS)
 
 
 def _adjust(found: PValues, kinds: dict[str, Kind]) -> Floats:
@@ -303,6 +335,7 @@ def _p_values(
     seeds: int,
     batches: int,
     workers: int | Executor,
+    progress: Progress,
 ) -> PValues:
     if seeds < 1 or batches < 1:
         raise ValueError(f"seeds is {seeds} and batches is {batches}, both must be >= 1")
@@ -311,7 +344,11 @@ def _p_values(
     chunks = [chosen[start : start + size] for start in range(0, seeds, size)]
     task = partial(_chunk, draw, config, batches)
     with _map(workers) as map_chunks:
-        parts = list(map_chunks(task, chunks))
+        parts = []
+        for part in map_chunks(task, chunks):
+            parts.append(part)
+            if progress:
+                progress(len(part))
     tests = tuple(entry.name for entry in entries(batches))
     return PValues(tests, np.concatenate(parts), tuple(chosen), batches)
 

@@ -5,7 +5,6 @@ It writes no events: all data are drawn in memory, by the code that makes the fi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from fleetsim.calibration import (
+    CONTROL_TRIALS,
     Calibration,
     PowerRow,
     PValues,
@@ -26,10 +26,13 @@ from fleetsim.calibration import (
 )
 from fleetsim.calibration_plots import CALIBRATION_PLOTS, draw_calibration
 from fleetsim.controls import CONTROLS
+from fleetsim.crew import cores
 from fleetsim.experiment import Experiment
+from fleetsim.plots import ShownFigure
+from fleetsim.progress import notebook_bar
 from fleetsim.project import Project
 from fleetsim.record import CalibrationRecord
-from fleetsim.run import BaseRun, ShownFigure, Summary, find_experiment
+from fleetsim.run import BaseRun, Summary, find_experiment
 from fleetsim.tables import Table, number
 
 __all__ = ["CalibrationRun", "open_calibration"]
@@ -72,14 +75,7 @@ def open_calibration(
     """
     parameters = {"replicates": replicates, "control_seeds": control_seeds, **configuration}
     project, loaded, folder = find_experiment(NOTEBOOK, experiment, results, parameters)
-    return CalibrationRun(project, loaded, folder, workers=workers or _cores())
-
-
-def _cores() -> int:
-    """Return the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return CalibrationRun(project, loaded, folder, workers=workers or cores())
 
 
 class CalibrationRun(BaseRun):
@@ -107,10 +103,18 @@ class CalibrationRun(BaseRun):
     def calibrate(self) -> Table:
         """Run every test on the honest seeds, in one batch and in many; return the rejections."""
         experiment = self.experiment
-        self._passes = tuple(
-            calibrate(experiment.config, experiment.replicates, batches, workers=self._pool or 1)
-            for batches in dict.fromkeys((1, experiment.batches))
-        )
+        sizes = list(dict.fromkeys((1, experiment.batches)))
+        with notebook_bar(len(sizes) * experiment.replicates, "seed") as update:
+            self._passes = tuple(
+                calibrate(
+                    experiment.config,
+                    experiment.replicates,
+                    batches,
+                    workers=self._pool or 1,
+                    progress=update,
+                )
+                for batches in sizes
+            )
         return _rejection_table(make_calibration(self._passes, ()), experiment.replicates)
 
     def uniformity(self) -> Table:
@@ -121,12 +125,14 @@ class CalibrationRun(BaseRun):
     def measure_controls(self) -> Table:
         """Try every control; return how often it is caught, beside the computed power."""
         passes, experiment = self._need(self._passes, "calibrate"), self.experiment
-        controls = measure_controls(
-            experiment.config,
-            experiment.control_seeds,
-            level=experiment.alpha,
-            workers=self._pool or 1,
-        )
+        with notebook_bar(CONTROL_TRIALS * experiment.control_seeds, "seed") as update:
+            controls = measure_controls(
+                experiment.config,
+                experiment.control_seeds,
+                level=experiment.alpha,
+                workers=self._pool or 1,
+                progress=update,
+            )
         self._calibration = make_calibration(passes, controls)
         return _control_table(controls)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -21,8 +21,15 @@ class Verdict(StrEnum):
 
 
 _TEXT = {"allowed": "text"}
-Text = Annotated[str, Meta(min_length=1, extra=_TEXT)]
-Limit = Annotated[float | None, Meta(extra={"allowed": "a number"})]
+_NUMBER = {"allowed": "a number"}
+
+
+def _text(what: str) -> Any:
+    return Annotated[str, Meta(min_length=1, description=what, extra=_TEXT)]
+
+
+def _limit(what: str) -> Any:
+    return Annotated[float | None, Meta(description=what, extra=_NUMBER)]
 
 
 class Criterion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,15 +39,15 @@ class Criterion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     `stated` is the expectation as the source words it; `method` says how it is measured.
     """
 
-    id: Text
-    kind: Text
-    title: Text
-    stated: Text
-    low: Limit = None
-    high: Limit = None
-    tolerance: Limit = None
-    unit: Annotated[str, Meta(extra=_TEXT)] = ""
-    method: Text
+    id: _text("unique name")  # type: ignore[valid-type]
+    kind: _text("what is claimed; see the table of kinds")  # type: ignore[valid-type]
+    title: _text("heading in the report")  # type: ignore[valid-type]
+    stated: _text("the expectation as its source words it")  # type: ignore[valid-type]
+    low: _limit("lower limit") = None  # type: ignore[valid-type]
+    high: _limit("upper limit") = None  # type: ignore[valid-type]
+    tolerance: _limit("fraction of what the model expects") = None  # type: ignore[valid-type]
+    unit: Annotated[str, Meta(description="of limits and observation", extra=_TEXT)] = ""
+    method: _text("how it is measured")  # type: ignore[valid-type]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import click
 import fleetsim
 from fleetsim.clock import Instant, parse_time
 from fleetsim.errors import FleetsimError, InputError, nearest
+from fleetsim.progress import terminal_bar
 
 FINDING = 3
 _NULL = ("null", "~")  # as the YAML says; an empty text is rather a variable that was not set
@@ -91,9 +92,8 @@ class _State:
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_obj
 def cli(state: _State, debug: bool) -> None:
-    r"""Know, not guess, how a batch feed of fleet telematics behaves.
+    """Know, not guess, how a batch feed of fleet telematics behaves.
 
-    \b
     Exit codes: 0 done, 1 a program or run error, 2 bad usage or input, 3 a finding,
     130/143 interrupted. A failed hypothesis is a result, not an error.
     """
@@ -192,7 +192,7 @@ def events(
     fleet = read_companies(companies_file)
     start_us = state.started.wall_us if interval_start is None else interval_start
     expected = settings.event_rate_per_driver * settings.drivers_per_company
-    with _progress(expected * fleet.active.sum() * batches) as update:
+    with terminal_bar(expected * fleet.active.sum() * batches, " events") as update:
         for result in write_batches(
             settings,
             fleet,
@@ -610,7 +610,7 @@ def audit(
     settings = _config(config, None)
     files = (path for path in data.rglob("events.*") if path.is_file())
     size = sum(path.stat().st_size for path in files)
-    with _progress(size, " bytes") as update:
+    with terminal_bar(size, " bytes") as update:
         result = audit_data(settings, data, companies_file, alpha=alpha, progress=update)
     click.echo(_as_json(result.as_dict()) if as_json else audit_text(result))
     if result.findings:
@@ -623,7 +623,7 @@ def audit(
 def document(experiments: tuple[str, ...], every: bool) -> None:
     """Write experiment.md, the results document with its blanks, from experiment.yaml.
 
-    --all also writes the parameters into the notebooks and into docs/parameters.md.
+    --all also writes the parameters into the notebooks and docs/parameters.md, and docs/reference/.
     """
     from fleetsim.document import planned_record, render_document
     from fleetsim.experiment import load_experiment
@@ -639,8 +639,11 @@ def document(experiments: tuple[str, ...], every: bool) -> None:
         path = project.experiment_file(name).with_name("experiment.md")
         write_file(path, text.encode())
         click.echo(_shown(path))
-    for path in write_parameters(project) if every else ():
-        click.echo(_shown(path))
+    if every:
+        from fleetsim.reference import write_reference
+
+        for path in (*write_parameters(project), *write_reference(project, cli)):
+            click.echo(_shown(path))
 
 
 def _parameters(
@@ -722,18 +725,6 @@ def _config(path: Path, seed: int | None) -> Any:
     from fleetsim.config import load_config
 
     return load_config(path, {} if seed is None else {"seed": seed})
-
-
-@contextmanager
-def _progress(expected: float, unit: str = " events") -> Iterator[Any]:
-    """Yield an update function that draws a bar on a terminal, and None in a pipe."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=round(expected), unit=unit, unit_scale=True, delay=1, file=sys.stderr) as bar:
-        yield bar.update
 
 
 @contextmanager

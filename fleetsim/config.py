@@ -31,13 +31,7 @@ Seed = Annotated[
         extra={"le": SEED_MAX, "allowed": "a whole number from 0 to 2**64 - 1"},
     ),
 ]
-Weights = Annotated[
-    dict[str, float],
-    Meta(
-        min_length=1,
-        extra={"allowed": "a mapping of names to weights that sum to 1"},
-    ),
-]
+_WEIGHTS_ALLOWED = {"allowed": "a mapping of names to weights that sum to 1"}
 _DURATION = "an ISO 8601 duration above zero, as PT15M"
 
 
@@ -89,10 +83,24 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             extra={"allowed": _DURATION + ", at most P1D"},
         ),
     ] = "PT15M"
-    event_types: Weights = msgspec.field(
+    event_types: Annotated[
+        dict[str, float],
+        Meta(
+            min_length=1,
+            description="what an event may be, each with its probability",
+            extra=_WEIGHTS_ALLOWED,
+        ),
+    ] = msgspec.field(
         default_factory=lambda: {"start driving": 0.40, "stopped driving": 0.35, "delivered": 0.25}
     )
-    geographies: Weights = msgspec.field(default_factory=lambda: {"US": 1.0})
+    geographies: Annotated[
+        dict[str, float],
+        Meta(
+            min_length=1,
+            description="where a company may be, each with its probability",
+            extra=_WEIGHTS_ALLOWED,
+        ),
+    ] = msgspec.field(default_factory=lambda: {"US": 1.0})
     active_fraction: Annotated[
         float,
         Meta(
@@ -116,6 +124,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def as_dict(self) -> dict[str, Any]:
         """Return the effective configuration, every key with its value."""
         return msgspec.structs.asdict(self)
+
+    def _repr_html_(self) -> str:
+        from fleetsim.tables import Table  # where something is shown
+
+        rows = []
+        for field in msgspec.structs.fields(self):
+            about = field.type.__metadata__[0]
+            value = getattr(self, field.name)
+            if isinstance(value, dict):
+                value = ", ".join(f"{name} {weight:.12g}" for name, weight in value.items())
+            rows.append((field.name, str(value), about.description, about.extra["allowed"]))
+        return Table(("key", "value", "what it is", "allowed"), tuple(rows))._repr_html_()
 
 
 @cache  # a sweep asks for every point

@@ -51,6 +51,8 @@ class Kind:
 
     Attributes
     ----------
+    claim : str
+        What a criterion of this kind claims, in a phrase.
     limits : tuple of str
         Which of low, high and tolerance a criterion of this kind gives.
     judge : callable
@@ -70,6 +72,7 @@ class Kind:
         `fleetsim.alternatives`.
     """
 
+    claim: str
     limits: tuple[str, ...]
     judge: Callable[[Criterion, Any], Judgement]
     a_priori: Callable[[Criterion, Expectation], float | None]
@@ -425,8 +428,14 @@ def _probability(value: float) -> str:
 
 
 KINDS: dict[str, Kind] = {
-    "batch_directory": Kind((), _structure(FaultKind.FOLDER, claim=_folder_claim), _certain),
+    "batch_directory": Kind(
+        "every batch folder holds the events, their record and nothing else",
+        (),
+        _structure(FaultKind.FOLDER, claim=_folder_claim),
+        _certain,
+    ),
     "jsonl_valid": Kind(
+        "every line has exactly the form of the data model and names from the roster; no id twice",
         (),
         _structure(
             FaultKind.LINE,
@@ -437,13 +446,20 @@ KINDS: dict[str, Kind] = {
         ),
         _some_event,
     ),
-    "batch_meta": Kind((), _structure(FaultKind.META, claim=_meta_claim), _certain),
+    "batch_meta": Kind(
+        "every record says of its batch what the files and the configuration have",
+        (),
+        _structure(FaultKind.META, claim=_meta_claim),
+        _certain,
+    ),
     "timestamps_in_interval": Kind(
+        "every timestamp lies in its interval [start, end)",
         (),
         _structure(FaultKind.TIME, claim=_times_claim, looked_at=lambda tally: tally.timed),
         _some_event,
     ),
     "event_count_range": Kind(
+        "the number of events lies between two numbers",
         ("low", "high"),
         _judge_count_range,
         _range_chance,
@@ -452,6 +468,7 @@ KINDS: dict[str, Kind] = {
         prospect=lambda c, e: count_range_prospect(e, *_limits(c)),
     ),
     "event_count_law": Kind(
+        "the number of events is near the configured mean, and follows its Poisson law",
         ("tolerance",),
         _judge_count_law,
         lambda c, e: e.count_follows_law(c.tolerance or 0.0),
@@ -460,6 +477,7 @@ KINDS: dict[str, Kind] = {
         prospect=lambda c, e: count_law_prospect(e, c.tolerance or 0.0),
     ),
     "event_type_law": Kind(
+        "the shares of the event types are near their weights, and follow them",
         ("tolerance",),
         _judge_types,
         lambda c, e: e.types_follow_law(c.tolerance or 0.0),
@@ -467,6 +485,7 @@ KINDS: dict[str, Kind] = {
         prospect=lambda c, e: type_prospect(e, c.tolerance or 0.0),
     ),
     "battery": Kind(
+        "no test of the whole battery rejects at alpha, adjusted together",
         (),
         _judge_battery,
         lambda c, e: (1 - e.alpha) * e.count_between(1, math.inf),
@@ -477,21 +496,31 @@ KINDS: dict[str, Kind] = {
         prospect=lambda c, e: battery_prospect(e),
     ),
     "event_count_spread": Kind(
+        "the counts of many seeds vary as much as the Poisson law says",
         ("low", "high"),
         _judge_spread,
         lambda c, e: e.spread_follows_law(*_limits(c)),
         tests=("event_count_spread",),
         prospect=lambda c, e: spread_prospect(e, *_limits(c)),
     ),
-    "generation_time": Kind(("high",), _judge_time, _unknown),
+    "generation_time": Kind(
+        "the slowest cold run is faster than a limit", ("high",), _judge_time, _unknown
+    ),
     "generation_time_variation": Kind(
+        "the coefficient of variation of the generation time is below a limit",
         ("high",),
         _judge_variation,
         _unknown,
         prospect=lambda c, e: variation_prospect(e, c.high or 0.0),
     ),
-    "memory_peak": Kind(("high",), _judge_memory, _unknown),
+    "memory_peak": Kind(
+        "the largest resident set of all cold runs is below a limit",
+        ("high",),
+        _judge_memory,
+        _unknown,
+    ),
     "batch_size_range": Kind(
+        "the size of the batch lies between two numbers of MB",
         ("low", "high"),
         _judge_size_range,
         lambda c, e: e.count_between(*_size_window(c, e)),
@@ -502,22 +531,69 @@ KINDS: dict[str, Kind] = {
         ),
     ),
     "batch_size_law": Kind(
+        "the size of the batch is near the configured mean times the bytes of a line",
         ("tolerance",),
         _judge_size_law,
         lambda c, e: e.count_within(c.tolerance or 0.0),
         window=_law_window,
         prospect=lambda c, e: size_law_prospect(e, c.tolerance or 0.0),
     ),
-    "rejections_in_band": Kind((), calibrated.judge_rejections, _joint, evidence=Calibration),
-    "p_values_uniform": Kind((), calibrated.judge_uniformity, _joint, evidence=Calibration),
-    "controls_caught": Kind(("low",), calibrated.judge_caught, _unknown, evidence=Calibration),
-    "power_as_computed": Kind(("tolerance",), calibrated.judge_power, _joint, evidence=Calibration),
-    "time_exponent": Kind(("tolerance",), scaled.judge_time_exponent, _unknown, evidence=Scaling),
-    "memory_exponent": Kind(("high",), scaled.judge_memory_exponent, _unknown, evidence=Scaling),
-    "memory_of_largest": Kind(
-        ("high",), scaled.judge_memory_of_largest, _unknown, evidence=Scaling
+    "rejections_in_band": Kind(
+        "each test rejects honest data as often as its level says",
+        (),
+        calibrated.judge_rejections,
+        _joint,
+        evidence=Calibration,
     ),
-    "same_content": Kind((), scaled.judge_same_content, _certain, evidence=Scaling),
+    "p_values_uniform": Kind(
+        "p-values of honest data are uniform, where they are continuous",
+        (),
+        calibrated.judge_uniformity,
+        _joint,
+        evidence=Calibration,
+    ),
+    "controls_caught": Kind(
+        "each known fault is caught in at least this share of the seeds",
+        ("low",),
+        calibrated.judge_caught,
+        _unknown,
+        evidence=Calibration,
+    ),
+    "power_as_computed": Kind(
+        "each test catches its fault as often as was computed",
+        ("tolerance",),
+        calibrated.judge_power,
+        _joint,
+        evidence=Calibration,
+    ),
+    "time_exponent": Kind(
+        "the time grows in proportion to the events, start-up aside, on each path",
+        ("tolerance",),
+        scaled.judge_time_exponent,
+        _unknown,
+        evidence=Scaling,
+    ),
+    "memory_exponent": Kind(
+        "the memory does not grow with the batch",
+        ("high",),
+        scaled.judge_memory_exponent,
+        _unknown,
+        evidence=Scaling,
+    ),
+    "memory_of_largest": Kind(
+        "the largest size takes less memory than a limit",
+        ("high",),
+        scaled.judge_memory_of_largest,
+        _unknown,
+        evidence=Scaling,
+    ),
+    "same_content": Kind(
+        "every file is what its record says, and repeats of a size are equal",
+        (),
+        scaled.judge_same_content,
+        _certain,
+        evidence=Scaling,
+    ),
 }
 
 

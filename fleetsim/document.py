@@ -28,7 +28,6 @@ from fleetsim.tables import Table, number
 
 __all__ = [
     "chance",
-    "criteria_table",
     "planned_record",
     "power_table",
     "render_document",
@@ -155,18 +154,9 @@ def by_chance(record: Record) -> str:
     )
 
 
-def criteria_table(record: Record) -> Table:
-    """Return the criteria with what was observed and the verdicts."""
-    rows = [
-        (c.id, c.stated, f"{number(c.observed)} {c.unit}".strip(), c.verdict, c.note)
-        for c in record.criteria
-    ]
-    return Table(("criterion", "stated", "observed", "verdict", "why"), tuple(rows))
-
-
 def verdict_table(record: Record) -> Table:
     """Return the verdicts alone, narrow enough for a terminal."""
-    rows = tuple(row[:4] for row in criteria_table(record).rows)
+    rows = tuple(row[:4] for row in record.table().rows)
     return Table(("criterion", "stated", "observed", "verdict"), rows)
 
 

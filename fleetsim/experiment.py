@@ -34,6 +34,7 @@ __all__ = [
     "NOTEBOOKS",
     "Criterion",
     "Experiment",
+    "Spec",
     "load_experiment",
     "with_parameters",
 ]
@@ -70,10 +71,12 @@ def _text(what: str) -> Any:
     return Annotated[str, Meta(min_length=1, description=what, extra={"allowed": "text"})]
 
 
-class _Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys of experiment.yaml."""
 
-    schema: Annotated[int, Meta(ge=1, le=1, extra={"allowed": "1"})]
+    schema: Annotated[
+        int, Meta(ge=1, le=1, description="version of this form", extra={"allowed": "1"})
+    ]
     title: _text("title")  # type: ignore[valid-type]
     date: _text("when it was written down")  # type: ignore[valid-type]
     feature: _text("what is tried")  # type: ignore[valid-type]
@@ -83,7 +86,14 @@ class _Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     notebook: _text("file in notebooks/ that runs it") = DEFAULT_NOTEBOOK  # type: ignore[valid-type]
     # These have a default because not every notebook has them; see `NOTEBOOKS`.
     interval: _text("now, or the start of the first interval") = ""  # type: ignore[valid-type]
-    batches: Annotated[int, Meta(ge=1, extra={"allowed": "a whole number from 1"})] = 1
+    batches: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="consecutive batches of a run",
+            extra={"allowed": "a whole number from 1"},
+        ),
+    ] = 1
     repeats: Repeats = 0
     control_seeds: ControlSeeds = 0
     replicates: Replicates = 0
@@ -96,9 +106,22 @@ class _Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         ),
     ] = []
     largest_events: LargestEvents = 0
-    alpha: Annotated[float, Meta(gt=0, lt=1, extra={"allowed": "a number between 0 and 1"})] = 0.05
+    alpha: Annotated[
+        float,
+        Meta(
+            gt=0,
+            lt=1,
+            description="level of the family of tests",
+            extra={"allowed": "a number between 0 and 1"},
+        ),
+    ] = 0.05
     grid: Annotated[
-        dict[Any, Any], Meta(min_length=1, extra={"allowed": "a mapping of parameters to values"})
+        dict[Any, Any],
+        Meta(
+            min_length=1,
+            description="values of parameters, every combination a point of a sweep",
+            extra={"allowed": "a mapping of parameters to values"},
+        ),
     ] = {}
     seeds: Annotated[
         int,
@@ -109,8 +132,21 @@ class _Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             extra={"allowed": "a whole number from 1 to 1000000"},
         ),
     ] = 1
-    keep_data: Annotated[bool, Meta(extra={"allowed": "true or false"})] = True
-    criteria: Annotated[list[Any], Meta(min_length=1, extra={"allowed": "a list of criteria"})]
+    keep_data: Annotated[
+        bool,
+        Meta(
+            description="whether a run keeps its events after the verdicts",
+            extra={"allowed": "true or false"},
+        ),
+    ] = True
+    criteria: Annotated[
+        list[Any],
+        Meta(
+            min_length=1,
+            description="what is claimed, one by one",
+            extra={"allowed": "a list of criteria"},
+        ),
+    ]
 
 
 @dataclass(frozen=True)
@@ -189,7 +225,7 @@ def load_experiment(
     """
     path = project.experiment_file(name)
     data = read_mapping(path, "experiment")
-    values, faults = check_fields(_Spec, data)
+    values, faults = check_fields(Spec, data)
     if "notebook" not in data:
         values["notebook"] = DEFAULT_NOTEBOOK
     runs_it = values.get("notebook", "")
@@ -212,7 +248,7 @@ def load_experiment(
             f"experiment: found {name!r}, which notebooks/{runs_it} runs; this is {notebook}",
         )
     grid = values.pop("grid", {})
-    fields = msgspec.structs.fields(_Spec)
+    fields = msgspec.structs.fields(Spec)
     plain = {field.name: field.default for field in fields if not field.required}
     values = {key: value for key, value in plain.items() if key not in _LISTS} | values
     config = load_config(config_file)
@@ -288,7 +324,7 @@ def _notebook_faults(name: str, data: Mapping[str, Any]) -> list[str]:
             f"notebook: found {found(name)}{nearest(name, NOTEBOOKS)}; "
             f"allowed: {', '.join(NOTEBOOKS)}"
         ]
-    types = {field.name: field.type for field in msgspec.structs.fields(_Spec)}
+    types = {field.name: field.type for field in msgspec.structs.fields(Spec)}
     own = NOTEBOOKS[name].keys
     faults = [f"{key}: missing; allowed: {allowed(types[key])}" for key in own if key not in data]
     for key in data:

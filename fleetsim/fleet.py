@@ -15,6 +15,7 @@ __all__ = ["CompanyColumns", "Fleet", "draw_companies"]
 # Longer than all years that have a name. A longer cadence never has a second cohort, and 64 bits
 # might not hold it.
 _STEP_MAX_US = 2**60
+_SHOWN = 5  # companies in a notebook
 
 
 class CompanyColumns(msgspec.Struct, frozen=True):
@@ -44,6 +45,28 @@ class Fleet(msgspec.Struct, frozen=True):
 
     def __len__(self) -> int:
         return len(self.active)
+
+    def __repr__(self) -> str:
+        return f"<Fleet of {len(self)} companies, {int(self.active.sum())} active>"
+
+    def _repr_html_(self) -> str:
+        from fleetsim.clock import format_time
+        from fleetsim.tables import Table  # where something is shown
+
+        shown = min(len(self), _SHOWN)
+        rows = tuple(
+            (
+                str(i),
+                self.company_id[i].tobytes().decode(),
+                "yes" if self.active[i] else "no",
+                format_time(int(self.created_us[i])),
+            )
+            for i in range(shown)
+        )
+        n, active = len(self), int(self.active.sum())
+        caption = f"{n} companies, {active} of them active; the first {shown}"
+        header = ("line", "company_id", "active", "created_at")
+        return Table(header, rows, caption)._repr_html_()
 
     def eligible(self, at_us: int) -> npt.NDArray[np.bool_]:
         """Return which companies produce events in an interval that starts at `at_us`."""

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
+from fleetsim.progress import UNWATCHED
 from fleetsim.watch import Watch
 
 __all__ = ["OwnKernelManager", "watched"]
@@ -35,7 +36,9 @@ class OwnKernelManager(AsyncKernelManager):
         # Errors of cells come as messages; what the kernel logs is noise, such as the interrupt
         # that is part of every shutdown.
         command.append("--IPKernelApp.log_level=CRITICAL")
-        return KernelSpec(argv=command, display_name="Python 3", language="python")
+        return KernelSpec(
+            argv=command, display_name="Python 3", language="python", env={UNWATCHED: "1"}
+        )
 
     async def _async_post_start_kernel(self, **kwargs: Any) -> None:
         await super()._async_post_start_kernel(**kwargs)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from fleetsim.clock import format_time, parse_time
@@ -17,15 +18,16 @@ from fleetsim.encode import encode_companies, encode_events, uuid_text
 from fleetsim.errors import InputError
 from fleetsim.fleet import Fleet, draw_companies
 from fleetsim.generate import EventColumns
-from fleetsim.model import choice_law
+from fleetsim.model import EVENT_FIELDS, choice_law
 from fleetsim.produce import Kernel, Producer, expected_events
 from fleetsim.streams import BLOCK
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["EventBatch", "generate_batch"]
+__all__ = ["EventBatch", "generate_batch", "make_fleet"]
 
+_SHOWN = 5  # events in a notebook
 _TABLE_EVENTS = 1 << 20  # events of a frame that are made at once
 
 
@@ -56,6 +58,21 @@ class EventBatch:
     def __repr__(self) -> str:
         start = format_time(self.start_us)
         return f"<EventBatch of {len(self)} events from {start}, ordinal {self.ordinal}>"
+
+    def _repr_html_(self) -> str:
+        from fleetsim.tables import Table
+
+        part = self.columns.part(0, _SHOWN)
+        lines = encode_events(self.config, self.fleet, self.start_us, part).splitlines()
+        events = [msgspec.json.decode(line, type=dict[str, str]) for line in lines]
+        header = tuple(field.name for field in EVENT_FIELDS)
+        rows = tuple(tuple(event[name] for name in header) for event in events)
+        start = format_time(self.start_us)
+        caption = (
+            f"{len(self)} events of the {self.config.batch_interval} from {start} on, ordinal "
+            f"{self.ordinal}; the first {len(rows)}"
+        )
+        return Table(header, rows, caption)._repr_html_()
 
     def lines(self) -> bytes:
         """Return the JSON Lines that `fleetsim events` would write."""
@@ -118,13 +135,7 @@ def generate_batch(
     """
     if not 0 <= ordinal < 2**64:
         raise InputError("ordinal", f"found {ordinal}; allowed: 0 to 2**64 - 1")
-    if interval_start is None:
-        start_us = time.time_ns() // 1000
-    else:
-        try:
-            start_us = parse_time(interval_start)
-        except ValueError as error:
-            raise InputError("interval_start", str(error)) from None
+    start_us = _instant("interval_start", interval_start)
     if companies is None:
         fleet = _first_cohort(config, start_us)
     else:
@@ -141,8 +152,34 @@ def generate_batch(
     return batch.frame() if as_frame else batch
 
 
+def make_fleet(config: Config, *, at: str | None = None) -> Fleet:
+    """Return the first cohort of a configuration: what ``fleetsim companies --at`` would list.
+
+    Parameters
+    ----------
+    config : Config
+    at : str, optional
+        ISO 8601 time with its zone at which the cohort joins; by default this moment.
+
+    Raises
+    ------
+    InputError
+        Where the time cannot be read.
+    """
+    return _first_cohort(config, _instant("at", at))
+
+
+def _instant(name: str, text: str | None) -> int:
+    """Return a time [microseconds since 1970 UTC]; this moment where none is given."""
+    if text is None:
+        return time.time_ns() // 1000
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise InputError(name, str(error)) from None
+
+
 def _first_cohort(config: Config, at_us: int) -> Fleet:
-    """Return the fleet that ``fleetsim companies --at`` would list."""
     n = config.number_of_companies
     active = choice_law(config, "active_fraction").names.index("true")
     digest = hashlib.sha256()

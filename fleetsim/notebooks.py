@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from fleetsim.errors import InputError
@@ -10,7 +11,7 @@ from fleetsim.files import write_file
 from fleetsim.parameters import NOTEBOOK_PARAMETERS, Parameter, parameters_of
 from fleetsim.project import Project
 
-__all__ = ["parameters_cell", "parameters_tables", "write_parameters"]
+__all__ = ["markdown_table", "parameters_cell", "parameters_tables", "write_parameters"]
 
 DOCUMENTATION = Path("docs", "parameters.md")
 _BEGIN = "<!-- begin: written by fleetsim document --all -->\n"
@@ -76,7 +77,7 @@ def parameters_tables() -> str:
         (f"`{name}`", *(_value(notebook, name) for notebook in NOTEBOOK_PARAMETERS))
         for name in known
     ]
-    return f"\n{_markdown(rows)}\n{_VALUES}\n{_markdown(values)}\n"
+    return f"\n{markdown_table(rows)}\n{_VALUES}\n{markdown_table(values)}\n"
 
 
 def _value(notebook: str, name: str) -> str:
@@ -87,6 +88,11 @@ def _value(notebook: str, name: str) -> str:
     return f"`{parameter.default}`" + (f" ({parameter.note})" if parameter.note else "")
 
 
-def _markdown(rows: list[tuple[str, ...]]) -> str:
-    lines = [f"| {' | '.join(row)} |\n" for row in rows]
+def markdown_table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Return rows of texts, the header first, as a table of Markdown."""
+    lines = [f"| {' | '.join(_cell(text) for text in row)} |\n" for row in rows]
     return "".join([lines[0], "|---" * len(rows[0]) + "|\n", *lines[1:]])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -200,6 +200,10 @@ NOTEBOOK_PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         LARGEST_EVENTS.at(10_000),
         *_noted(number_of_companies="follows from the sizes, no other is taken"),
     ),
+    "explore.ipynb": (
+        EXPERIMENT.at("001-baseline", note="whose configuration is explored: id, or a path"),
+        *CONFIGURATION.values(),
+    ),
     "sweep.ipynb": (
         EXPERIMENT.at("000-smoke", note="an experiment with a grid: id of a folder, or a path"),
         RESULTS,

@@ -23,12 +23,26 @@ from matplotlib.ticker import MaxNLocator
 from scipy import stats as laws
 
 from fleetsim import stats
+from fleetsim.config import Config
 from fleetsim.criteria import MB, Criterion
 from fleetsim.evidence import Evidence
 from fleetsim.model import count_law, type_law
+from fleetsim.sample import Sample
 from fleetsim.times import PLOT_CELLS, cells_for
 
-__all__ = ["PLOTS", "Plot", "draw", "render", "style"]
+__all__ = [
+    "PLOTS",
+    "Plot",
+    "ShownFigure",
+    "draw",
+    "draw_counts",
+    "draw_over_interval",
+    "draw_types",
+    "render",
+    "render_png",
+    "style",
+    "titled_figure",
+]
 
 DARK, MIDDLE, LIGHT, SIGNAL = "#1b3a57", "#5b8db8", "#c9d9e8", "#b5491f"
 BARS = 40  # of a histogram of counts
@@ -58,12 +72,21 @@ class Plot:
     panels: int = 1
 
 
-def _events_per_driver(
-    axes: Sequence[Axes], evidence: Evidence, criteria: Sequence[Criterion]
-) -> str:
-    ax = axes[0]
-    counts = evidence.tally.sample.counts.ravel()
-    n, mean = len(counts), count_law(evidence.config).mean
+class ShownFigure:
+    """A figure that a notebook shows as PNG, with an alt text for those who do not see it."""
+
+    def __init__(self, png: bytes, alt: str) -> None:
+        self.png = png
+        self.alt = alt
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {"image/png": self.png, "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+
+
+def draw_counts(ax: Axes, sample: Sample, config: Config) -> str:
+    """Draw how many drivers have how many events, against the law; return the alt text."""
+    counts = sample.counts.ravel()
+    n, mean = len(counts), count_law(config).mean
     tail = 0.5 / max(n, 1)  # beyond it less than half a driver is expected
     first = min(int(counts.min(initial=2**62)), int(laws.poisson.ppf(tail, mean)))
     last = max(int(counts.max(initial=0)), int(laws.poisson.isf(tail, mean)))
@@ -101,10 +124,10 @@ def _events_per_driver(
     )
 
 
-def _event_types(axes: Sequence[Axes], evidence: Evidence, criteria: Sequence[Criterion]) -> str:
-    ax = axes[0]
-    law = type_law(evidence.config)
-    observed = evidence.tally.sample.type_counts.sum(axis=0)
+def draw_types(ax: Axes, sample: Sample, config: Config) -> str:
+    """Draw the shares of the event types against their weights; return the alt text."""
+    law = type_law(config)
+    observed = sample.type_counts.sum(axis=0)
     total = int(observed.sum())
     weights = 100 * np.array(law.probabilities)
     at = np.arange(len(weights))
@@ -130,17 +153,15 @@ def _event_types(axes: Sequence[Axes], evidence: Evidence, criteria: Sequence[Cr
     far = np.argsort(-np.abs(shares - weights), kind="stable")[:TYPES_TOLD]
     told = range(len(at)) if len(at) <= TYPES_TOLD else far.tolist()
     listed = ", ".join(
-        f"{_printable(law.names[i])} {shares[i]:.1f} % (weight {weights[i]:.3g} %)" for i in told
+        f"{printable(law.names[i])} {shares[i]:.1f} % (weight {weights[i]:.3g} %)" for i in told
     )
     which = "" if len(at) <= TYPES_TOLD else f", the {TYPES_TOLD} of {len(at)} farthest off"
     return f"Shares of the event types among {total} events against their weights{which}: {listed}."
 
 
-def _events_over_interval(
-    axes: Sequence[Axes], evidence: Evidence, criteria: Sequence[Criterion]
-) -> str:
-    ax = axes[0]
-    times = evidence.tally.sample.times
+def draw_over_interval(ax: Axes, sample: Sample) -> str:
+    """Draw how many events lie in equal cells of the interval; return the alt text."""
+    times = sample.times
     length = times.length_us / 60e6
     ax.set(xlabel="time since the start of the interval [min]", ylabel="events", xlim=(0, length))
     if not times.n:
@@ -277,14 +298,15 @@ def _nothing(ax: Axes) -> None:
     ax.set_yticks([])
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
+    """Return a name with a dot for each character that cannot be printed."""
     return "".join(c if c.isprintable() else "·" for c in name)
 
 
 def _label(name: str, room: int) -> str:
     """Return a name as a tick's label: short, no formula, and only characters that the font has."""
     known = _characters()
-    text = "".join(c if ord(c) in known else "·" for c in _printable(name))
+    text = "".join(c if ord(c) in known else "·" for c in printable(name))
     return (text if len(text) <= room else text[: room - 1] + "…").replace("$", r"\$")
 
 
@@ -296,9 +318,18 @@ def _characters() -> frozenset[int]:
 
 
 PLOTS: dict[str, Plot] = {
-    "events_per_driver": Plot("Events of each driver", _events_per_driver),
-    "event_types": Plot("Event types against their weights", _event_types),
-    "events_over_interval": Plot("Events over the interval", _events_over_interval),
+    "events_per_driver": Plot(
+        "Events of each driver",
+        lambda axes, evidence, _: draw_counts(axes[0], evidence.tally.sample, evidence.config),
+    ),
+    "event_types": Plot(
+        "Event types against their weights",
+        lambda axes, evidence, _: draw_types(axes[0], evidence.tally.sample, evidence.config),
+    ),
+    "events_over_interval": Plot(
+        "Events over the interval",
+        lambda axes, evidence, _: draw_over_interval(axes[0], evidence.tally.sample),
+    ),
     "offset_ecdf": Plot("Distribution of the event times", _offset_ecdf, panels=2),
     "repeats": Plot("Run time and memory of the cold runs", _repeats, panels=2),
     "replicates": Plot("Event counts of many seeds", _replicates),
@@ -338,10 +369,17 @@ def render(figure: Figure) -> dict[str, bytes]:
         # The layout is found once: each format would look for it again, and draw all to do so.
         figure.draw_without_rendering()
         figure.set_layout_engine(None)
-        return {
-            "svg": _save(figure, "svg", {"Date": None}),
-            "png": _save(figure, "png", {"Software": None}),
-        }
+        return {"svg": _save(figure, "svg", {"Date": None}), "png": _png(figure)}
+
+
+def render_png(figure: Figure) -> bytes:
+    """Return a figure as PNG alone, the same bytes for the same drawing."""
+    with style():
+        return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    return _save(figure, "png", {"Software": None})
 
 
 def _save(figure: Figure, form: str, metadata: dict[str, Any]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from fleetsim.alternatives import Power
 from fleetsim.calibration import PowerRow, SizeRow, UniformRow
 from fleetsim.evidence import Test
 from fleetsim.measure import container_memory_peak
-from fleetsim.project import Project, source_hash
-from fleetsim.runs import VERDICTS, RunError, Versioned, read_versioned
+from fleetsim.project import Project, find_project, source_hash
+from fleetsim.runs import VERDICTS, RunError, Versioned, find_run, read_versioned
 from fleetsim.sizes import LawRow, Size, SizeRun
+from fleetsim.tables import Table, number
 
 __all__ = [
     "CriterionRecord",
@@ -26,6 +28,7 @@ __all__ = [
     "cpu_model",
     "overall_line",
     "read_record",
+    "read_run",
 ]
 
 _PACKAGES = (
@@ -161,9 +164,41 @@ class Record(Versioned, frozen=True, kw_only=True):
         """Return a criterion by its id."""
         return next(criterion for criterion in self.criteria if criterion.id == name)
 
+    def table(self) -> Table:
+        """Return the criteria with what was observed and the verdicts."""
+        rows = [
+            (c.id, c.stated, f"{number(c.observed)} {c.unit}".strip(), c.verdict, c.note)
+            for c in self.criteria
+        ]
+        header = ("criterion", "stated", "observed", "verdict", "why")
+        return Table(header, tuple(rows))
+
+    def _repr_html_(self) -> str:
+        line = f"{self.experiment}/{self.run_id}: "
+        line += overall_line(self.criteria) if self.error is None else f"failed, {self.error.kind}"
+        return replace(self.table(), caption=line)._repr_html_()
+
     def encode(self) -> bytes:
         """Return the record as strict, indented JSON."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+
+def read_run(name: str, results: str | None = None) -> Record:
+    """Return the record of a run.
+
+    Parameters
+    ----------
+    name : str
+        A folder, ``<experiment>/<run_id>``, or ``<experiment>`` for its latest run.
+    results : str, optional
+        Folder of the results; a relative path starts at the project's root.
+
+    Raises
+    ------
+    InputError
+        Where there is none, or it is damaged or of another version.
+    """
+    return read_record(find_run(find_project(), name, results))
 
 
 def read_record(run: Path) -> Record:

@@ -30,7 +30,6 @@ from fleetsim.criteria import KINDS, Verdict, judge, margins
 from fleetsim.document import (
     by_chance,
     chance,
-    criteria_table,
     planned_record,
     power_table,
     render_document,
@@ -42,7 +41,8 @@ from fleetsim.faults import FaultKind
 from fleetsim.files import PARTIAL, claim_folder, point_link, publish_folder, write_file
 from fleetsim.measure import DataSet, generate_data
 from fleetsim.parameters import check_parameters, parameters_of
-from fleetsim.plots import PLOTS, draw, render
+from fleetsim.plots import PLOTS, ShownFigure, draw, render
+from fleetsim.progress import notebook_bar
 from fleetsim.project import Project, find_project, source_hash
 from fleetsim.record import Measurements, Record, overall_line, provenance
 from fleetsim.runs import LATEST, RECORD_NAME
@@ -230,7 +230,7 @@ class BaseRun(ABC):
         self._record = msgspec.structs.replace(
             self._record, status="completed", criteria=criteria, **content
         )
-        return criteria_table(self._record)
+        return self._record.table()
 
 
 class Run(BaseRun):
@@ -246,18 +246,22 @@ class Run(BaseRun):
         self._evidence: Evidence | None = None
 
     def generate(self, progress: Callable[[int], object] | None = None) -> Table:
-        """Make companies and batches with the real commands in cold processes; return the times."""
+        """Make companies and batches with the real commands in cold processes; return the times.
+
+        `progress` is called with 1 after each cold run; by default a notebook shows a bar.
+        """
         experiment = self.experiment
         folder = self.folder / "data"
         folder.mkdir()
-        self._data = generate_data(
-            experiment.config,
-            folder,
-            interval=experiment.interval,
-            batches=experiment.batches,
-            repeats=experiment.repeats,
-            progress=progress,
-        )
+        with notebook_bar(experiment.repeats, "run") as update:
+            self._data = generate_data(
+                experiment.config,
+                folder,
+                interval=experiment.interval,
+                batches=experiment.batches,
+                repeats=experiment.repeats,
+                progress=progress or update,
+            )
         repeats = self._data.repeats
         series = {
             "generation, monotonic clock [s]": [r.generation_seconds for r in repeats],
@@ -338,17 +342,6 @@ class Run(BaseRun):
         for batch in () if self.experiment.keep_data else data.batches:
             (batch / DROPPED_NAME).touch()
             (batch / EVENTS_NAME).unlink()
-
-
-class ShownFigure:
-    """A figure that a notebook shows as PNG, with an alt text for those who do not see it."""
-
-    def __init__(self, png: bytes, alt: str) -> None:
-        self.png = png
-        self.alt = alt
-
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        return {"image/png": self.png, "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
 
 
 class Summary:

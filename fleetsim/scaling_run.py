@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 
 from fleetsim.criteria import MB
 from fleetsim.experiment import Experiment
+from fleetsim.plots import ShownFigure
+from fleetsim.progress import notebook_bar
 from fleetsim.project import Project
 from fleetsim.record import ScalingRecord
-from fleetsim.run import BaseRun, ShownFigure, find_experiment
+from fleetsim.run import BaseRun, find_experiment
 from fleetsim.scaling_plots import SCALING_PLOTS, draw_scaling
 from fleetsim.sizes import PATHS, QUANTITIES, Scaling, check_room, measure_sizes
 from fleetsim.tables import Table, number
@@ -66,15 +68,19 @@ class ScalingRun(BaseRun):
         self._scaling: Scaling | None = None
 
     def measure(self, progress: Callable[[int], object] | None = None) -> Table:
-        """Make batches of every size with the real commands; return times and memory."""
+        """Make batches of every size with the real commands; return times and memory.
+
+        `progress` is called with 1 after each cold run; by default a notebook shows a bar.
+        """
         experiment = self.experiment
-        runs = measure_sizes(
-            experiment.config,
-            experiment.measured_sizes,
-            self.folder,
-            interval=experiment.interval,
-            progress=progress,
-        )
+        with notebook_bar(sum(size.repeats for size in experiment.measured_sizes), "run") as update:
+            runs = measure_sizes(
+                experiment.config,
+                experiment.measured_sizes,
+                self.folder,
+                interval=experiment.interval,
+                progress=progress or update,
+            )
         self._scaling = Scaling(experiment.sizes, runs)
         return _size_table(self._scaling)
 

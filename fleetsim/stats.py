@@ -99,6 +99,24 @@ class TestResult:
     null: str = ""
     note: str | None = None
 
+    def _repr_html_(self) -> str:
+        from fleetsim.tables import Table, number  # where something is shown
+
+        interval = "–"
+        if self.interval is not None:
+            interval = " to ".join(number(end) for end in self.interval)
+        rows = (
+            ("null hypothesis", self.null),
+            ("p-value", number(self.p_value)),
+            ("statistic", number(self.statistic)),
+            ("degrees of freedom", number(self.df)),
+            ("observations", number(self.n)),
+            ("estimate", number(self.estimate)),
+            ("its interval", interval),
+            ("note", self.note or "–"),
+        )
+        return Table((self.name, ""), rows)._repr_html_()
+
 
 # ---------------------------------------------------------------------------------------------
 # Input

@@ -15,10 +15,9 @@ from fleetsim.files import make_folder, write_file
 from fleetsim.gallery import SWEEP_HTML, refresh_gallery
 from fleetsim.html import render_html
 from fleetsim.parameters import check_parameters, parameters_of
-from fleetsim.plots import render
+from fleetsim.plots import ShownFigure, render
 from fleetsim.project import find_project
 from fleetsim.report import clean_notebook
-from fleetsim.run import ShownFigure
 from fleetsim.runs import VERDICTS, RunError
 from fleetsim.sweep import Sweep, plan_sweep, run_sweep
 from fleetsim.sweep_analysis import QUANTITIES, SweepRecord, analyse

@@ -15,9 +15,11 @@ PACKAGE = Path(fleetsim.__file__).parent
 #: From the ground up: a module imports only from the lines before its own.
 ORDER = [
     "errors",
+    "tables",
     "yaml12",
     "documents",
     "clock",
+    "progress",
     "config",
     "parameters",
     "model",
@@ -70,7 +72,6 @@ ORDER = [
     "grid",
     "experiment",
     "check",
-    "tables",
     "runs",
     "audit",
     "answers",
@@ -92,6 +93,8 @@ ORDER = [
     "compare_rows",
     "compare",
     "compare_page",
+    "playground",
+    "panel",
     "watch",
     "kernel",
     "engines",
@@ -101,6 +104,7 @@ ORDER = [
     "sweep_analysis",
     "sweep_plots",
     "sweep_report",
+    "reference",
     "cli",
     "__main__",
 ]

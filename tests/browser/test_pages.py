@@ -1,0 +1,118 @@
+"""Reports as people see them: light, dark, on paper, on a phone, and with a screen reader."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+KINDS = ("run", "sweep", "comparison", "gallery")
+#: Elements that reach out of the page, where they do not scroll in a box of their own.
+OVERFLOW = """() => [...document.querySelectorAll('body *')].filter(e => {
+    if (e.closest('.scroll, pre, details:not([open])')) return false;
+    const box = e.getBoundingClientRect();
+    return box.width > 0 && (box.right > document.documentElement.clientWidth + 1 || box.left < -1);
+}).map(e => e.tagName + ' ' + e.textContent.trim().slice(0, 60))"""
+#: Headings in their order, as their levels.
+LEVELS = "() => [...document.querySelectorAll('h1,h2,h3,h4,h5,h6')].map(e => +e.tagName[1])"
+IMAGES = """() => [...document.images].map(i => [i.complete && i.naturalWidth > 0, i.alt])"""
+#: Text of less than the contrast that WCAG AA asks for is found by axe; this is for plots.
+FIGURES = (
+    "() => [...document.querySelectorAll('figure img')].map(i => i.getBoundingClientRect().width)"
+)
+
+
+@pytest.fixture(params=KINDS)
+def page_path(request: pytest.FixtureRequest, pages: dict[str, Path]) -> Path:
+    """Return each kind of page in turn."""
+    return pages[request.param]
+
+
+@pytest.mark.parametrize("width", [1100, 360])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_is_whole_by_itself(browser: Any, page_path: Path, scheme: str, width: int) -> None:
+    """No error, no request, nothing out of the page, every image there with its text."""
+    address = page_path.as_uri()
+    with browser.open(address, width=width, color_scheme=scheme) as seen:
+        page = seen.page
+        assert page.evaluate(OVERFLOW) == []
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+        for there, alt in page.evaluate(IMAGES):
+            assert there
+            assert len(alt) > 10
+        levels = page.evaluate(LEVELS)
+        assert levels[0] == 1
+        assert levels.count(1) == 1
+        assert all(b - a <= 1 for a, b in pairwise(levels)), levels
+        inside = {address} | {url for url in seen.requests if url.startswith("data:")}
+        assert set(seen.requests) <= inside
+        assert seen.errors == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(browser: Any, page_path: Path, scheme: str) -> None:
+    """All rules of axe-core, with everything unfolded; contrast is among them."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    with browser.open(page_path.as_uri(), color_scheme=scheme) as seen:
+        seen.page.evaluate("() => document.querySelectorAll('details').forEach(d => d.open = true)")
+        found = Axe().run(seen.page).response
+        assert len(found["passes"]) > 15  # it did look
+        serious = [
+            f"{v['id']}: {v['help']}: {v['nodes'][0]['html'][:120]} ({len(v['nodes'])})"
+            for v in found["violations"]
+            if v["impact"] in ("serious", "critical", "moderate")
+        ]
+        assert serious == []
+
+
+def test_axe_would_find_a_fault(browser: Any, tmp_path: Path) -> None:
+    """Grey on white, and an image without a text: the check above can fail."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    path = tmp_path / "bad.html"
+    path.write_text(
+        "<!doctype html><html lang=en><title>t</title><main><h1 style='color:#ccc'>t</h1>"
+        "<img src='data:image/gif;base64,R0lGODlhAQABAAAAACw='></main>"
+    )
+    with browser.open(path.as_uri()) as seen:
+        found = {v["id"] for v in Axe().run(seen.page).response["violations"]}
+    assert {"color-contrast", "image-alt"} <= found
+
+
+def test_a_page_prints_on_a4(browser: Any, page_path: Path, tmp_path: Path) -> None:
+    """Nothing reaches out of the paper, and no dark ground is printed."""
+    with browser.open(page_path.as_uri(), width=794, color_scheme="dark") as seen:
+        page = seen.page
+        page.emulate_media(media="print")
+        assert page.evaluate(OVERFLOW) == []
+        assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") in (
+            "rgb(255, 255, 255)",
+            "rgba(0, 0, 0, 0)",
+        )
+        pdf = page.pdf(format="A4")
+        assert pdf.startswith(b"%PDF")
+
+
+def test_a_page_is_read_by_keyboard(browser: Any, page_path: Path) -> None:
+    """Boxes that scroll can be reached, and what is folded opens with a key."""
+    with browser.open(page_path.as_uri(), width=360) as seen:
+        page = seen.page
+        boxes = page.evaluate(
+            "() => [...document.querySelectorAll('.scroll')]"
+            ".map(b => [b.tabIndex, !!b.getAttribute('aria-label')])"
+        )
+        assert all(index == 0 and named for index, named in boxes)
+        folded = page.locator("summary")
+        if folded.count():
+            folded.first.focus()
+            page.keyboard.press("Enter")
+            assert page.locator("details[open]").count() >= 1
+
+
+def test_plots_can_be_read_on_a_phone(browser: Any, pages: dict[str, Path]) -> None:
+    """A plot does not shrink to a stamp: it keeps its size, and its box scrolls."""
+    with browser.open(pages["run"].as_uri(), width=360) as seen:
+        assert min(seen.page.evaluate(FIGURES)) >= 560
