@@ -13,7 +13,7 @@ import os
 import sys
 import time
 
-PIECE = 1 << 20  # as the kit writes
+PIECE = 1 << 22  # as the kit writes
 
 
 def write(file: int, content: memoryview) -> None:

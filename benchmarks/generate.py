@@ -18,7 +18,6 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.ballast import Ballast
 from benchmarks.checking import check_batch, check_same, file_hash
 from benchmarks.performance import Results, tell, write_page
 from benchmarks.programs import (
@@ -82,9 +81,6 @@ class Bench:
     #: Hash and number of events of the kit's batch in each folder, once it is checked.
     hashes: dict[Path, tuple[str, int]] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.ballast = Ballast(self.folder / "ballast")
-
     def warm_up(self) -> None:
         """Run everything once on little: files of programs then lie in the page cache."""
         folder = self.folder / "trial"
@@ -110,11 +106,9 @@ class Bench:
         work = self._work(f"{self.events * program.share:.0f}", self.events * program.share)
         if not program.ours or program in BARE:
             work.batch.mkdir(parents=True)  # what the kit does itself
-        with self.ballast.make_room(work.batch.parent, work.expected_bytes):
-            child, printed = self._launch(program, work)
+        child, printed = self._launch(program, work)
         events = self._check(program, work)
         size = work.events.stat().st_size
-        self.ballast.take(work.events)
         shutil.rmtree(work.batch.parent)
         if program is PROFILED:
             parts = json.loads(printed.splitlines()[-1])
@@ -146,15 +140,14 @@ class Bench:
         return self.works[name]
 
     def make_ready(self) -> None:
-        """Keep the bytes of the kit's batch for the bare write, and again as the first ballast."""
+        """Keep the bytes of the kit's batch for the bare write."""
         work = self._work(f"{self.events:.0f}", self.events)
         if (work.folder / READY).exists():
             return
-        for keep in (work.events.rename, lambda ready: self.ballast.take(work.events)):
-            self._launch(KIT[0], work)
-            self._check(KIT[0], work)
-            keep(work.folder / READY)
-            shutil.rmtree(work.batch.parent)
+        self._launch(KIT[0], work)
+        self._check(KIT[0], work)
+        work.events.rename(work.folder / READY)
+        shutil.rmtree(work.batch.parent)
 
     def _launch(self, program: Program, work: Work) -> tuple[Child, str]:
         child, printed = run_command(program.command(work), work.folder)

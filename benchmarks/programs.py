@@ -13,7 +13,6 @@ import yaml
 from benchmarks import peers
 from fleetsim.clock import batch_name, format_time
 from fleetsim.config import Config, make_config
-from fleetsim.encode import mean_width
 from fleetsim.measure import run_child
 
 __all__ = [
@@ -54,12 +53,6 @@ class Work:
     def batch(self) -> Path:
         """Folder of the batch that a program makes."""
         return self.folder / "events" / batch_name(_START_US)
-
-    @property
-    def expected_bytes(self) -> int:
-        """Size of the batch, about."""
-        drivers = self.config.number_of_companies * self.config.drivers_per_company
-        return round(mean_width(self.config, drivers) * drivers * self.config.event_rate_per_driver)
 
     @property
     def events(self) -> Path:

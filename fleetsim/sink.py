@@ -17,8 +17,8 @@ import numpy as np
 
 __all__ = ["Sink"]
 
-#: Size of a write [bytes]: a multiple of any disk's block, and no larger than a core's cache.
-BUFFER = 1 << 20
+#: Size of a write [bytes]: a multiple of any disk's block.
+BUFFER = 1 << 22
 _DIRECT = getattr(os, "O_DIRECT", 0)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks import peers, performance
-from benchmarks.ballast import Ballast
 from benchmarks.checking import check_batch, check_same, file_hash
 from benchmarks.generate import Bench
 from benchmarks.performance import Results, tell, write_page
@@ -218,33 +217,6 @@ def test_a_peer_that_fails_or_writes_something_else_ends_the_benchmark(tmp_path:
     with pytest.raises(FleetsimError, match=r"a peer: \d faults: .*line 1"):
         bench.run(program(f"open({path!r}, 'w').write('{{}}\\n')"), 0)
     assert bench.results.runs == []
-
-
-def test_ballast_shrinks_as_files_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By what is written and some more, by no more than is expected, and never below nothing."""
-    monkeypatch.setattr("benchmarks.ballast._AHEAD", 10)
-    ballast, folder = Ballast(tmp_path / "ballast"), tmp_path / "folder"
-    folder.mkdir()
-
-    def write(size: int, expected: int) -> None:
-        with ballast.make_room(folder, expected):
-            (folder / "file").write_bytes(b"1" * size)
-
-    write(100, 100)  # there is none yet
-    assert ballast.size == 0
-    ballast.take(folder / "file")
-    write(50, 1000)
-    assert ballast.size == 40
-    ballast.take(folder / "file")
-    assert ballast.size == 90
-    write(30, 30)  # less than the file taken last
-    assert ballast.size == 60
-    write(55, 55)  # more than it
-    assert ballast.size == 5
-    assert [path.name for path in (tmp_path / "ballast").iterdir()] == ["0"]
-    write(55, 55)
-    assert ballast.size == 0
-    assert list((tmp_path / "ballast").iterdir()) == []
 
 
 def test_the_page_and_the_tables_say_what_was_measured(
