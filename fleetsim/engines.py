@@ -92,7 +92,6 @@ def run_notebook(job: Job, watch: Watch) -> Ending:
     }
     return execute_notebook(
         job.project.notebooks / job.experiment.notebook,
-        job.private / "out.ipynb",
         values,
         watch,
         cell_timeout=job.cell_timeout,
@@ -102,7 +101,6 @@ def run_notebook(job: Job, watch: Watch) -> Ending:
 
 def execute_notebook(
     notebook: Path,
-    output: Path,
     values: Mapping[str, Any],
     watch: Watch,
     *,
@@ -114,14 +112,17 @@ def execute_notebook(
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    from fleetsim.kernel import watched
+    from fleetsim.kernel import keeping_engine, watched
 
     error = None
+    kept: list[nbformat.NotebookNode] = []
     try:
         papermill.execute_notebook(
             str(notebook),
-            str(output),
+            None,
             parameters=dict(values),
+            engine_name=keeping_engine(),
+            keep=kept.append,
             kernel_name="python3",
             kernel_manager_class=watched(watch),
             execution_timeout=cell_timeout,
@@ -142,8 +143,7 @@ def execute_notebook(
         raise
     finally:
         _close_event_loop()
-    executed = nbformat.read(output, as_version=4) if output.is_file() else None
-    return Ending(executed, error)
+    return Ending(kept[0] if kept else None, error)
 
 
 def _close_event_loop() -> None:

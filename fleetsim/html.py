@@ -7,6 +7,7 @@ Content-Security-Policy stands behind it.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,15 @@ def _sweep_of(nb: Any) -> Any:
     return None if carried is None else msgspec.json.decode(carried)
 
 
+_kept = threading.local()
+
+
 def render_html(notebook: nbformat.NotebookNode) -> str:
-    """Return the report of an executed notebook as one HTML page."""
-    exporter = ReportExporter()  # type: ignore[no-untyped-call]
-    text, _ = exporter.from_notebook_node(notebook)
+    """Return the report of an executed notebook as one HTML page.
+
+    Each thread keeps its exporter, whose templates take longer to compile than a page to make.
+    """
+    if not hasattr(_kept, "exporter"):
+        _kept.exporter = ReportExporter()  # type: ignore[no-untyped-call]
+    text: str = _kept.exporter.from_notebook_node(notebook)[0]
     return text

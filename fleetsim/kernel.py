@@ -6,16 +6,20 @@ import shutil
 import sys
 import tempfile
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+from papermill.engines import NBClientEngine, papermill_engines
 
 from fleetsim.progress import UNWATCHED
 from fleetsim.watch import Watch
 
-__all__ = ["OwnKernelManager", "watched"]
+__all__ = ["OwnKernelManager", "keeping_engine", "watched"]
+
+_ENGINE = "fleetsim"
 
 
 class OwnKernelManager(AsyncKernelManager):
@@ -52,3 +56,24 @@ class OwnKernelManager(AsyncKernelManager):
 def watched(watch: Watch) -> type[OwnKernelManager]:
     """Return the manager class whose kernel a watch can end; papermill takes classes alone."""
     return type("WatchedKernelManager", (OwnKernelManager,), {"watch": watch})
+
+
+class _KeepingEngine(NBClientEngine):  # type: ignore[misc]
+    """papermill's usual engine, with the notebook in hand whatever ends its execution.
+
+    papermill itself would write it to a file before and after each cell, some sixty times a run.
+    """
+
+    @classmethod
+    def execute_managed_notebook(
+        cls, nb_man: Any, kernel_name: str, *, keep: Callable[[Any], object], **kwargs: Any
+    ) -> Any:
+        """Hand the notebook on before its first cell runs; it fills up in place."""
+        keep(nb_man.nb)
+        return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+
+
+def keeping_engine() -> str:
+    """Return the name of the engine that hands a notebook to its argument `keep`."""
+    papermill_engines.register(_ENGINE, _KeepingEngine)
+    return _ENGINE

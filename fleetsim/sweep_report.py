@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -226,10 +225,8 @@ def render_sweep(sweep: Sweep) -> Path:
     notebook = sweep.project.notebooks / NOTEBOOK
     if not notebook.is_file():
         raise InputError(sweep.project.relative(notebook), "no such notebook; the project needs it")
-    with tempfile.TemporaryDirectory(prefix="fleetsim-") as folder:
-        output = Path(folder) / NOTEBOOK
-        values = {"experiment": sweep.name, "results": str(sweep.results), "engine": "none"}
-        ending = execute_notebook(notebook, output, values, Watch())
+    values = {"experiment": sweep.name, "results": str(sweep.results), "engine": "none"}
+    ending = execute_notebook(notebook, values, Watch())
     if ending.error is not None or ending.notebook is None:
         error = ending.error or RunError("NoNotebook", "it left no notebook", None)
         cell = "" if error.cell is None else f"cell {error.cell} failed: "

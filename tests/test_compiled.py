@@ -153,8 +153,9 @@ def test_pieces_cut_through_a_driver_change_nothing(monkeypatch, room) -> None:
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 3, 7])
-def test_threads_change_nothing(jobs) -> None:
+def test_threads_change_nothing(monkeypatch, jobs) -> None:
     """More pieces than there is room for, by one thread and by several."""
+    monkeypatch.setattr(workshop, "PIECE_BYTES", 1 << 20)
     values = BASE | {"event_rate_per_driver": 40, "number_of_companies": 500}
     content = assert_equal_to_the_oracle(values, make_fleet(500), jobs=jobs)
     assert len(content) > 7 * workshop.PIECE_BYTES
