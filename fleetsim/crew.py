@@ -29,13 +29,16 @@ def cores() -> int:
 class Piece(NamedTuple):
     """Consecutive events of a batch: as columns, or as the bytes of their lines.
 
-    They may stand in a buffer that is used again after `release` was called.
+    They may stand in a buffer that is used again after `release` was called. `paged`
+    is memory that begins with a page and ends with the lines; the bytes before them are free, as
+    many as all lines before have beyond whole units of `sink.UNIT`. So a `Sink` needs no copy.
     """
 
     events: int
     columns: EventColumns | None
     lines: Any
     release: Callable[[], object] | None
+    paged: Any = None
 
 
 class Task:

@@ -87,7 +87,7 @@ class _Plain(Writer):
         self._digest = Digest(job.crew)
 
     def write(self, piece: Piece) -> None:
-        self._sink.write(piece.lines)
+        self._sink.write(piece.lines, piece.paged)
         self._digest.update(piece.lines, piece.release)
 
     def finish(self) -> Written:

@@ -7,6 +7,7 @@ Content-Security-Policy stands behind it.
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,11 @@ _ATTRIBUTES = {
 }
 
 
+#: What is never read as text: bleach would leave the content of these where it drops the tags, as
+#: the rules of style that pandas puts before a table.
+_UNREAD = re.compile(r"<(style|script)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
+
+
 def _allowed(tag: str, name: str, value: str) -> bool:
     if name in _ATTRIBUTES["*"] or name in _ATTRIBUTES.get(tag, []):
         return True
@@ -51,7 +57,7 @@ def _allowed(tag: str, name: str, value: str) -> bool:
 def clean_html(text: str) -> str:
     """Return HTML with nothing but the allowed elements and attributes."""
     cleaned: str = bleach.clean(
-        str(text),
+        _UNREAD.sub("", str(text)),
         tags=_TAGS,
         attributes=_allowed,
         protocols={"http", "https", "mailto", "data"},

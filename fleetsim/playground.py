@@ -273,7 +273,7 @@ def _control(name: str) -> Control:
 def _value(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {weight:.4g}" for name, weight in value.items())
-    return str(value)
+    return number(value, 6) if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,13 @@ import os
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-__all__ = ["Sink"]
+__all__ = ["UNIT", "Sink"]
 
-#: Size of a write [bytes]: a multiple of any disk's block.
+#: What direct writes are a multiple of [bytes], in memory and on the disk.
+UNIT = 4096
+#: Size of the buffer for what comes without a place of its own [bytes].
 BUFFER = 1 << 22
 _DIRECT = getattr(os, "O_DIRECT", 0)
 
@@ -33,42 +36,57 @@ class Sink:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._buffer = mmap.mmap(-1, BUFFER)  # begins with a page, as direct writes have to
-        self._room = np.frombuffer(self._buffer, np.uint8)
+        self._room = np.frombuffer(mmap.mmap(-1, BUFFER), np.uint8)  # begins with a page
         self._filled = 0
         self._direct = False
         self._refused = not _DIRECT
 
-    def write(self, content: Any) -> None:
-        """Take the next bytes; they may change afterwards."""
+    def write(self, content: Any, paged: Any = None) -> None:
+        """Take the next bytes; they may change afterwards.
+
+        Parameters
+        ----------
+        content : buffer of bytes
+        paged : writable buffer of bytes, optional
+            Begins with a page of memory and ends with the content; what stands before it is free.
+            Where that is as long as what waits here, nothing but the rest is copied.
+        """
         rest = np.frombuffer(content, np.uint8)
+        if paged is not None and len(paged) - len(rest) == self._filled < UNIT:
+            whole = np.frombuffer(paged, np.uint8)
+            whole[: self._filled] = self._room[: self._filled]
+            end = len(whole) // UNIT * UNIT
+            self._write_out(whole[:end], direct=True)
+            self._filled, rest = 0, whole[end:]
         while len(rest):
             n = min(len(rest), BUFFER - self._filled)
             self._room[self._filled : self._filled + n] = rest[:n]  # lets go of Python's lock
             self._filled, rest = self._filled + n, rest[n:]
             if self._filled == BUFFER:
-                self._write_out(direct=True)
+                self._write_out(self._room, direct=True)
+                self._filled = 0
 
     def finish(self) -> None:
         """Write what is left, and wait until all is on the disk."""
-        self._write_out(direct=False)
+        self._write_out(self._room[: self._filled], direct=False)
+        self._filled = 0
         os.fsync(self._descriptor)
 
-    def _write_out(self, *, direct: bool) -> None:
-        view = memoryview(self._buffer)[: self._filled]
-        self._switch(direct)
+    def _write_out(self, content: npt.NDArray[np.uint8], *, direct: bool) -> None:
+        view = content.data
+        if view:
+            self._switch(direct)
         while view:
             try:
                 n = os.write(self._descriptor, view)
             except OSError as error:
                 if not (self._direct and error.errno == errno.EINVAL):
                     raise
-                n = 0  # the file system asks for more than whole pages
+                n = 0  # the file system asks for larger units
             view = view[n:]
-            if view and self._direct:  # what is left need not be whole pages any more
+            if view and self._direct:  # what is left need not be whole units any more
                 self._refused = True
                 self._switch(False)
-        self._filled = 0
 
     def _switch(self, direct: bool) -> None:
         """Write directly from here on, or not; where the file system cannot, it stays as it is."""
