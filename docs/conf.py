@@ -10,7 +10,7 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"fleetsim {release}"
 html_copy_source = False
-html_extra_path = ["reference/config.schema.json", "reference/experiment.schema.json"]
+html_show_copyright = False
 myst_heading_anchors = 3
 # Some pages point to files of the repository, which are no pages of the documentation.
 suppress_warnings = ["myst.xref_missing"]

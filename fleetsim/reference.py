@@ -199,7 +199,7 @@ one.
 
 
 def _commands(commands: click.Group) -> str:
-    context = click.Context(commands, info_name="fleetsim")
+    context = click.Context(commands, info_name="fleetsim", **commands.context_settings)
     parts = [f"# Commands\n\n{_prose(commands.help)}\n\n{_options(commands, context)}"]
     for name in commands.list_commands(context):
         command = commands.get_command(context, name)

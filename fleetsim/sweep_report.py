@@ -89,12 +89,13 @@ class SweepReport:
 
     def __repr__(self) -> str:
         r = self.record
-        return f"{r.completed} of {r.planned} runs completed, {r.failed} failed\n" + "\n".join(
-            f"{c.id}: {_counts(c.counts)}" for c in r.criteria
+        lines = [f"{r.completed} of {r.planned} runs completed, {r.failed} failed"]
+        lines += [f"{c.id}: {_counts(c.counts)}" for c in r.criteria]
+        lines.append(
+            f"{len(r.rejections)} of {r.tests} tests of the data reject, adjusted together over "
+            "the sweep"
         )
-
-    def _repr_html_(self) -> str:
-        return self.claims()._repr_html_()
+        return "\n".join(lines)
 
     def claims(self) -> Table:
         """Return what the experiment claims."""

@@ -23,7 +23,7 @@ from fleetsim.run import Summary
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = PAGES[0].read_text(encoding="utf-8")
 #: Words that stand for the reader's own, and what is taken for them here.
-OWN = {"EXPERIMENT": "000-smoke", "ID": "000-smoke", "<id>": "mine"}
+OWN = {"EXPERIMENT": "000-smoke", "ID": "000-smoke", "<id>": "mine", "100-busy-feed": "mine"}
 
 
 @pytest.fixture
