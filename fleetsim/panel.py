@@ -67,10 +67,10 @@ class Panel:
 
     def _build(self, widgets: Any) -> None:
         law = self.law
-        wide = {"description_width": "9em"}
+        wide = {"description_width": "13em"}
 
         def slider(kind: Any, text: str, **limits: Any) -> Any:
-            layout = widgets.Layout(width="24em")
+            layout = widgets.Layout(width="29em")
             return kind(
                 description=text, style=wide, layout=layout, continuous_update=False, **limits
             )
@@ -116,7 +116,7 @@ class Panel:
                 description="fault",
                 options=[(_NONE, ""), *((control.fault, control.name) for control in CONTROLS)],
                 style=wide,
-                layout=widgets.Layout(width="49em"),
+                layout=widgets.Layout(width="53em"),
             ),
         }
         self._picture = widgets.Image(value=self._shown.png, format="png")
