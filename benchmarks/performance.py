@@ -73,6 +73,7 @@ def write_page(results: Results, docs: Path, folder: Path) -> list[Path]:
         cold=_cold(results.cold),
         best_wall=_best(runs, WALL),
         best_cpu=_best(runs, CPU),
+        hash_bound=significant(_hash_bound(results)),
         profiled=f"{_events(runs, KIT[0].name):,}".replace(",", " "),
     )
     page, plot = docs / "performance.md", docs / "performance.png"
@@ -157,6 +158,12 @@ def _shares(profiles: Sequence[dict[str, float]]) -> Table:
         shares = [100 * s / profile[PROCESS] for s, profile in zip(seconds, profiles, strict=True)]
         rows.append((words, spread_of(seconds).text(2), spread_of(shares).text(2)))
     return Table(("part", "seconds", "share [%]"), tuple(rows))
+
+
+def _hash_bound(results: Results) -> float:
+    """Return how many million events a second one thread hashes."""
+    seconds = median(profile[HASHING] for profile in results.profiles)
+    return _events(results.runs, KIT[0].name) / seconds / 1e6
 
 
 def _seconds(profile: dict[str, float], part: str) -> float:
