@@ -19,7 +19,6 @@ from fleetsim.criteria import KINDS, judge
 from fleetsim.document import (
     by_chance,
     chance,
-    criteria_table,
     planned_record,
     power_table,
     render_document,
@@ -373,7 +372,7 @@ def test_numbers_in_tables_are_short(value: float | bool | None, text: str) -> N
 
 def test_tables_read_well_in_both_forms(record: Record) -> None:
     """Aligned columns with a wrapped last one; HTML with its text escaped."""
-    table = criteria_table(record)
+    table = record.table()
     lines = str(table).splitlines()
     start = lines[0].index("why")
     assert max(len(line) for line in lines) <= start + max(100 - start, 30)

@@ -195,8 +195,10 @@ def test_conda_environment_has_the_same_ranges() -> None:
     """environment.yml lists every dependency, under conda's name, with pyproject's range."""
     entries = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     (through_pip,) = (entry["pip"] for entry in entries if isinstance(entry, dict))
-    assert through_pip == ["-e ."]
-    conda: dict[str, SpecifierSet] = {}
+    *not_in_conda, ours = through_pip
+    assert ours == "-e ."
+    found = [Requirement(text) for text in not_in_conda]
+    conda = {dependency.name: dependency.specifier for dependency in found}
     for entry in entries:
         if isinstance(entry, str):
             name, version_range = re.fullmatch(r"([\w.-]+)(.*)", entry).groups()
