@@ -120,10 +120,10 @@ def draw_rates(runs: Sequence[Run]) -> tuple[Figure, str]:
 
 
 def _rates(runs: Sequence[Run]) -> Table:
-    rows = []
+    rows, bare = [], [program.name for program in BARE]
     for name in _programs(runs):
         cells = [_spread(runs, name, measure).text() for measure in MEASURES]
-        if name in {program.name for program in BARE}:
+        if name in bare:
             cells[-1] = "–"  # the batch itself
         rows.append((name, f"{_events(runs, name) / 1e6:.3g}", *cells))
     return Table(("program", "million events", *MEASURES), tuple(rows))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy import stats as laws
 
 from fleetsim.config import Config, make_config
+from fleetsim.documents import meta_of
 from fleetsim.encode import driver_digits
 from fleetsim.model import EVENT_FIELDS, Kind, escaped, type_law
 from fleetsim.power import (
@@ -279,7 +280,7 @@ class _Axis:
         self.current = getattr(expectation.config, name)
         self.whole = isinstance(self.current, int)
         kind = next(f.type for f in msgspec.structs.fields(Config) if f.name == name)
-        meta = next(part for part in kind.__metadata__ if isinstance(part, msgspec.Meta))
+        meta = meta_of(kind)
         self.limits = (float(meta.ge or 0), float(meta.le or math.inf))
         self.digits = 0  # decimals of a step
         self.mean_per_unit = self._with(1).mean

@@ -24,6 +24,7 @@ from fleetsim.battery import Kind, entries
 from fleetsim.config import SEED_MAX, Config
 from fleetsim.controls import CONTROLS, Control, draw_columns, sample_of
 from fleetsim.effects import law_of
+from fleetsim.progress import Update
 from fleetsim.sample import Columns
 from fleetsim.stats import holm
 
@@ -48,7 +49,6 @@ __all__ = [
 ]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-Progress: TypeAlias = Callable[[int], object] | None
 
 LEVELS = (0.05, 0.01, 0.001)
 #: Probability that some honest test falls out of its joint band.
@@ -199,7 +199,7 @@ def calibrate(
     batches: int = 1,
     *,
     workers: int | Executor = 1,
-    progress: Progress = None,
+    progress: Update | None = None,
 ) -> PValues:
     """Run every test on honest data of the kit's own generator.
 
@@ -227,7 +227,7 @@ def measure_power(
     *,
     level: float = 0.05,
     workers: int | Executor = 1,
-    progress: Progress = None,
+    progress: Update | None = None,
 ) -> list[PowerRow]:
     """Measure how often each test catches a control, beside the computed power.
 
@@ -280,7 +280,7 @@ def measure_controls(
     *,
     level: float = 0.05,
     workers: int | Executor = 1,
-    progress: Progress = None,
+    progress: Update | None = None,
 ) -> list[PowerRow]:
     """Measure all of `CONTROLS`, by the tests that are there for each or have a computed power.
 
@@ -335,7 +335,7 @@ def _p_values(
     seeds: int,
     batches: int,
     workers: int | Executor,
-    progress: Progress,
+    progress: Update | None,
 ) -> PValues:
     if seeds < 1 or batches < 1:
         raise ValueError(f"seeds is {seeds} and batches is {batches}, both must be >= 1")

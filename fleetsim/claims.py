@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
+
+from fleetsim.documents import text
 
 __all__ = ["Criterion", "Judgement", "Verdict"]
 
@@ -20,16 +22,8 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
-_TEXT = {"allowed": "text"}
-_NUMBER = {"allowed": "a number"}
-
-
-def _text(what: str) -> Any:
-    return Annotated[str, Meta(min_length=1, description=what, extra=_TEXT)]
-
-
-def _limit(what: str) -> Any:
-    return Annotated[float | None, Meta(description=what, extra=_NUMBER)]
+def _limit(what: str) -> Meta:
+    return Meta(description=what, extra={"allowed": "a number"})
 
 
 class Criterion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,15 +33,17 @@ class Criterion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     `stated` is the expectation as the source words it; `method` says how it is measured.
     """
 
-    id: _text("unique name")  # type: ignore[valid-type]
-    kind: _text("what is claimed; see the table of kinds")  # type: ignore[valid-type]
-    title: _text("heading in the report")  # type: ignore[valid-type]
-    stated: _text("the expectation as its source words it")  # type: ignore[valid-type]
-    low: _limit("lower limit") = None  # type: ignore[valid-type]
-    high: _limit("upper limit") = None  # type: ignore[valid-type]
-    tolerance: _limit("fraction of what the model expects") = None  # type: ignore[valid-type]
-    unit: Annotated[str, Meta(description="of limits and observation", extra=_TEXT)] = ""
-    method: _text("how it is measured")  # type: ignore[valid-type]
+    id: Annotated[str, text("unique name")]
+    kind: Annotated[str, text("what is claimed; see the table of kinds")]
+    title: Annotated[str, text("heading in the report")]
+    stated: Annotated[str, text("the expectation as its source words it")]
+    low: Annotated[float | None, _limit("lower limit")] = None
+    high: Annotated[float | None, _limit("upper limit")] = None
+    tolerance: Annotated[float | None, _limit("fraction of what the model expects")] = None
+    unit: Annotated[
+        str, Meta(description="of limits and observation", extra={"allowed": "text"})
+    ] = ""
+    method: Annotated[str, text("how it is measured")]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from fleetsim.clock import format_duration, parse_duration
-from fleetsim.documents import check_fields, read_mapping
+from fleetsim.documents import allowed, check_fields, meta_of, read_mapping, whole
 from fleetsim.errors import InputError, found
 
 __all__ = ["Config", "load_config", "make_config"]
@@ -31,8 +31,12 @@ Seed = Annotated[
         extra={"le": SEED_MAX, "allowed": "a whole number from 0 to 2**64 - 1"},
     ),
 ]
-_WEIGHTS_ALLOWED = {"allowed": "a mapping of names to weights that sum to 1"}
 _DURATION = "an ISO 8601 duration above zero, as PT15M"
+
+
+def _weights(what: str) -> Meta:
+    words = "a mapping of names to weights that sum to 1"
+    return Meta(min_length=1, description=what, extra={"allowed": words})
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,24 +46,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     seed: Seed
-    number_of_companies: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=10**9,
-            description="companies in one onboarding cohort",
-            extra={"allowed": "a whole number from 1 to 1000000000"},
-        ),
-    ]
-    drivers_per_company: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=10**6,
-            description="drivers of each company, one truck each",
-            extra={"allowed": "a whole number from 1 to 1000000"},
-        ),
-    ]
+    number_of_companies: Annotated[int, whole("companies in one onboarding cohort", 1, 10**9)]
+    drivers_per_company: Annotated[int, whole("drivers of each company, one truck each", 1, 10**6)]
     event_rate_per_driver: Annotated[
         float,
         Meta(
@@ -84,22 +72,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ),
     ] = "PT15M"
     event_types: Annotated[
-        dict[str, float],
-        Meta(
-            min_length=1,
-            description="what an event may be, each with its probability",
-            extra=_WEIGHTS_ALLOWED,
-        ),
+        dict[str, float], _weights("what an event may be, each with its probability")
     ] = msgspec.field(
         default_factory=lambda: {"start driving": 0.40, "stopped driving": 0.35, "delivered": 0.25}
     )
     geographies: Annotated[
-        dict[str, float],
-        Meta(
-            min_length=1,
-            description="where a company may be, each with its probability",
-            extra=_WEIGHTS_ALLOWED,
-        ),
+        dict[str, float], _weights("where a company may be, each with its probability")
     ] = msgspec.field(default_factory=lambda: {"US": 1.0})
     active_fraction: Annotated[
         float,
@@ -130,11 +108,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
         rows = []
         for field in msgspec.structs.fields(self):
-            about = field.type.__metadata__[0]
             value = getattr(self, field.name)
             if isinstance(value, dict):
                 value = ", ".join(f"{name} {weight:.12g}" for name, weight in value.items())
-            rows.append((field.name, str(value), about.description, about.extra["allowed"]))
+            about = meta_of(field.type).description or ""
+            rows.append((field.name, str(value), about, allowed(field.type)))
         return Table(("key", "value", "what it is", "allowed"), tuple(rows))._repr_html_()
 
 

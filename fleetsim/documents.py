@@ -14,7 +14,17 @@ import msgspec
 
 from fleetsim.errors import InputError, found, nearest
 
-__all__ = ["allowed", "check_fields", "check_value", "parse_scalar", "read_mapping", "read_struct"]
+__all__ = [
+    "allowed",
+    "check_fields",
+    "check_value",
+    "meta_of",
+    "parse_scalar",
+    "read_mapping",
+    "read_struct",
+    "text",
+    "whole",
+]
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -204,6 +214,23 @@ def check_value(value: Any, kind: Any) -> Any:
     except (msgspec.ValidationError, OverflowError, ValueError):
         pass
     raise ValueError(f"found {found(value)}; allowed: {allowed(kind)}")
+
+
+def text(what: str) -> msgspec.Meta:
+    """Return what a key says of itself that holds a text; `what` is its description."""
+    return msgspec.Meta(min_length=1, description=what, extra={"allowed": "text"})
+
+
+def whole(what: str, least: int, most: int | None = None) -> msgspec.Meta:
+    """Return what a key says of itself that holds a whole number within limits."""
+    limits = f"a whole number from {least}" + ("" if most is None else f" to {most}")
+    return msgspec.Meta(ge=least, le=most, description=what, extra={"allowed": limits})
+
+
+def meta_of(kind: Any) -> msgspec.Meta:
+    """Return what a type says of itself; an empty one where it says nothing."""
+    metas = getattr(kind, "__metadata__", ())
+    return next((meta for meta in metas if isinstance(meta, msgspec.Meta)), msgspec.Meta())
 
 
 def allowed(kind: Any) -> str:

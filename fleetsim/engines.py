@@ -112,7 +112,7 @@ def execute_notebook(
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    from fleetsim.kernel import keeping_engine, watched
+    from fleetsim.kernel import KEEPING, watched
 
     error = None
     kept: list[nbformat.NotebookNode] = []
@@ -121,7 +121,7 @@ def execute_notebook(
             str(notebook),
             None,
             parameters=dict(values),
-            engine_name=keeping_engine(),
+            engine_name=KEEPING,
             keep=kept.append,
             kernel_name="python3",
             kernel_manager_class=watched(watch),

@@ -15,7 +15,7 @@ from fleetsim.clock import format_time, parse_time
 from fleetsim.config import Config, load_config, make_config, scalar_keys
 from fleetsim.controls import control_faults
 from fleetsim.criteria import KINDS, Criterion
-from fleetsim.documents import allowed, check_fields, read_mapping
+from fleetsim.documents import allowed, check_fields, read_mapping, text, whole
 from fleetsim.errors import InputError, found, nearest
 from fleetsim.evidence import Evidence
 from fleetsim.grid import Axis, read_grid
@@ -67,33 +67,22 @@ NOTEBOOKS = {
 }
 
 
-def _text(what: str) -> Any:
-    return Annotated[str, Meta(min_length=1, description=what, extra={"allowed": "text"})]
-
-
 class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys of experiment.yaml."""
 
     schema: Annotated[
         int, Meta(ge=1, le=1, description="version of this form", extra={"allowed": "1"})
     ]
-    title: _text("title")  # type: ignore[valid-type]
-    date: _text("when it was written down")  # type: ignore[valid-type]
-    feature: _text("what is tried")  # type: ignore[valid-type]
-    question: _text("the question")  # type: ignore[valid-type]
-    hypothesis: _text("the hypothesis")  # type: ignore[valid-type]
-    config: _text("path of the configuration, from the experiment's folder")  # type: ignore[valid-type]
-    notebook: _text("file in notebooks/ that runs it") = DEFAULT_NOTEBOOK  # type: ignore[valid-type]
+    title: Annotated[str, text("title")]
+    date: Annotated[str, text("when it was written down")]
+    feature: Annotated[str, text("what is tried")]
+    question: Annotated[str, text("the question")]
+    hypothesis: Annotated[str, text("the hypothesis")]
+    config: Annotated[str, text("path of the configuration, from the experiment's folder")]
+    notebook: Annotated[str, text("file in notebooks/ that runs it")] = DEFAULT_NOTEBOOK
     # These have a default because not every notebook has them; see `NOTEBOOKS`.
-    interval: _text("now, or the start of the first interval") = ""  # type: ignore[valid-type]
-    batches: Annotated[
-        int,
-        Meta(
-            ge=1,
-            description="consecutive batches of a run",
-            extra={"allowed": "a whole number from 1"},
-        ),
-    ] = 1
+    interval: Annotated[str, text("now, or the start of the first interval")] = ""
+    batches: Annotated[int, whole("consecutive batches of a run", 1)] = 1
     repeats: Repeats = 0
     control_seeds: ControlSeeds = 0
     replicates: Replicates = 0
@@ -124,13 +113,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         ),
     ] = {}
     seeds: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=10**6,
-            description="runs of each point of a sweep, each with the next seed",
-            extra={"allowed": "a whole number from 1 to 1000000"},
-        ),
+        int, whole("runs of each point of a sweep, each with the next seed", 1, 10**6)
     ] = 1
     keep_data: Annotated[
         bool,

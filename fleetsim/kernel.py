@@ -17,9 +17,10 @@ from papermill.engines import NBClientEngine, papermill_engines
 from fleetsim.progress import UNWATCHED
 from fleetsim.watch import Watch
 
-__all__ = ["OwnKernelManager", "keeping_engine", "watched"]
+__all__ = ["KEEPING", "OwnKernelManager", "watched"]
 
-_ENGINE = "fleetsim"
+#: Name of the engine that hands a notebook to its argument `keep`.
+KEEPING = "fleetsim"
 
 
 class OwnKernelManager(AsyncKernelManager):
@@ -73,7 +74,4 @@ class _KeepingEngine(NBClientEngine):  # type: ignore[misc]
         return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
 
 
-def keeping_engine() -> str:
-    """Return the name of the engine that hands a notebook to its argument `keep`."""
-    papermill_engines.register(_ENGINE, _KeepingEngine)
-    return _ENGINE
+papermill_engines.register(KEEPING, _KeepingEngine)

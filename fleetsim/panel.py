@@ -11,7 +11,7 @@ from typing import Any
 from fleetsim.config import Config, make_config
 from fleetsim.controls import CONTROLS
 from fleetsim.errors import InputError
-from fleetsim.playground import Exploration, explore
+from fleetsim.playground import Exploration, explore, spoken
 
 __all__ = ["Panel", "open_panel"]
 
@@ -174,11 +174,10 @@ class Panel:
 
     def _say(self) -> str:
         noticed, expected = self.exploration.noticed, self.exploration.expected
-        names = ", ".join(name.replace("_", " ") for name in noticed)
+        names = spoken(*noticed)
         words = f"Speaks against the law: <b>{names}</b>." if noticed else "No test objects."
         if expected:
-            made = ", ".join(name.replace("_", " ") for name in expected)
-            words += f" Made for this fault: {made}."
+            words += f" Made for this fault: {spoken(*expected)}."
         return f"<p>{words}</p>"
 
 

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from fleetsim.config import Config, scalar_keys
-from fleetsim.documents import allowed, check_value
+from fleetsim.documents import allowed, check_value, meta_of, whole
 from fleetsim.errors import InputError, found, nearest
 
 __all__ = [
@@ -42,41 +42,12 @@ Results = Annotated[
         extra={"allowed": "text"},
     ),
 ]
-Repeats = Annotated[
-    int,
-    Meta(
-        ge=MIN_REPEATS,
-        le=10**4,
-        description="cold processes that generate the batch",
-        extra={"allowed": f"a whole number from {MIN_REPEATS} to 10000"},
-    ),
-]
+Repeats = Annotated[int, whole("cold processes that generate the batch", MIN_REPEATS, 10**4)]
 Replicates = Annotated[
-    int,
-    Meta(
-        ge=2,
-        le=10**6,
-        description="seeds drawn in memory, their counts or all their data",
-        extra={"allowed": "a whole number from 2 to 1000000"},
-    ),
+    int, whole("seeds drawn in memory, their counts or all their data", 2, 10**6)
 ]
-ControlSeeds = Annotated[
-    int,
-    Meta(
-        ge=2,
-        le=10**6,
-        description="seeds of each control",
-        extra={"allowed": "a whole number from 2 to 1000000"},
-    ),
-]
-LargestEvents = Annotated[
-    int,
-    Meta(
-        ge=1,
-        description="larger sizes are left out [events]",
-        extra={"allowed": "a whole number from 1"},
-    ),
-]
+ControlSeeds = Annotated[int, whole("seeds of each control", 2, 10**6)]
+LargestEvents = Annotated[int, whole("larger sizes are left out [events]", 1)]
 Engine = Annotated[
     str,
     Meta(
@@ -84,15 +55,7 @@ Engine = Annotated[
         extra={"allowed": "library, notebook, or none"},
     ),
 ]
-Jobs = Annotated[
-    int,
-    Meta(
-        ge=1,
-        le=256,
-        description="points that run at a time, one by default",
-        extra={"allowed": "a whole number from 1 to 256"},
-    ),
-]
+Jobs = Annotated[int, whole("points that run at a time, one by default", 1, 256)]
 
 
 @dataclass(frozen=True)
@@ -124,7 +87,7 @@ class Parameter:
     @property
     def help(self) -> str:
         """What it is, in a phrase."""
-        return self.note or str(self.kind.__metadata__[0].description)
+        return self.note or str(meta_of(self.kind).description)
 
     @property
     def allowed(self) -> str:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from fleetsim.answers import answer, answers_line
 from fleetsim.battery import BATTERY, Kind, run_battery
+from fleetsim.calibration import counted
 from fleetsim.clock import format_time, parse_time
 from fleetsim.config import Config, make_config
 from fleetsim.controls import CONTROLS, Control, draw_columns, sample_of
@@ -37,16 +38,29 @@ from fleetsim.plots import (
     draw_types,
     printable,
     render_png,
+    tick_label,
     titled_figure,
 )
 from fleetsim.project import find_project
 from fleetsim.sample import Sample
 from fleetsim.tables import Stack, Table, number
 
-__all__ = ["DriverDay", "Exploration", "driver_day", "explore", "explored_config", "faults_table"]
+__all__ = [
+    "DriverDay",
+    "Exploration",
+    "driver_day",
+    "explore",
+    "explored_config",
+    "faults_table",
+    "spoken",
+]
 
 #: What can be drawn in a moment; beyond it, `fleetsim events` and `fleetsim audit` are the tools.
 EVENTS_MAX = 2_000_000
+#: How a p-value looks: of a test that objects, of one that shows closeness, of any other one.
+_OBJECTS: dict[str, Any] = {"marker": "s", "ls": "", "mfc": SIGNAL, "mec": SIGNAL, "ms": 5.5}
+_CLOSE: dict[str, Any] = {"marker": "^", "ls": "", "mfc": "none", "mec": DARK, "ms": 5.5}
+_SILENT: dict[str, Any] = {"marker": "o", "ls": "", "mfc": MIDDLE, "mec": DARK, "ms": 5.5}
 _LEAST_P = 1e-8  # smaller ones stand at the edge of the plot
 _DAY_US = 86_400_000_000
 
@@ -107,9 +121,7 @@ class Exploration:
 
     def answers(self) -> Table:
         """Return each test's question, p-value and answer, those that noticed something first."""
-        order = sorted(
-            self.tests, key=lambda test: (test.verdict != "fail", test.name in self.expected)
-        )
+        order = sorted(self.tests, key=lambda test: test.verdict != "fail")
         rows = tuple(
             (
                 test.question,
@@ -135,16 +147,17 @@ class Exploration:
 
     def plot(self, size: tuple[float, float] = (9.5, 6.4)) -> ShownFigure:
         """Draw counts, types and times against the law, and every p-value."""
-        told: list[str] = []
 
         def fill(figure: Figure) -> str:
             axes = figure.subplot_mosaic(
                 [["counts", "p"], ["types", "p"], ["times", "p"]], width_ratios=[1.25, 1]
             )
-            told.append(draw_counts(axes["counts"], self.sample, self.law))
-            told.append(draw_types(axes["types"], self.sample, self.law))
-            told.append(draw_over_interval(axes["times"], self.sample))
-            told.append(self._draw_p(axes["p"]))
+            told = (
+                draw_counts(axes["counts"], self.sample, self.law),
+                draw_types(axes["types"], self.sample, self.law),
+                draw_over_interval(axes["times"], self.sample),
+                self._draw_p(axes["p"]),
+            )
             return " ".join(told)
 
         figure, alt = titled_figure(self._what(), size, fill)
@@ -154,36 +167,30 @@ class Exploration:
         shown = [test for test in self.tests if test.p_value is not None]
         at = np.arange(len(shown))[::-1]
         for place, test in zip(at.tolist(), shown, strict=True):
-            p = max(test.p_value or 0.0, _LEAST_P)
-            fails = test.verdict == "fail"
-            equivalence = test.kind == Kind.EQUIVALENCE.value
-            mark = "s" if fails else "^" if equivalence else "o"
-            fill = SIGNAL if fails else "none" if equivalence else MIDDLE
-            ax.plot(p, place, mark, mfc=fill, mec=SIGNAL if fails else DARK, ms=5.5, zorder=3)
+            closeness = test.kind == Kind.EQUIVALENCE.value
+            look = _OBJECTS if test.verdict == "fail" else _CLOSE if closeness else _SILENT
+            ax.plot(max(test.p_value or 0.0, _LEAST_P), place, **look, zorder=3)
         family = sum(test.p_holm is not None for test in self.tests)
         first = self.alpha / max(family, 1)
         ax.axvspan(_LEAST_P / 2, first, color=SIGNAL, alpha=0.12, lw=0)
         ax.set(xscale="log", xlim=(_LEAST_P / 2, 1.6), xlabel="p-value")
-        ax.set_yticks(at, [test.name.replace("_", " ") for test in shown], fontsize=7.5)
+        ax.set_yticks(at, [spoken(test.name) for test in shown], fontsize=7.5)
         ax.grid(axis="y", color=LIGHT, lw=0.6)
         ax.set_axisbelow(True)
-        for mark, fill, label in (
-            ("o", MIDDLE, "nothing noticed"),
-            ("s", SIGNAL, "speaks against the law"),
-            ("^", "none", "small: closeness is shown"),
+        for look, label in (
+            (_SILENT, "nothing noticed"),
+            (_OBJECTS, "speaks against the law"),
+            (_CLOSE, "small: closeness is shown"),
         ):
-            edge = SIGNAL if mark == "s" else DARK
-            ax.plot([], [], mark, mfc=fill, mec=edge, ms=5.5, label=label)
+            ax.plot([], [], **look, label=label)
         ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), fontsize=8)
-        named = ", ".join(name.replace("_", " ") for name in self.noticed)
-        return (
-            f"Right: p-values of {len(shown)} tests; speaking against the law: {named or 'none'}."
-        )
+        named = spoken(*self.noticed) or "none"
+        return f"Right: p-values of {len(shown)} tests; speaking against the law: {named}."
 
     def _what(self) -> str:
-        batches = f"{self.batches} batch{'' if self.batches == 1 else 'es'}"
-        fault = f", {printable(_control(self.fault).fault)}" if self.fault else ""
-        return f"{self.sample.n_events} events in {batches}, seed {self.truth.seed}{fault}"
+        fault = f", {_control(self.fault).fault}" if self.fault else ""
+        events, batches = self.sample.n_events, counted(self.batches)
+        return f"{events} events in {batches}, seed {self.truth.seed}{fault}"
 
     def _differences(self) -> Table:
         """Return in what the truth is not the law."""
@@ -251,6 +258,11 @@ def explore(
     rows = run_battery(sample, law_of(law), alpha=alpha)
     tests = tuple(record_test(row) for row in rows)
     return Exploration(truth, law, fault, batches, sample, tests, alpha)
+
+
+def spoken(*tests: str) -> str:
+    """Return the names of tests as words."""
+    return ", ".join(test.replace("_", " ") for test in tests)
 
 
 def faults_table() -> Table:
@@ -340,7 +352,7 @@ class DriverDay:
             for kind in range(len(names)):
                 own = hours[self.kind == kind]
                 events.plot(own, np.full(len(own), kind), "|", ms=13, color=DARK, mew=0.9)
-            events.set_yticks(range(len(names)), [printable(name)[:24] for name in names])
+            events.set_yticks(range(len(names)), [tick_label(name, 24) for name in names])
             events.set(ylim=(len(names) - 0.4, -0.6))
             batch = np.bincount(self.at_us // self.config.interval_us, minlength=self.batches)
             edges = np.arange(self.batches + 1) * self.config.interval_us / 3.6e9

@@ -41,6 +41,7 @@ __all__ = [
     "render",
     "render_png",
     "style",
+    "tick_label",
     "titled_figure",
 ]
 
@@ -142,7 +143,7 @@ def draw_types(ax: Axes, sample: Sample, config: Config) -> str:
         ax.errorbar(at, shares, yerr=error, fmt="o", color=SIGNAL, capsize=3, ms=4, label=label)
     if len(at) <= MANY_TYPES:
         crowded = len(at) > 6
-        names = [_label(name, 12 if crowded else 24) for name in law.names]
+        names = [tick_label(name, 12 if crowded else 24) for name in law.names]
         ax.set_xticks(at, names, rotation=90 if crowded else 0)
     else:
         ax.set(xlabel="event type, by its place in the configuration, from 0")
@@ -303,7 +304,7 @@ def printable(name: str) -> str:
     return "".join(c if c.isprintable() else "·" for c in name)
 
 
-def _label(name: str, room: int) -> str:
+def tick_label(name: str, room: int) -> str:
     """Return a name as a tick's label: short, no formula, and only characters that the font has."""
     known = _characters()
     text = "".join(c if ord(c) in known else "·" for c in printable(name))

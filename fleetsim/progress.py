@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["UNWATCHED", "notebook_bar", "terminal_bar"]
+__all__ = ["UNWATCHED", "Update", "notebook_bar", "terminal_bar"]
 
 #: Set in the environment of a kernel that executes a notebook while nobody looks.
 UNWATCHED = "FLEETSIM_UNWATCHED"

@@ -13,19 +13,18 @@ from typing import Any
 
 import click
 import msgspec
-from msgspec import Meta
 
 from fleetsim.batch import BatchMeta
 from fleetsim.battery import BATTERY, Kind
 from fleetsim.claims import Criterion
-from fleetsim.config import SEED_MAX, Config
+from fleetsim.config import Config
 from fleetsim.controls import CONTROLS
 from fleetsim.criteria import KINDS
-from fleetsim.documents import allowed
+from fleetsim.documents import allowed, meta_of
 from fleetsim.experiment import NOTEBOOKS, Spec
 from fleetsim.files import write_file
 from fleetsim.formats import FORMATS
-from fleetsim.model import COMPANY_FIELDS, EVENT_FIELDS, Field, choice_law
+from fleetsim.model import COMPANY_FIELDS, EVENT_FIELDS, Field
 from fleetsim.notebooks import markdown_table
 from fleetsim.project import Project
 
@@ -94,13 +93,11 @@ def _schema(kind: type[msgspec.Struct], title: str) -> dict[str, Any]:
     schema: dict[str, Any] = definitions[parts["$ref"].rpartition("/")[2]]
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
     for name, entry in schema["properties"].items():
-        meta = _meta(fields[name].type)
-        if meta is not None:
-            words = (meta.description, f"Allowed: {allowed(fields[name].type)}.")
-            entry["description"] = ". ".join(word for word in words if word)
-            limit = (meta.extra or {}).get("le")
-            if limit == SEED_MAX:  # msgspec has no limits beyond 63 bits
-                entry["maximum"] = limit
+        meta = meta_of(fields[name].type)
+        entry["description"] = f"{meta.description}. Allowed: {allowed(fields[name].type)}."
+        limits = meta.extra or {}
+        if "le" in limits:  # msgspec has no limits beyond 63 bits
+            entry["maximum"] = limits["le"]
     schema.pop("description", None)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": title}
 
@@ -109,25 +106,12 @@ def _json(schema: Mapping[str, Any]) -> str:
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
-def _meta(kind: Any) -> Meta | None:
-    return next((m for m in getattr(kind, "__metadata__", ()) if isinstance(m, Meta)), None)
-
-
-def _keys(kind: type[msgspec.Struct], keep: Iterable[str] | None = None) -> str:
-    rows = []
+def _keys(kind: type[msgspec.Struct]) -> str:
+    rows = [("key", "what it is", "allowed", "default")]
     for field in msgspec.structs.fields(kind):
-        if keep is not None and field.name not in keep:
-            continue
-        meta = _meta(field.type)
-        rows.append(
-            (
-                f"`{field.name}`",
-                (meta.description if meta else None) or "",
-                allowed(field.type),
-                _default(field),
-            )
-        )
-    return markdown_table([("key", "what it is", "allowed", "default"), *rows])
+        about = str(meta_of(field.type).description)
+        rows.append((f"`{field.name}`", about, allowed(field.type), _default(field)))
+    return markdown_table(rows)
 
 
 def _default(field: msgspec.structs.FieldInfo) -> str:
@@ -274,7 +258,8 @@ def _data() -> str:
     formats += [(f"`{n}`", f"`{f.events_name}`", f"{f.share:g}") for n, f in FORMATS.items()]
     meta = [("key", "what it is")]
     meta += [(f"`{f.name}`", _RECORDED[f.name]) for f in msgspec.structs.fields(BatchMeta)]
-    types = ", ".join(f"`{name}`" for name in choice_law(_example(), "event_types").names)
+    weights = next(f for f in msgspec.structs.fields(Config) if f.name == "event_types")
+    types = ", ".join(f"`{name}`" for name in weights.default_factory())
     return f"""# Data dictionary
 
 A data set is `companies.jsonl` and a folder `events/<batch_id>/` for each batch. Lines are compact
@@ -302,16 +287,6 @@ The same rows in the same order in each format.
 
 {markdown_table(formats)}
 """
-
-
-def _example() -> Config:
-    return Config(
-        seed=0,
-        number_of_companies=1,
-        drivers_per_company=1,
-        event_rate_per_driver=1,
-        company_onboarding_interval="PT1H",
-    )
 
 
 def _tests() -> str:

@@ -137,27 +137,31 @@ def test_what_is_small_asks_the_system_for_nothing(
     assert system.writes == [(False, 9)]
 
 
-def test_a_system_that_refuses_the_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Refusing(System):
-        def fcntl(self, descriptor: int, command: int, flags: int = 0) -> int:
-            if command == fcntl.F_SETFL:
-                raise OSError(errno.EINVAL, "Invalid argument")
-            return super().fcntl(descriptor, command, flags)
+class Refusing(System):
+    """Knows no direct writes."""
 
-    system = Refusing(monkeypatch)
-    content = lines([4 * PAGE])
-    assert pour(tmp_path / "file", content) == content[0]
-    assert system.writes == [(False, 2 * PAGE)] * 2
+    def fcntl(self, descriptor: int, command: int, flags: int = 0) -> int:
+        """Refuse the flag."""
+        if command == fcntl.F_SETFL:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return super().fcntl(descriptor, command, flags)
 
 
-def test_a_disk_with_larger_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Coarse(System):
-        def write(self, descriptor: int, view: memoryview) -> int:
-            if self.direct:
-                raise OSError(errno.EINVAL, "Invalid argument")
-            return super().write(descriptor, view)
+class Coarse(System):
+    """Takes the flag, and then wants larger blocks."""
 
-    system = Coarse(monkeypatch)
+    def write(self, descriptor: int, view: memoryview) -> int:
+        """Refuse what is direct."""
+        if self.direct:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return super().write(descriptor, view)
+
+
+@pytest.mark.parametrize("kind", [Refusing, Coarse])
+def test_where_direct_writes_cannot_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[System]
+) -> None:
+    system = kind(monkeypatch)
     content = lines([4 * PAGE])
     assert pour(tmp_path / "file", content) == content[0]
     assert system.writes == [(False, 2 * PAGE)] * 2
