@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 from jupyter_client.manager import KernelManager
+from support import ROOT
 from sweeps import SMOKE, hidden, living, smoke_project
 
+from fleetsim.engines import execute_notebook
 from fleetsim.progress import UNWATCHED
+from fleetsim.watch import Watch
 
 pytestmark = pytest.mark.notebook
 OPEN = "import fleetsim\nrun = fleetsim.open_run({name!r}, repeats=10{more})"
@@ -77,6 +80,26 @@ def kernels(project: Path) -> Iterator[Any]:
     yield start
     for kernel in started:
         kernel.stop()
+
+
+def test_explore_runs_without_anybody_who_looks() -> None:
+    """As papermill executes it, from start to end, with widgets or without; the panel is a picture.
+
+    The tests' environment has no widgets unless somebody asked for the extra `lab`.
+    """
+    ending = execute_notebook(ROOT / "notebooks" / "explore.ipynb", {"seed": 7}, Watch())
+    assert ending.error is None
+    assert ending.notebook is not None
+    cells = {cell.id: cell for cell in ending.notebook.cells if cell.cell_type == "code"}
+    for name in ("day-plot", "honest", "break", "panel"):
+        (output,) = cells[name].outputs
+        assert output.data["image/png"]
+        assert len(output.metadata["image/png"]["alt"]) > 100
+    assert "clumped" not in cells["honest"].outputs[0].data["text/plain"]
+    assert "11 pass, 2 fail" in cells["run"].outputs[0].data["text/html"]
+    assert not any(
+        out.output_type in ("stream", "error") for c in cells.values() for out in c.outputs
+    )
 
 
 @pytest.mark.parametrize("watched", [True, False])

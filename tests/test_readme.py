@@ -23,15 +23,32 @@ from fleetsim.run import Summary
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = PAGES[0].read_text(encoding="utf-8")
 #: Words that stand for the reader's own, and what is taken for them here.
-OWN = {"EXPERIMENT": "000-smoke", "ID": "000-smoke", "<id>": "mine", "100-busy-feed": "mine"}
+OWN = {
+    **dict.fromkeys(("EXPERIMENT", "ID"), "000-smoke"),
+    **dict.fromkeys(("<id>", "100-busy-feed"), "mine"),
+    **dict.fromkeys(("RUN", "RUN_OR_BATCH", "A"), "001-baseline/reference"),
+    "B": "001-baseline",
+    "DATA_DIR": "results/001-baseline/reference/data/raw",
+    "C": "experiments/001-baseline/config.yaml",
+}
 
 
 @pytest.fixture
 def own_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a copy of this project with an experiment `mine`; it is the working folder."""
+    """Return a copy of this project with an experiment `mine`; it is the working folder.
+
+    The reference run stands there as the latest one of two experiments, too.
+    """
     for name in ("experiments", "notebooks"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copytree(ROOT / "experiments" / "000-smoke", tmp_path / "experiments" / "mine")
+    reference = ROOT / "results" / "001-baseline" / "reference"
+    run_id = read_record(reference).run_id
+    for place in ("001-baseline/reference", f"001-baseline/{run_id}", f"mine/{run_id}"):
+        shutil.copytree(reference, tmp_path / "results" / place)
+    for name in ("001-baseline", "mine"):
+        (tmp_path / "results" / name / "latest").symlink_to(run_id)
+    shutil.copy(reference / "report.ipynb", tmp_path / "out.ipynb")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -101,9 +118,9 @@ def test_every_command_is_in_the_table_of_the_readme(command: str) -> None:
 def test_a_command_of_the_pages_works(
     fleetsim_cli: Cli, own_project: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
-    """In a project of its own: checks and documents run, runs and sweeps as far as to a kernel.
+    """In a project of its own; runs go as far as to a kernel, sweeps as far as to their points.
 
-    What takes files that the page does not name is asked for its help.
+    Names without their arguments, and lists of choices, are asked for their help.
     """
 
     def stop(*_: Any, **__: Any) -> None:
@@ -112,7 +129,9 @@ def test_a_command_of_the_pages_works(
     monkeypatch.setattr("papermill.execute_notebook", stop)
     (own_project / "params.yaml").write_text("seed: 3\n")
     words = [OWN.get(word, word) for word in words if word != "..."]
-    whole = len(words) > 1 and words[0] in ("check", "document", "run", "sweep")
+    words = words[: words.index(">")] if ">" in words else words
+    whole = len(words) > 1 or words == ["runs"]
+    whole = whole and words[0] in cli.commands and not any("|" in word for word in words)
     only = ["--dry-run"] if words[0] == "sweep" else []
     done = fleetsim_cli(*words, *(only if whole else ["--help"]))
     asked = whole and words[0] == "run" and "--help" not in words
