@@ -226,3 +226,44 @@ def test_the_examples_of_the_readme_print_what_they_show(monkeypatch, capsys):
     for code, shown in examples:
         exec(compile(code, "README.md", "exec"), {})  # noqa: S102 (our own example)
         assert capsys.readouterr().out == shown
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize(("words", "code"), [(["--version"], 0), (["nonsense"], 2)])
+def test_a_process_ends_with_its_code_after_all_exit_handlers(early, words, code):
+    """Output in buffers is not lost, whether the interpreter is taken apart or not."""
+    program = f"""
+import atexit, sys
+from fleetsim import cli
+from fleetsim.__main__ import entry
+def register():
+    atexit.register(sys.stdout.write, "handler")
+def main(*clocks, real=cli.main):
+    {"" if early else "register()"}
+    real(*clocks)
+class Last:
+    def __del__(self, write=sys.stderr.write):
+        write("taken apart")
+cli.main = main
+sys.last = Last()
+sys.argv = ["fleetsim", *{words!r}]
+{"register()" if early else ""}
+entry()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == code
+    assert done.stdout.endswith("handler")
+    assert ("taken apart" in done.stderr) == early
+
+
+def test_output_that_cannot_be_written_is_an_error():
+    """A full disk behind standard output: not the code of success."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fleetsim", "--version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert "No space left" in done.stderr

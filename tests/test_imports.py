@@ -105,6 +105,10 @@ ORDER = [
     "sweep_plots",
     "sweep_report",
     "reference",
+    "cli_shared",
+    "cli_data",
+    "cli_experiments",
+    "cli_runs",
     "cli",
     "__main__",
 ]
