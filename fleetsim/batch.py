@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -17,12 +18,14 @@ from fleetsim.config import SEED_MAX, Config
 from fleetsim.documents import read_struct
 from fleetsim.encode import mean_width
 from fleetsim.errors import FleetsimError, InputError, found, nearest
-from fleetsim.files import exclusive, free_bytes, make_folder, publish_folder, staging_folder
+from fleetsim.files import exclusive, free_bytes, make_folder
 from fleetsim.fleet import Fleet
-from fleetsim.formats import FORMATS, Job
+from fleetsim.formats import FORMATS, Job, Written
 from fleetsim.model import STREAM_VERSION
+from fleetsim.parts import PART_EVENTS, Maker, Part, tasks_of, write_events
+from fleetsim.places import folders_with, is_remote, require, sizes
 from fleetsim.produce import Kernel, Producer, content_of, expected_events
-from fleetsim.sink import Sink
+from fleetsim.stage import stage_batch
 
 __all__ = ["BatchMeta", "BatchResult", "content_of", "in_time", "read_meta", "write_batches"]
 
@@ -32,7 +35,7 @@ EVENTS_NAME = FORMATS["jsonl"].events_name
 DROPPED_NAME = "events.dropped"
 META_SCHEMA = 1
 _FAULTS_SHOWN = 10
-_BATCH_NAMES = "[0-9]*T[0-9]*Z"  # a glob
+_BATCH_NAMES = "[0-9]*T[0-9]*Z*"  # a glob
 _MAKE_AGAIN = "make the batch again with --force, or remove its folder"
 
 
@@ -59,18 +62,28 @@ class BatchMeta(msgspec.Struct, frozen=True, kw_only=True):
     generation_time: str
     generation_seconds: float
     bytes: int
-    sha256: str
+    sha256: str | None
     content_sha256: str | None
     format: str
     config: dict[str, Any]
     companies: CompaniesUsed
     versions: dict[str, str]
+    part_events: Annotated[int, msgspec.Meta(ge=1)] | msgspec.UnsetType = msgspec.UNSET
+    parts: tuple[Part, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def files(self) -> dict[str, int]:
+        """Names and sizes [bytes] of the files with the events, in their order."""
+        if self.parts:
+            return {part.name: part.bytes for part in self.parts}
+        return {FORMATS[self.format].events_name: self.bytes}
 
     def identity(self) -> dict[str, Any]:
         """Return what makes two batches the same batch."""
         names = ("stream_version", "interval_start", "seed", "ordinal", "format")
         return (
             {name: getattr(self, name) for name in names}
+            | {"part_events": self.part_events or None}
             | {f"companies.{name}": getattr(self.companies, name) for name in ("lines", "sha256")}
             | {f"config.{key}": value for key, value in self.config.items() if key != "seed"}
         )
@@ -104,6 +117,8 @@ class _Request(NamedTuple):
     allow_empty: bool
     allow_repeat: bool
     format: str
+    part_events: int | None
+    kernel: Kernel
 
 
 def read_meta(batch: Path) -> BatchMeta:
@@ -152,6 +167,8 @@ def write_batches(
     allow_empty: bool = False,
     allow_repeat: bool = False,
     format: str = "jsonl",
+    part_events: int | None = None,
+    maker: Maker | None = None,
     jobs: int | None = None,
     kernel: Kernel = "auto",
     progress: Callable[[int], object] | None = None,
@@ -181,6 +198,10 @@ def write_batches(
         Write a batch also where its seed and ordinal stand in the folder under another interval.
     format : str
         One of `formats.FORMATS`.
+    part_events : int, optional
+        Write parts of about so many events each in place of one file.
+    maker : Maker, optional
+        Makes the parts somewhere else; by default they are made here, one after the other.
     jobs : int, optional
         Threads for what is large; as many as there are cores by default.
     kernel : "auto", "numpy" or "compiled"
@@ -200,24 +221,127 @@ def write_batches(
         raise InputError("format", f"found {found(format)}; {allowed}")
     starts = _starts(config, start_us, batches)
     request = _Request(
-        config, fleet, output, starts, ordinal, force, allow_empty, allow_repeat, format
+        config=config,
+        fleet=fleet,
+        output=output,
+        starts=starts,
+        ordinal=ordinal,
+        force=force,
+        allow_empty=allow_empty,
+        allow_repeat=allow_repeat,
+        format=format,
+        part_events=part_events or (PART_EVENTS if maker else None),
+        kernel=kernel,
     )
-    if not output.exists():  # refused before any folder is made
-        _plan(request, {})
-    make_folder(output)
-    with exclusive(output, _BATCH_NAMES):
+    with _writing(request):
         replaceable = {batch_name(at) for at in starts} if force else set()
         plan = _plan(request, _present(output, replaceable))
-        events = _events_to_make(request, plan)
-        columns = FORMATS[format].columns
-        with Producer(config, fleet, events, columns=columns, kernel=kernel, jobs=jobs) as producer:
+        with _Makers(request, maker, _events_to_make(request, plan), jobs) as makers:
             for target, equal in plan:
                 if equal:
                     yield BatchResult(target.path, equal, written=False)
                 else:
-                    meta = _write(request, producer, target, started, progress)
+                    meta = _write(request, makers, target, started, progress)
                     yield BatchResult(target.path, meta, written=True)
                 started = Instant.now()
+
+
+@contextmanager
+def _writing(request: _Request) -> Iterator[None]:
+    """Hold the right to write batches in the output, where there is such a thing."""
+    output = request.output
+    if is_remote(output):
+        require(output)
+        yield
+        return
+    if not output.exists():  # refused before any folder is made
+        _plan(request, {})
+    make_folder(output)
+    with exclusive(output, _BATCH_NAMES):
+        yield
+
+
+class _Makers:
+    """Makes the files of batches, here or by a maker of parts."""
+
+    def __init__(
+        self, request: _Request, maker: Maker | None, events: float, jobs: int | None
+    ) -> None:
+        self._request, self._maker, self._events = request, maker, events
+        self._producer: Producer | None = None
+        if maker is None:
+            columns = FORMATS[request.format].columns
+            self._producer = Producer(
+                request.config,
+                request.fleet,
+                events,
+                columns=columns,
+                kernel=request.kernel,
+                jobs=jobs,
+            )
+
+    def __enter__(self) -> _Makers:
+        if self._producer:
+            self._producer.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._producer:
+            self._producer.__exit__(*exception)
+
+    def whole(
+        self, target: _Target, folder: Path, progress: Callable[[int], object] | None
+    ) -> tuple[int, Written]:
+        """Make a batch's one file; return how many events it has."""
+        name = FORMATS[self._request.format].events_name
+        return self._here(target, folder, name, None, progress)
+
+    def parts(
+        self, target: _Target, folder: Path, progress: Callable[[int], object] | None
+    ) -> tuple[Part, ...]:
+        """Make the parts of a batch."""
+        request = self._request
+        assert request.part_events is not None  # noqa: S101 - or else the batch is one file
+        tasks = tasks_of(
+            request.config,
+            request.fleet,
+            target.start_us,
+            target.ordinal,
+            part_events=request.part_events,
+            events=self._events,
+            format=request.format,
+            folder=folder,
+            kernel=request.kernel,
+        )
+        if self._maker:
+            made = dict(self._maker(tasks, progress))
+            return tuple(made[number] for number in sorted(made))
+        found = []
+        for task in tasks:
+            rows, written = self._here(target, folder, task.name, task.drivers, progress)
+            found.append(Part(task.name, rows, *written))
+        return tuple(found)
+
+    def _here(
+        self,
+        target: _Target,
+        folder: Path,
+        name: str,
+        drivers: range | None,
+        progress: Callable[[int], object] | None,
+    ) -> tuple[int, Written]:
+        assert self._producer is not None  # noqa: S101 - or else a maker makes it
+        request = self._request
+        return write_events(
+            self._producer,
+            Job(request.config, request.fleet, target.start_us, self._producer.crew),
+            target.ordinal,
+            format=request.format,
+            folder=folder,
+            name=name,
+            drivers=drivers,
+            progress=progress,
+        )
 
 
 def _events_to_make(request: _Request, plan: list[tuple[_Target, BatchMeta | None]]) -> float:
@@ -244,11 +368,11 @@ def _present(output: Path, replaceable: set[str]) -> dict[str, BatchMeta]:
     batch is among the `replaceable`.
     """
     present = {}
-    for path in sorted(output.glob(f"[!.]*/{META_NAME}")):
+    for folder in folders_with(output, META_NAME):
         try:
-            present[path.parent.name] = read_meta(path.parent)
+            present[folder.name] = read_meta(folder)
         except InputError:
-            if path.parent.name not in replaceable:
+            if folder.name not in replaceable:
                 raise
     return present
 
@@ -282,7 +406,9 @@ def _plan(
     empty: list[str] = []
     for target in targets:
         differences = _standing_differences(request, target, present)
-        if differences and not (request.force and target.path.is_dir()):
+        if differences and not (
+            request.force and (target.path.name in present or target.path.is_dir())
+        ):
             differing.append(f"{target.path.name} exists and {differences}")
         if not (request.allow_empty or fleet.eligible(target.start_us).any()):
             empty.append(f"{target.path.name}: {_why_empty(fleet, target.start_us)}")
@@ -311,7 +437,7 @@ def _oversize(request: _Request, plan: list[tuple[_Target, BatchMeta | None]]) -
     drivers = len(request.fleet) * request.config.drivers_per_company
     share = FORMATS[request.format].share
     size = events * mean_width(request.config, drivers) * share
-    free = free_bytes(request.output)
+    free = None if is_remote(request.output) else free_bytes(request.output)
     if free is None or size <= free:
         return []
     return [
@@ -336,8 +462,8 @@ def _standing_differences(
     if meta:
         differences = _differences(request, target, meta)
         return f"differs: {'; '.join(differences)}" if differences else None
-    if not os.path.lexists(target.path):
-        return None
+    if is_remote(target.path) or not os.path.lexists(target.path):
+        return None  # what has no record on an object store is nothing
     if not target.path.is_dir():
         return "is no folder"
     return f"is not a batch that can be read (no valid {META_NAME})"
@@ -378,6 +504,7 @@ def _differences(request: _Request, target: _Target, meta: BatchMeta) -> list[st
         "seed": config.seed,
         "ordinal": target.ordinal,
         "format": request.format,
+        "part_events": request.part_events,
         "companies.lines": len(fleet),
         "companies.sha256": fleet.sha256,
     }
@@ -391,12 +518,13 @@ def _differences(request: _Request, target: _Target, meta: BatchMeta) -> list[st
         if there.get(name) != asked.get(name)
     ]
     if meta.format == request.format:
-        events = target.path / FORMATS[meta.format].events_name
-        if not events.is_file():
-            differences.append(f"{events.name} is missing")
-        elif events.stat().st_size != meta.bytes:
-            differences.append(f"{events.name} has not the {meta.bytes} bytes recorded")
-    return differences
+        there_now = sizes(target.path)
+        for name, size in meta.files.items():
+            if name not in there_now:
+                differences.append(f"{name} is missing")
+            elif there_now[name] != size:
+                differences.append(f"{name} has not the {size} bytes recorded")
+    return _shorten(differences)
 
 
 def _why_empty(fleet: Fleet, start_us: int) -> str:
@@ -413,26 +541,24 @@ def _why_empty(fleet: Fleet, start_us: int) -> str:
 
 def _write(
     request: _Request,
-    producer: Producer,
+    makers: _Makers,
     target: _Target,
     started: Instant,
     progress: Callable[[int], object] | None,
 ) -> BatchMeta:
-    """Make one batch in a hidden sibling folder and give it its name when it is complete."""
-    config, fleet, format = request.config, request.fleet, FORMATS[request.format]
-    count = 0
+    """Make one batch, which has its name when it is complete."""
+    config, fleet = request.config, request.fleet
+    layout: dict[str, Any] = {}
     try:
-        with staging_folder(target.path) as partial:
-            with open(partial / format.events_name, "wb", buffering=0) as file:
-                sink = Sink(file.fileno())
-                writer = format.writer(sink, Job(config, fleet, target.start_us, producer.crew))
-                for piece in producer.pieces(target.start_us, target.ordinal):
-                    writer.write(piece)
-                    count += piece.events
-                    if progress:
-                        progress(piece.events)
-                written = writer.finish()
-                sink.finish()
+        with stage_batch(target.path, META_NAME, replace=request.force) as stage:
+            if request.part_events:
+                parts = makers.parts(target, stage.folder, progress)
+                count, size = sum(part.rows for part in parts), sum(part.bytes for part in parts)
+                hashes: tuple[str | None, str | None] = None, None  # each part has its own
+                layout = {"part_events": request.part_events, "parts": parts}
+            else:
+                count, written = makers.whole(target, stage.folder, progress)
+                size, hashes = written.bytes, written[1:]
             finished = Instant.now()
             meta = BatchMeta(
                 schema=META_SCHEMA,
@@ -446,9 +572,9 @@ def _write(
                 generation_started=format_time(started.wall_us),
                 generation_time=format_time(finished.wall_us),
                 generation_seconds=finished.seconds_since(started),
-                bytes=written.bytes,
-                sha256=written.sha256,
-                content_sha256=written.content_sha256,
+                bytes=size,
+                sha256=hashes[0],
+                content_sha256=hashes[1],
                 format=request.format,
                 config=config.as_dict(),
                 companies=CompaniesUsed(
@@ -461,13 +587,13 @@ def _write(
                     "numpy": np.__version__,
                     "python": platform.python_version(),
                 },
+                **layout,
             )
-            with open(partial / META_NAME, "wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(meta), indent=2) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            publish_folder(partial, target.path, replace=request.force)
+            record = msgspec.json.format(msgspec.json.encode(meta), indent=2) + b"\n"
+            stage.publish(record, meta.files)
     except OSError as error:
+        if is_remote(target.path):
+            raise  # told already
         free = _amount(free_bytes(target.path.parent) or 0)
         raise FleetsimError(
             f"{target.path}: could not be written ({error.strerror or error}; {free} free); "

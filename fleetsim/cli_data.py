@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import click
 from fleetsim.cli_shared import (
     FINDING,
     PATH,
+    PLACE,
     SEED,
     TIME,
     OrdinalParam,
@@ -19,6 +21,7 @@ from fleetsim.cli_shared import (
     json_text,
     load_numpy,
 )
+from fleetsim.errors import InputError
 from fleetsim.progress import terminal_bar
 
 __all__ = ["audit", "companies", "events", "verify"]
@@ -26,7 +29,7 @@ __all__ = ["audit", "companies", "events", "verify"]
 
 @click.command()
 @click.option("--config", type=PATH, required=True, help="Configuration (YAML or JSON).")
-@click.option("--output", type=PATH, required=True, help="The companies file to make or extend.")
+@click.option("--output", type=PLACE, required=True, help="The companies file to make or extend.")
 @click.option("--seed", type=SEED, help="Seed in place of the configuration's.")
 @click.option("--at", type=TIME, help="When the first cohort joins; now by default.")
 @click.option("--cohorts", type=click.IntRange(min=1), default=1, show_default=True)
@@ -49,8 +52,10 @@ def companies(
 
 @click.command()
 @click.option("--config", type=PATH, required=True, help="Configuration (YAML or JSON).")
-@click.option("--companies", "companies_file", type=PATH, required=True, help="The companies file.")
-@click.option("--output", type=PATH, required=True, help="Folder of the batches.")
+@click.option(
+    "--companies", "companies_file", type=PLACE, required=True, help="The companies file."
+)
+@click.option("--output", type=PLACE, required=True, help="Folder of the batches.")
 @click.option("--now", is_flag=True, help="The interval starts at this moment.")
 @click.option("--interval-start", type=TIME, help="Start of the first interval, with its zone.")
 @click.option("--batches", type=click.IntRange(min=1), default=1, show_default=True)
@@ -69,9 +74,20 @@ def companies(
     show_default=True,
 )
 @click.option(
+    "--part-events",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Write parts of about N events each in place of one file; with --scheduler a million.",
+)
+@click.option(
     "--jobs",
     type=click.IntRange(1, 256),
     help="Threads for large batches; as many as there are cores by default.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Make the parts on a Dask cluster: tcp://HOST:PORT, or local:N for N processes here.",
 )
 @click.option(
     "--force", is_flag=True, help="Replace batches that differ; begin what seems not to fit."
@@ -97,7 +113,9 @@ def events(
     ordinal: Any,
     seed: int | None,
     format: str,
+    part_events: int | None,
     jobs: int | None,
+    scheduler: str | None,
     force: bool,
     allow_empty: bool,
     allow_repeat: bool,
@@ -106,6 +124,8 @@ def events(
     """Make batches of events, one folder each."""
     if now == (interval_start is not None):
         raise click.UsageError("Give exactly one of --now and --interval-start TIME.")
+    if scheduler and jobs:
+        raise click.UsageError("--jobs are threads here; with --scheduler, workers do the work.")
     if now and batches > 1:
         raise click.UsageError("--now makes one batch; give --interval-start for --batches.")
     load_numpy()
@@ -116,7 +136,16 @@ def events(
     fleet = read_companies(companies_file)
     start_us = state.started.wall_us if interval_start is None else interval_start
     expected = settings.event_rate_per_driver * settings.drivers_per_company
-    with terminal_bar(expected * fleet.active.sum() * batches, " events") as update:
+    if scheduler and getattr(output, "protocol", None) == "memory":
+        raise InputError("--output", "memory:// is each process's own; workers need another place")
+    with ExitStack() as stack:
+        maker = None
+        if scheduler:
+            from fleetsim.cluster import connect
+
+            maker = stack.enter_context(connect(scheduler)).make_parts
+        bar = terminal_bar(expected * fleet.active.sum() * batches, " events")
+        update = stack.enter_context(bar)
         for result in write_batches(
             settings,
             fleet,
@@ -129,6 +158,8 @@ def events(
             allow_empty=allow_empty,
             allow_repeat=allow_repeat,
             format=format,
+            part_events=part_events,
+            maker=maker,
             jobs=jobs,
             kernel=kernel,
             progress=update,

@@ -10,10 +10,12 @@ from typing import Any
 import click
 
 from fleetsim.clock import Instant, parse_time
+from fleetsim.places import place
 
 __all__ = [
     "FINDING",
     "PATH",
+    "PLACE",
     "SEED",
     "TIME",
     "OrdinalParam",
@@ -54,6 +56,17 @@ class OrdinalParam(click.ParamType):  # type: ignore[type-arg]
         return click.IntRange(0, 2**64 - 1).convert(value, param, ctx)
 
 
+class PlaceParam(click.ParamType):  # type: ignore[type-arg]
+    """A path, or a URL of a storage."""
+
+    name = "path|url"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        """Return the place."""
+        return place(value)
+
+
+PLACE = PlaceParam()
 PATH = click.Path(path_type=Path)
 TIME = TimeParam()
 SEED = click.IntRange(0, 2**64 - 1)

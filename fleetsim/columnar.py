@@ -45,7 +45,7 @@ def table_of(config: Config, fleet: Fleet, start_us: int, events: EventColumns) 
     drivers, driver_code = events.driver[new], _codes(new)
     company, number = np.divmod(drivers, config.drivers_per_company)
     first = np.concatenate([np.ones(min(1, len(company)), np.bool_), np.diff(company) != 0])
-    companies, company_code = _fixed(fleet.company_id[company[first]]), _codes(first)[driver_code]
+    companies, company_code = _fixed(fleet.ids_of(company[first])), _codes(first)[driver_code]
     columns = []
     for field in EVENT_FIELDS:
         if field.kind is Kind.UUID:
@@ -54,7 +54,7 @@ def table_of(config: Config, fleet: Fleet, start_us: int, events: EventColumns) 
             columns.append(_coded(company_code, companies))
         elif field.kind is Kind.DRIVER:
             numbers = pc.utf8_lpad(pa.array(number).cast("string"), driver_digits(config), "0")
-            ids = _fixed(fleet.company_id[company])
+            ids = _fixed(fleet.ids_of(company))
             columns.append(_coded(driver_code, _joined("DRV-", ids, "-", numbers)))
         elif field.kind is Kind.TRUCK:
             trucks = _joined("TRK-", pa.array(drivers + 1).cast("string"))
@@ -126,7 +126,7 @@ def read_rows(path: Path) -> io.BufferedReader:
     ValueError
         Where the file is none, or has not the columns of events.
     """
-    file = pq.ParquetFile(path)
+    file = pq.ParquetFile(path if isinstance(path, Path) else path.open("rb"))
     try:
         if not file.schema_arrow.equals(_schema(pa.string())):
             raise ValueError("it has not the columns of events")

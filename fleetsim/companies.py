@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from glob import escape
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,8 @@ from fleetsim.encode import encode_companies
 from fleetsim.errors import LINE_LIMIT, FleetsimError, InputError, found
 from fleetsim.files import exclusive, make_folder, write_file
 from fleetsim.fleet import Fleet, draw_companies
+from fleetsim.places import is_remote, require, told
+from fleetsim.stage import open_output
 from fleetsim.streams import BLOCK
 
 __all__ = ["CompaniesResult", "read_companies", "write_companies"]
@@ -66,13 +69,14 @@ def write_companies(
     FleetsimError
         Where writing fails.
     """
+    if is_remote(path):
+        require(path)
     if path.is_dir():
         raise InputError(str(path), "a folder stands here; a file is needed")
     if not path.exists():  # refused before any folder is made
         _check_years(config, cohorts, now_us if at_us is None else at_us)
-    make_folder(path.parent)
     total = config.number_of_companies * cohorts
-    with exclusive(path.parent, escape(path.name)):
+    with told(path), _alone(path):
         base_us = _base_time(path, at_us)
         if base_us is None:
             base_us = now_us if at_us is None else at_us
@@ -80,12 +84,32 @@ def write_companies(
         kept = _kept_lines(path, _blocks(config, base_us, total))
         if kept < total:
             try:
-                write_file(path, _blocks(config, base_us, total))
+                _replace(path, _blocks(config, base_us, total))
             except OSError as error:
                 raise FleetsimError(
                     f"{path}: could not be written ({error.strerror}); it is as it was before"
                 ) from error
     return CompaniesResult(total, total - kept)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the only right to write beside a file; on an object store the last writer wins."""
+    if is_remote(path):
+        yield
+        return
+    make_folder(path.parent)
+    with exclusive(path.parent, escape(path.name)):
+        yield
+
+
+def _replace(path: Path, content: Iterator[bytes]) -> None:
+    if not is_remote(path):
+        write_file(path, content)
+        return
+    with open_output(path.parent, path.name) as output:
+        for piece in content:
+            output.write(piece)
 
 
 def _blocks(config: Config, base_us: int, total: int) -> Iterator[bytes]:
@@ -106,7 +130,7 @@ def _check_years(config: Config, cohorts: int, base_us: int) -> None:
 def _base_time(path: Path, at_us: int | None) -> int | None:
     """Return the base time of an existing file, the created_at of its first line, if any."""
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             first = file.readline()
     except FileNotFoundError:
         return None
@@ -130,7 +154,7 @@ def _kept_lines(path: Path, blocks: Iterator[bytes]) -> int:
     kept = 0
     if not path.exists():
         return kept
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         for content in blocks:
             old = file.read(len(content))
             if not content.startswith(old):
@@ -180,7 +204,7 @@ def read_companies(path: Path, *, lines: int | None = None) -> Fleet:
     times: dict[str, int] = {}  # few: one for each cohort
     digest = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
+        with told(path), path.open("rb") as file:
             for number, row in enumerate(islice(file, lines), start=1):
                 if not row.endswith(b"\n"):
                     raise InputError(str(path), f"line {number} has no end: the file is cut short")

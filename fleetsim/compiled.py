@@ -161,13 +161,26 @@ def _choose(table, start, length, word):
 
 
 @_jit
-def plan(cursor, runs, events, scan, seed, purpose, ordinal, per_company, eligible, table):
+def plan(
+    cursor,
+    runs,
+    events,
+    scan,
+    seed,
+    purpose,
+    ordinal,
+    per_company,
+    drivers,
+    eligible,
+    first_company,
+    table,
+):
     """Put the next runs of a batch into `runs`: at most `events` events, of `scan` drivers.
 
     `cursor` is the next driver, the events of its block before it, and the first of its own that
-    is still to come; it moves on. Returns how many runs and how many events.
+    is still to come; it moves on, up to `drivers`. `eligible` begins with `first_company`. Returns
+    how many runs and how many events.
     """
-    drivers = np.uint64(len(eligible)) * per_company
     rows = np.uint64(len(table))
     driver, before, first = cursor[_0], cursor[_1], cursor[_2]
     four = np.empty(4, np.uint64)
@@ -181,7 +194,7 @@ def plan(cursor, runs, events, scan, seed, purpose, ordinal, per_company, eligib
             last = min(driver + _BLOCK, drivers) - _1
             silent = True
             for company in range(driver // per_company, last // per_company + _1):
-                if eligible[company]:
+                if eligible[company - first_company]:
                     silent = False
                     break
             if silent:
@@ -192,7 +205,7 @@ def plan(cursor, runs, events, scan, seed, purpose, ordinal, per_company, eligib
             _cipher(four, seed, purpose, ordinal, block, local >> _2)
             known = group
         count = _choose(table, _0, rows, four[local & _3])
-        if count > first and eligible[driver // per_company]:
+        if count > first and eligible[driver // per_company - first_company]:
             last = min(count, first + events - n_events)
             runs[n_runs, _0] = driver
             runs[n_runs, _1] = before
@@ -377,6 +390,7 @@ def encode(
     per_company,
     digits,
     ids,
+    first_company,
     ops,
     places,
     parts,
@@ -394,7 +408,7 @@ def encode(
     drawn : uint64 array (columns, n), of `draw`
     from_midnight : start of the interval [microseconds since midnight]
     dates : uint8 array, two rows of `DAY_COLUMN`: the interval's date and the next, with a T
-    ids : uint8 array (n_companies * 36 and `SLACK`)
+    ids : uint8 array (n_companies * 36 and `SLACK`), from that of `first_company` on
     ops, places : what a line consists of, and its segment, column or span of names
     parts : uint64 array (n, 4): the segment, kind and span in `text` of each part that is the
         same for all events of a driver
@@ -417,7 +431,9 @@ def encode(
                     _copy(template, end, text, parts[p, _2], parts[p, _3])
                     end += parts[p, _3]
                 elif parts[p, _1] == _COMPANY:
-                    _copy(template, end, ids, company * np.uint64(36), np.uint64(36))
+                    _copy(
+                        template, end, ids, (company - first_company) * np.uint64(36), np.uint64(36)
+                    )
                     end += np.uint64(36)
                 elif parts[p, _1] == _DRIVER:
                     _digits(template, end, number, digits)

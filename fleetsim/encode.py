@@ -46,7 +46,7 @@ def driver_digits(config: Config) -> int:
 def encode_events(config: Config, fleet: Fleet, start_us: int, events: EventColumns) -> bytes:
     """Return the JSON lines of events of an interval that starts at `start_us`."""
     company, number = np.divmod(events.driver, config.drivers_per_company)
-    ids = fleet.company_id[company]
+    ids = fleet.ids_of(company)
 
     values: list[Sequence[Bytes | bytes]] = []
     for field in EVENT_FIELDS:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 
 from fleetsim.errors import FleetsimError, InputError
 
@@ -61,7 +62,7 @@ def free_bytes(path: Path) -> int | None:
 
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file of any size."""
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -122,7 +123,8 @@ def staging_folder(final: Path) -> Iterator[Path]:
 
     The caller holds the parent by `exclusive`.
     """
-    partial = final.with_name(f".{final.name}{PARTIAL}")
+    # A name of its own, so that what a worker of a killed command still writes comes to nothing.
+    partial = final.with_name(f".{final.name}.{token_hex(4)}{PARTIAL}")
     partial.mkdir()
     try:
         yield partial

@@ -35,13 +35,15 @@ class Fleet(msgspec.Struct, frozen=True):
     """The companies that a file lists, in its order.
 
     company_id : uint8 (n, 36), the text of the ids; active : bool (n,); created_us : int64 (n,),
-    microseconds since 1970 UTC; sha256 : hash of the file.
+    microseconds since 1970 UTC; sha256 : hash of the file; first : the line of the first company
+    here, from 0, which is another one than the file's where this is a part of a fleet.
     """
 
     company_id: npt.NDArray[np.uint8]
     active: npt.NDArray[np.bool_]
     created_us: npt.NDArray[np.int64]
     sha256: str
+    first: int = 0
 
     def __len__(self) -> int:
         return len(self.active)
@@ -67,6 +69,21 @@ class Fleet(msgspec.Struct, frozen=True):
         caption = f"{n} companies, {active} of them active; the first {shown}"
         header = ("line", "company_id", "active", "created_at")
         return Table(header, rows, caption)._repr_html_()
+
+    def ids_of(self, company: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Return the ids of companies by their lines in the file, uint8 (n, 36)."""
+        return self.company_id[company - self.first]
+
+    def part(self, start: int, end: int) -> Fleet:
+        """Return the companies of the lines from `start` to `end` - 1, copied."""
+        part = slice(start - self.first, end - self.first)
+        return Fleet(
+            self.company_id[part].copy(),
+            self.active[part].copy(),
+            self.created_us[part].copy(),
+            self.sha256,
+            first=start,
+        )
 
     def eligible(self, at_us: int) -> npt.NDArray[np.bool_]:
         """Return which companies produce events in an interval that starts at `at_us`."""

@@ -11,19 +11,28 @@ import io
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
 from fleetsim.config import Config
 from fleetsim.crew import Crew, Digest, Piece, Task
 from fleetsim.fleet import Fleet
 from fleetsim.generate import EventColumns
-from fleetsim.sink import Sink
 
-__all__ = ["FORMATS", "Format", "Job", "Writer", "Written"]
+__all__ = ["FORMATS", "Format", "Job", "Output", "Writer", "Written"]
 
 FRAME = 1 << 20
 _GZIP_LEVEL, _ZSTD_LEVEL = 4, 1  # within some per cent of the best, at several times its speed
 _GZIP = 31  # zlib's number for gzip's header, which then holds no time and no name
+
+
+class Output(Protocol):
+    """Takes the content of a file piece by piece, such as a `sink.Sink`."""
+
+    def write(self, content: Any, paged: Any = None) -> None:
+        """Take the next bytes."""
+
+    def finish(self) -> None:
+        """Wait until all is where it belongs."""
 
 
 class Written(NamedTuple):
@@ -67,7 +76,7 @@ class Format(NamedTuple):
     columns : bool
         Whether the writer takes columns, or else lines.
     writer : callable
-        From a `Sink` and the job to a `Writer`.
+        From an `Output` and the job to a `Writer`.
     reader : callable
         From a path to the stream of the rows as JSON Lines.
     """
@@ -75,14 +84,14 @@ class Format(NamedTuple):
     events_name: str
     share: float
     columns: bool
-    writer: Callable[[Sink, Job], Writer]
+    writer: Callable[[Output, Job], Writer]
     reader: Callable[[Path], BinaryIO]
 
 
 class _Plain(Writer):
     """Lines as they are."""
 
-    def __init__(self, sink: Sink, job: Job) -> None:
+    def __init__(self, sink: Output, job: Job) -> None:
         self._sink = sink
         self._digest = Digest(job.crew)
 
@@ -98,7 +107,7 @@ class _Plain(Writer):
 class _Compressed(Writer):
     """Lines in frames that are compressed one by one."""
 
-    def __init__(self, sink: Sink, job: Job, compress: Callable[[bytes], Any]) -> None:
+    def __init__(self, sink: Output, job: Job, compress: Callable[[bytes], Any]) -> None:
         self._sink, self._crew, self._compress = sink, job.crew, compress
         self._content, self._file = Digest(job.crew), Digest(job.crew)
         self._rest = bytearray()
@@ -133,7 +142,7 @@ class _Compressed(Writer):
 class _Rows(Writer):
     """Columns as Parquet, in row groups of one size."""
 
-    def __init__(self, sink: Sink, job: Job) -> None:
+    def __init__(self, sink: Output, job: Job) -> None:
         from fleetsim import columnar
 
         self._job, self._columnar = job, columnar
@@ -173,7 +182,7 @@ class _Rows(Writer):
 class _Hashed(io.RawIOBase):
     """A file that knows the hash of what was written into it."""
 
-    def __init__(self, sink: Sink, digest: Digest) -> None:
+    def __init__(self, sink: Output, digest: Digest) -> None:
         self._sink, self._digest = sink, digest
 
     def writable(self) -> bool:
@@ -195,7 +204,7 @@ def _gzip(content: bytes) -> bytes:
     return zlib.compress(content, _GZIP_LEVEL, wbits=_GZIP)
 
 
-def _zstd(sink: Sink, job: Job) -> Writer:
+def _zstd(sink: Output, job: Job) -> Writer:
     import pyarrow  # only where it is needed
 
     codec = pyarrow.Codec("zstd", _ZSTD_LEVEL)
@@ -207,19 +216,21 @@ def _zstd(sink: Sink, job: Job) -> Writer:
 
 
 def _read_plain(path: Path) -> BinaryIO:
-    return open(path, "rb")
+    return path.open("rb")
 
 
 def _read_gzip(path: Path) -> BinaryIO:
     import gzip
 
-    return gzip.open(path, "rb")  # type: ignore[return-value]
+    # What is given as a path is closed with the stream; a storage's file holds nothing to close.
+    source: Any = path if isinstance(path, Path) else path.open("rb")
+    return cast("BinaryIO", gzip.open(source, "rb"))
 
 
 def _read_zstd(path: Path) -> BinaryIO:
     import pyarrow
 
-    return io.BufferedReader(pyarrow.CompressedInputStream(str(path), "zstd"), FRAME)
+    return io.BufferedReader(pyarrow.CompressedInputStream(path.open("rb"), "zstd"), FRAME)
 
 
 def _read_parquet(path: Path) -> BinaryIO:

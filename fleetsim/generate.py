@@ -73,7 +73,7 @@ def _nothing() -> dict[str, npt.NDArray[np.uint64] | npt.NDArray[np.int64]]:
 def count_block(config: Config, ordinal: int, block: int, drivers: int) -> npt.NDArray[np.int64]:
     """Return the number of events of each driver of a block, int64 (up to BLOCK,).
 
-    `drivers` is the size of the whole fleet, eligible or not.
+    `drivers` is the size of the whole fleet, eligible or not, or where a part of it ends.
     """
     n = min(BLOCK, drivers - block * BLOCK)
     raw = words(config.seed, Purpose.EVENT_COUNT, ordinal, block, 0, n)
@@ -93,21 +93,33 @@ def count_events(config: Config, eligible: npt.NDArray[np.bool_], ordinal: int =
     """
     drivers = len(eligible) * config.drivers_per_company
     total = 0
-    for block, keep in _blocks(config, eligible):
+    for block, keep in _blocks(config, eligible, range(drivers), 0):
         total += int(count_block(config, ordinal, block, drivers)[keep].sum())
     return total
 
 
 def draw_events(
-    config: Config, eligible: npt.NDArray[np.bool_], ordinal: int = 0
+    config: Config,
+    eligible: npt.NDArray[np.bool_],
+    ordinal: int = 0,
+    drivers: range | None = None,
+    first_company: int = 0,
 ) -> Iterator[EventColumns]:
     """Yield the events of a batch in order, some ten thousand at a time.
 
-    Parameters are those of `count_events`.
+    Parameters
+    ----------
+    config, eligible, ordinal
+        As in `count_events`.
+    drivers : range, optional
+        Only these, by their positions in the whole fleet; it starts with a block.
+    first_company : int
+        Which company `eligible` begins with.
     """
-    drivers = len(eligible) * config.drivers_per_company
-    for block, keep in _blocks(config, eligible):
-        counts = count_block(config, ordinal, block, drivers)
+    if drivers is None:
+        drivers = range(len(eligible) * config.drivers_per_company)
+    for block, keep in _blocks(config, eligible, drivers, first_company):
+        counts = count_block(config, ordinal, block, drivers.stop)
         ends = np.cumsum(counts)
         first = 0
         while first < len(counts):  # slices of whole drivers with about CHUNK_EVENTS events
@@ -120,14 +132,12 @@ def draw_events(
 
 
 def _blocks(
-    config: Config, eligible: npt.NDArray[np.bool_]
+    config: Config, eligible: npt.NDArray[np.bool_], drivers: range, first_company: int
 ) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
     """Yield each block that has an eligible driver, and which of its drivers are."""
-    per_company = config.drivers_per_company
-    drivers = len(eligible) * per_company
-    for block in range(-(-drivers // BLOCK)):
-        positions = np.arange(block * BLOCK, min((block + 1) * BLOCK, drivers))
-        keep = eligible[positions // per_company]
+    for block in range(drivers.start // BLOCK, -(-drivers.stop // BLOCK)):
+        positions = np.arange(block * BLOCK, min((block + 1) * BLOCK, drivers.stop))
+        keep = eligible[positions // config.drivers_per_company - first_company]
         if keep.any():
             yield block, keep
 

@@ -78,15 +78,35 @@ class Producer:
     def __exit__(self, *exception: object) -> None:
         self.crew.__exit__(*exception)
 
-    def pieces(self, start_us: int, ordinal: int) -> Iterator[Piece]:
-        """Yield a batch piece by piece; each is released before many more are taken."""
-        if self._workshop is not None:
-            made: Iterator[Piece] = self._workshop.pieces(self.crew, start_us, ordinal)
-            return made
-        return self._plain(start_us, ordinal)
+    def pieces(self, start_us: int, ordinal: int, drivers: range | None = None) -> Iterator[Piece]:
+        """Yield a batch piece by piece; each is released before many more are taken.
 
-    def _plain(self, start_us: int, ordinal: int) -> Iterator[Piece]:
-        for events in draw_events(self._config, self._fleet.eligible(start_us), ordinal):
+        Parameters
+        ----------
+        start_us, ordinal : int
+        drivers : range, optional
+            Only the part of these drivers, by their positions in the whole fleet; it starts with a
+            block of the address space.
+        """
+        if self._workshop is not None:
+            made: Iterator[Piece] = self._workshop.pieces(self.crew, start_us, ordinal, drivers)
+            return made
+        return self._plain(start_us, ordinal, drivers)
+
+    def content(
+        self, start_us: int, ordinal: int, drivers: range | None = None
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield a batch, or a part of it, as `pieces` does: number of events, and their lines."""
+        for piece in self.pieces(start_us, ordinal, drivers):
+            lines = bytes(piece.lines)
+            if piece.release:
+                piece.release()
+            yield piece.events, lines
+
+    def _plain(self, start_us: int, ordinal: int, drivers: range | None) -> Iterator[Piece]:
+        fleet = self._fleet
+        eligible = fleet.eligible(start_us)
+        for events in draw_events(self._config, eligible, ordinal, drivers, fleet.first):
             if self._columns:
                 yield Piece(len(events), events, None, None)
             else:
@@ -106,11 +126,7 @@ def content_of(
     """Yield the content of a batch piece by piece: number of events, and their JSON lines."""
     events = expected_events(config, fleet, start_us)
     with Producer(config, fleet, events, kernel=kernel, jobs=jobs) as producer:
-        for piece in producer.pieces(start_us, ordinal):
-            lines = bytes(piece.lines)
-            if piece.release:
-                piece.release()
-            yield piece.events, lines
+        yield from producer.content(start_us, ordinal)
 
 
 _warned: set[str] = set()

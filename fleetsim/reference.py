@@ -225,13 +225,15 @@ _RECORDED = {
     "generation_started": "when the command began",
     "generation_time": "when the events were on the disk",
     "generation_seconds": "seconds between the two, by the monotonic clock",
-    "bytes": "size of the events file",
-    "sha256": "hash of the events file",
-    "content_sha256": "hash of the JSON Lines before compression; null for Parquet",
+    "bytes": "size of the events file, or of all parts",
+    "sha256": "hash of the events file; null where there are parts",
+    "content_sha256": "hash of the JSON Lines before compression; null for Parquet and parts",
     "format": "one of the formats below",
     "config": "the effective configuration, every key",
     "companies": "the companies file: its lines, those eligible, and its sha256",
     "versions": "of fleetsim, NumPy and Python",
+    "part_events": "events that a part is expected to have; only where there are parts",
+    "parts": "name, rows, bytes and hashes of each part, in order; only where there are parts",
 }
 _HOW = {
     "uuid": "two words of the stream",

@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from fleetsim.batch import DROPPED_NAME, META_NAME, BatchMeta, content_of, read_meta
+import numpy as np
+import numpy.typing as npt
+
+from fleetsim.batch import DROPPED_NAME, META_NAME, BatchMeta, read_meta
 from fleetsim.clock import batch_name, format_time, parse_time
 from fleetsim.companies import read_companies
 from fleetsim.config import Config, make_config
@@ -18,6 +21,8 @@ from fleetsim.errors import LINE_LIMIT, InputError, found
 from fleetsim.files import hash_file
 from fleetsim.formats import FORMATS, Format
 from fleetsim.model import STREAM_VERSION
+from fleetsim.parts import Part, part_names, shares
+from fleetsim.produce import Producer, expected_events
 
 __all__ = ["Verification", "batches_below", "verify_batch"]
 
@@ -106,13 +111,30 @@ def verify_batch(batch: Path, companies: Path | None = None) -> Verification:
             f"{eligible} of the file are"
         )
     format = FORMATS[meta.format]
-    path = batch / format.events_name
-    content = (lines for _, lines in content_of(config, fleet, start_us, meta.ordinal))
     dropped = (batch / DROPPED_NAME).is_file()
-    comparison = _make(content) if dropped else _compare(path, format, content)
-    findings += comparison.findings
-    findings += _meta_findings(meta, config, start_us, path, comparison)
-    return Verification(meta.batch_id, comparison.count, tuple(findings), kept=not dropped)
+    expected = expected_events(config, fleet, start_us)
+    comparisons = {}
+    with Producer(config, fleet, expected) as producer:
+        for name, drivers in _files(meta, config, fleet.eligible(start_us)).items():
+            made = producer.content(start_us, meta.ordinal, drivers)
+            content = (lines for _, lines in made)
+            comparison = _make(content) if dropped else _compare(batch / name, format, content)
+            comparisons[name] = comparison
+            findings += comparison.findings
+    count = sum(comparison.count for comparison in comparisons.values())
+    findings += _meta_findings(meta, config, start_us, count)
+    findings += _file_findings(meta, batch, comparisons)
+    return Verification(meta.batch_id, count, tuple(findings), kept=not dropped)
+
+
+def _files(
+    meta: BatchMeta, config: Config, eligible: npt.NDArray[np.bool_]
+) -> dict[str, range | None]:
+    """Return the files that a batch has to consist of, each with its drivers; None for all."""
+    if not meta.part_events:
+        return {FORMATS[meta.format].events_name: None}
+    ranges = shares(config, eligible, meta.part_events)
+    return dict(zip(part_names(len(ranges), meta.format), ranges, strict=True))
 
 
 @dataclass(frozen=True)
@@ -151,7 +173,7 @@ def _compare(path: Path, format: Format, content: Iterator[bytes]) -> _Compariso
 
     with ExitStack() as stack:
         with _damage(path, findings):
-            open(path, "rb").close()  # the system says best what is wrong with a path
+            path.open("rb").close()  # the system says best what is wrong with a path
             file = stack.enter_context(format.reader(path))
         for lines in content:
             made.update(lines)
@@ -199,24 +221,54 @@ def _shown(line: bytes) -> str:
     return found(line.decode(errors="replace"), LINE_LIMIT)
 
 
-def _meta_findings(
-    meta: BatchMeta, config: Config, start_us: int, path: Path, made: _Comparison
-) -> list[str]:
-    """Compare what the record states with what the regeneration gave, and with the file."""
+def _meta_findings(meta: BatchMeta, config: Config, start_us: int, count: int) -> list[str]:
+    """Compare what the record states with what the regeneration gave."""
     expected = {
         "batch_id": batch_name(start_us),
         "interval_start": format_time(start_us),
         "interval_end": format_time(start_us + config.interval_us),
-        "event_count": made.count,
+        "event_count": count,
         "seed": config.seed,
     }
+    return _differences(META_NAME, meta, expected)
+
+
+def _file_findings(meta: BatchMeta, batch: Path, made: dict[str, _Comparison]) -> list[str]:
+    """Compare what the record states of its files with what was made, and with the files."""
+    if not meta.parts:
+        ((name, comparison),) = made.items()
+        return _differences(META_NAME, meta, _expected(meta, batch / name, comparison))
+    findings = []
+    recorded = {part.name: part for part in meta.parts}
+    for name in sorted(recorded.keys() ^ made.keys()):
+        has = "does not have" if name in recorded else "has"
+        findings.append(f"{META_NAME}: parts: the batch {has} {name}")
+    for name, comparison in made.items():
+        if part := recorded.get(name):
+            expected = {"rows": comparison.count} | _expected(meta, batch / name, comparison)
+            findings += _differences(f"{META_NAME}: {name}", part, expected)
+    whole = {
+        "bytes": sum(part.bytes for part in meta.parts),
+        "sha256": None,
+        "content_sha256": None,
+    }
+    return findings + _differences(META_NAME, meta, whole)
+
+
+def _expected(meta: BatchMeta, path: Path, made: _Comparison) -> dict[str, Any]:
+    """Return what the record has to state of a file."""
+    expected: dict[str, Any] = {}
     if meta.format == "jsonl":
-        expected |= {"bytes": made.size, "sha256": made.sha256}
+        expected = {"bytes": made.size, "sha256": made.sha256}
     elif path.is_file():  # another version of a library may compress the same rows differently
-        expected |= {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+        expected = {"bytes": path.stat().st_size, "sha256": hash_file(path)}
     expected["content_sha256"] = None if FORMATS[meta.format].columns else made.sha256
+    return expected
+
+
+def _differences(where: str, record: BatchMeta | Part, expected: dict[str, Any]) -> list[str]:
     return [
-        f"{META_NAME}: {name} is {getattr(meta, name)!r}, the batch has {value!r}"
+        f"{where}: {name} is {getattr(record, name)!r}, the batch has {value!r}"
         for name, value in expected.items()
-        if getattr(meta, name) != value
+        if getattr(record, name) != value
     ]

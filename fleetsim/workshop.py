@@ -57,8 +57,11 @@ class Workshop:
         self._config, self._fleet = config, fleet
         self._columns = columns
         self._table = np.array(count_law(config).thresholds, np.uint64)
-        self._drivers = len(fleet) * config.drivers_per_company
-        self._width = line_width(config, self._drivers)
+        self._drivers = range(
+            fleet.first * config.drivers_per_company,
+            (fleet.first + len(fleet)) * config.drivers_per_company,
+        )
+        self._width = line_width(config, self._drivers.stop)
         self.room = PIECE_EVENTS if columns else max(1, PIECE_BYTES // self._width)
         slack = np.zeros(compiled.SLACK, np.uint8)
         self._ids = np.concatenate([fleet.company_id.ravel(), slack])
@@ -70,9 +73,10 @@ class Workshop:
         """Load or compile the kernel here, so that no thread has to; survive a full disk."""
         slot = self._slot(1)
         nobody = np.zeros(1, np.bool_)
+        cursor = np.array([self._drivers.start, 0, 0], np.uint64)
         for last in (False, True):
             try:
-                self._plan(np.zeros(3, np.uint64), slot, 1, 0, nobody)
+                self._plan(cursor, slot, 1, 0, self._drivers.start + 1, nobody)
                 self._draw(slot, 0, slot.drawn, 0, 0)
                 self._encode(slot, 0, 0, 0)
                 return
@@ -99,6 +103,7 @@ class Workshop:
         slot: _Slot,
         room: int,
         ordinal: int,
+        drivers: int,
         eligible: npt.NDArray[np.bool_],
     ) -> tuple[int, int]:
         n_runs, n_events = compiled.plan(
@@ -110,7 +115,9 @@ class Workshop:
             np.uint64(Purpose.EVENT_COUNT),
             np.uint64(ordinal),
             np.uint64(self._config.drivers_per_company),
+            np.uint64(drivers),
             eligible,
+            np.uint64(self._fleet.first),
             self._table,
         )
         return int(n_runs), int(n_events)
@@ -147,6 +154,7 @@ class Workshop:
             np.uint64(config.drivers_per_company),
             np.uint64(driver_digits(config)),
             self._ids,
+            np.uint64(self._fleet.first),
             layout.ops,
             layout.places,
             layout.parts,
@@ -158,8 +166,12 @@ class Workshop:
         )
         return int(size)
 
-    def pieces(self, crew: Crew, start_us: int, ordinal: int) -> Iterator[Piece]:
-        """Yield a batch in pieces, drawn by as many threads as the crew has.
+    def pieces(
+        self, crew: Crew, start_us: int, ordinal: int, drivers: range | None = None
+    ) -> Iterator[Piece]:
+        """Yield a batch, or the part of some drivers, in pieces.
+
+        They are drawn by as many threads as the crew has.
 
         Lines are written here: that takes a fraction of the time of their hash, which no number of
         threads makes faster, and then each piece can begin where the pages of the file want it.
@@ -169,7 +181,8 @@ class Workshop:
             self._free.put(self._slot(self.room))
             self._slots += 1
         eligible = self._fleet.eligible(start_us)
-        cursor = np.zeros(3, np.uint64)
+        drivers = self._drivers if drivers is None else drivers
+        cursor = np.array([drivers.start, 0, 0], np.uint64)
         making: deque[tuple[_Slot, int, Task]] = deque()
         more, position = True, 0
         try:
@@ -179,8 +192,8 @@ class Workshop:
                         slot = self._free.get(block=not making)
                     except Empty:
                         break
-                    n_runs, n = self._plan(cursor, slot, self.room, ordinal, eligible)
-                    more = int(cursor[0]) < self._drivers
+                    n_runs, n = self._plan(cursor, slot, self.room, ordinal, drivers.stop, eligible)
+                    more = int(cursor[0]) < drivers.stop
                     if n:
                         task = crew.submit(self._make, slot, n_runs, n, ordinal)
                         making.append((slot, n, task))

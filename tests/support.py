@@ -8,10 +8,24 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
+
+from fleetsim.cli import COMMANDS, cli
+
 ROOT = Path(__file__).resolve().parents[1]
 AT = "2025-11-08T12:00:00Z"
 AT_US = 1_762_603_200_000_000  # the same moment [microseconds since 1970 UTC]
 NAME = "20251108T120000Z"  # the batch that starts then
+
+
+COMMAND_NAMES = sorted(name for names in COMMANDS.values() for name in names)
+
+
+def command_named(name: str) -> click.Command:
+    """Return a command of the command line."""
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None, name
+    return command
 
 
 class Outcome(NamedTuple):

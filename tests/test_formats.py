@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import AT, AT_US, NAME, Cli, Project
+from support import AT, AT_US, NAME, Cli, Project, command_named
 from test_compiled import make_fleet
 from test_generate import BASE, CONFIGS, NASTY
 
@@ -265,9 +265,7 @@ def test_an_unknown_format_is_refused(tmp_path) -> None:
 
 def test_the_command_offers_the_registered_formats() -> None:
     """The command's list, which imports nothing, and the registry's are one."""
-    from fleetsim.cli import cli
-
-    options = {option.name: option for option in cli.commands["events"].params}
+    options = {option.name: option for option in command_named("events").params}
     assert list(options["format"].type.choices) == list(FORMATS)
     assert list(options["kernel"].type.choices) == list(produce.KERNELS)
 

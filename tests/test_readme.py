@@ -13,7 +13,7 @@ from typing import Any
 import click
 import papermill
 import pytest
-from support import AT, ROOT, Cli
+from support import AT, COMMAND_NAMES, ROOT, Cli, command_named
 
 from fleetsim.cli import cli
 from fleetsim.document import verdict_table
@@ -94,10 +94,10 @@ def test_the_pages_name_commands() -> None:
 def test_a_command_of_the_pages_can_be_typed(words: list[str]) -> None:
     """Its command and all of its options exist, and the choices that are listed."""
     group = {option for row in cli.params for option in row.opts} | {"--help", "..."}
-    if not words or words[0] not in cli.commands:
+    if not words or words[0] not in COMMAND_NAMES:
         assert set(words) <= group
         return
-    command = cli.commands[words[0]]
+    command = command_named(words[0])
     options = {name: row for row in command.params for name in row.opts}
     for word, value in pairwise([*words[1:], ""]):
         if word.startswith("-"):
@@ -107,7 +107,7 @@ def test_a_command_of_the_pages_can_be_typed(words: list[str]) -> None:
                 assert set(value.split("|")) <= set(kind.choices)
 
 
-@pytest.mark.parametrize("command", cli.commands)
+@pytest.mark.parametrize("command", COMMAND_NAMES)
 def test_every_command_is_in_the_table_of_the_readme(command: str) -> None:
     """No command is left out."""
     table = README.partition("| command | what it does |\n")[2].partition("\n\n")[0]
@@ -131,7 +131,7 @@ def test_a_command_of_the_pages_works(
     words = [OWN.get(word, word) for word in words if word != "..."]
     words = words[: words.index(">")] if ">" in words else words
     whole = len(words) > 1 or words == ["runs"]
-    whole = whole and words[0] in cli.commands and not any("|" in word for word in words)
+    whole = whole and words[0] in COMMAND_NAMES and not any("|" in word for word in words)
     only = ["--dry-run"] if words[0] == "sweep" else []
     done = fleetsim_cli(*words, *(only if whole else ["--help"]))
     asked = whole and words[0] == "run" and "--help" not in words

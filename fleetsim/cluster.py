@@ -1,0 +1,248 @@
+"""Work on the processes of a Dask cluster: who they are, and how tasks get to them and back.
+
+Dask's scheduler does all that is hard: it hands out work, sees who died, and has their work done
+again. Here a cluster is found or started, its members are held to this program's version, and no
+more tasks are under way at a time than keep it busy, so that neither this process nor the scheduler
+grows with their number.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from typing import Any, TypeVar
+
+import fleetsim
+from fleetsim.errors import FleetsimError, InputError, found
+from fleetsim.parts import Part, Task, make_part
+from fleetsim.places import EXTRA
+from fleetsim.project import source_hash
+
+__all__ = ["Cluster", "connect"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_PATIENCE = 10  # seconds for a scheduler to answer, and for a first worker to come
+_WAITING = 2  # tasks for each thread beside the one that it works on
+_ALLOWED = "allowed: tcp://HOST:PORT of a Dask scheduler, or local:N for N worker processes here"
+
+
+class Cluster:
+    """Workers that are reached through a Dask scheduler.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    @property
+    def threads(self) -> int:
+        """How many tasks the workers can do at a time."""
+        return sum(self.client.nthreads().values())
+
+    def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R]]:
+        """Yield each task with what the function makes of it, as they end.
+
+        Parameters
+        ----------
+        function : callable
+            Of a module of this package, which workers have too.
+        tasks : iterable
+            Taken when there is room for them.
+
+        Raises
+        ------
+        FleetsimError
+            What a task raised, or where workers die of a task, or the scheduler is gone.
+        """
+        from distributed import as_completed
+
+        rows = iter(tasks)
+        under_way: dict[Any, T] = {}
+        ended = as_completed(loop=self.client.loop)
+
+        def hand_out() -> None:
+            room = max(1, self.threads) * (1 + _WAITING) - len(under_way)
+            for task in islice(rows, max(room, 0)):
+                future = self.client.submit(function, task, pure=False)
+                under_way[future] = task
+                ended.add(future)
+
+        try:
+            with _told():
+                hand_out()
+            while under_way:
+                with _told():
+                    future = next(ended)
+                    result: R = future.result()
+                    task = under_way.pop(future)
+                    del future  # or else the scheduler keeps the result
+                    hand_out()
+                yield task, result
+        finally:
+            if under_way:
+                with _quiet():
+                    self.client.cancel(list(under_way), force=True)
+
+    def make_parts(
+        self, tasks: Iterable[Task], progress: Callable[[int], object] | None
+    ) -> Iterator[tuple[int, Part]]:
+        """Make parts of a batch on the workers; a `parts.Maker`."""
+        for task, part in self.map(make_part, tasks):
+            if progress:
+                progress(part.rows)
+            yield task.number, part
+
+
+@contextmanager
+def connect(address: str) -> Iterator[Cluster]:
+    """Yield the cluster of an address; one of this machine's own ends with the context.
+
+    Parameters
+    ----------
+    address : str
+        ``tcp://HOST:PORT`` (or ``tls://``) of a scheduler, or ``local:N``.
+
+    Raises
+    ------
+    InputError
+        Where it cannot be had, or its members are of another version.
+    """
+    kind, _, rest = address.partition(":")
+    local = kind == "local" and rest.isascii() and rest.isdigit() and 1 <= int(rest) <= 1024
+    if not local and not (kind in ("tcp", "tls", "ucx", "ws", "wss") and rest.startswith("//")):
+        raise InputError("--scheduler", f"found {found(address)}; {_ALLOWED}")
+    try:
+        import distributed
+    except ImportError:
+        raise InputError(
+            "--scheduler", "Dask is an extra that is not installed", next_step=EXTRA
+        ) from None
+    with ExitStack() as stack:
+        if local:
+            cluster = stack.enter_context(
+                distributed.LocalCluster(
+                    n_workers=int(rest),
+                    threads_per_worker=1,
+                    dashboard_address=None,
+                    silence_logs=logging.CRITICAL,
+                )
+            )
+            client = stack.enter_context(distributed.Client(cluster, set_as_default=False))
+        else:
+            client = stack.enter_context(_client(address))
+            _check_versions(client)
+        yield Cluster(client)
+
+
+def _client(address: str) -> Any:
+    """Return a client of a scheduler that has workers."""
+    import distributed
+
+    try:
+        with _quiet():
+            client = distributed.Client(address, timeout=_PATIENCE, set_as_default=False)
+    except (OSError, TimeoutError) as error:
+        raise InputError(
+            "--scheduler",
+            f"no Dask scheduler answers at {address} ({type(error).__name__}); {_ALLOWED}",
+            next_step="start one with `dask scheduler`, and workers with `dask worker`",
+        ) from None
+    except Exception as error:  # what another version answers, it answers in its own way
+        raise InputError(
+            "--scheduler",
+            f"{address} does not speak the protocol of distributed {distributed.__version__} "
+            f"({type(error).__name__})",
+            next_step="run scheduler, workers and fleetsim from the same environment",
+        ) from None
+    try:
+        client.wait_for_workers(1, timeout=_PATIENCE)
+    except TimeoutError:
+        client.close()
+        raise InputError(
+            "--scheduler",
+            f"the scheduler at {address} has no workers",
+            next_step=f"start some with `dask worker {address}`",
+        ) from None
+    return client
+
+
+def _check_versions(client: Any) -> None:
+    """Refuse a scheduler or workers that are not of this environment's versions."""
+    import distributed
+
+    scheduler = client.get_versions()["scheduler"]
+    theirs, ours = scheduler["packages"]["distributed"], distributed.__version__
+    if theirs != ours:
+        raise InputError(
+            "--scheduler",
+            f"the scheduler runs distributed {theirs}; this program {ours}",
+            next_step="run scheduler, workers and fleetsim from the same environment",
+        )
+
+    def versions() -> tuple[str, str | None, str]:  # sent as it is, to workers without fleetsim
+        import platform
+
+        try:
+            from fleetsim import __version__
+            from fleetsim.project import source_hash
+        except ImportError:
+            return platform.python_version(), None, ""
+        return platform.python_version(), __version__, source_hash()
+
+    own = (platform.python_version(), fleetsim.__version__, source_hash())
+    wrong = []
+    for worker, (python, version, source) in sorted(client.run(versions).items()):
+        if version is None:
+            wrong.append(f"worker {worker} has no fleetsim; this program is {own[1]}")
+        elif python.split(".")[:2] != own[0].split(".")[:2]:
+            wrong.append(f"worker {worker} runs Python {python}; this program {own[0]}")
+        elif version != own[1]:
+            wrong.append(f"worker {worker} has fleetsim {version}; this program is {own[1]}")
+        elif source != own[2]:
+            wrong.append(
+                f"worker {worker} has fleetsim {version} with source {source[:8]}; this program "
+                f"has source {own[2][:8]}"
+            )
+    if wrong:
+        raise InputError(
+            "--scheduler", *wrong, next_step="install the same fleetsim for all workers"
+        )
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what Dask raises of workers and scheduler into one clear error."""
+    from distributed import KilledWorker
+    from distributed.client import FutureCancelledError
+    from distributed.comm import CommClosedError
+
+    try:
+        yield
+    except KilledWorker as error:
+        raise FleetsimError(
+            f"{error.allowed_failures + 1} workers died of the same task, the last one at "
+            f"{getattr(error.last_worker, 'address', '?')}; see their logs, and whether memory ran "
+            "out"
+        ) from None
+    except (CommClosedError, FutureCancelledError):
+        raise FleetsimError("the Dask scheduler is gone, and with it the work under way") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to itself what Dask logs of a connection that fails: our error says it."""
+    logger = logging.getLogger("distributed")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
