@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run calibrate scaling test test-browser lint format lab docs bench bench-audit bench-sweep bench-kills golden documents reference lock clean
+.PHONY: help setup run calibrate scaling test test-browser test-cluster lint format lab docs bench bench-audit bench-sweep bench-kills golden documents reference lock clean
 
 # Optional extras of pyproject.toml, separated by commas: make setup EXTRAS=cluster,lab
 EXTRAS ?=
@@ -39,8 +39,12 @@ calibrate: setup ## Test the tests: experiment 003, 10,000 honest seeds and ever
 scaling: setup ## Time and memory from 10^3 to 10^8 events: experiment 005 (a quarter of an hour, 27 GB)
 	@$(BIN)/fleetsim run 005-scaling
 
-test: setup ## Run the tests that need no browser (ARGS="-k name" for some of them)
-	@$(BIN)/python -m pytest -m "not browser" -n auto --dist loadfile $(ARGS)
+test: setup ## Run the tests that need no browser and no cluster (ARGS="-k name" for some of them)
+	@$(BIN)/python -m pytest -m "not browser and not cluster" -n auto --dist loadfile $(ARGS)
+
+test-cluster: ## Run the tests with Dask's processes and an S3 server on loopback
+	@sh .ci/setup 'cluster,cluster-tests,$(EXTRAS)' '$(PYTHON)'
+	@$(BIN)/python -m pytest -m cluster -n 2 --dist loadfile $(ARGS)
 
 test-browser: ## Run the tests that drive JupyterLab and reports in Chromium
 	@sh .ci/setup 'browser,lab,$(EXTRAS)' '$(PYTHON)'

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import platform
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -88,7 +89,7 @@ class Cluster:
                 yield task, result
         finally:
             if under_way:
-                with _quiet():
+                with suppress(Exception):  # the scheduler may be what failed
                     self.client.cancel(list(under_way), force=True)
 
     def make_parts(
@@ -125,13 +126,13 @@ def connect(address: str) -> Iterator[Cluster]:
         raise InputError(
             "--scheduler", "Dask is an extra that is not installed", next_step=EXTRA
         ) from None
-    with ExitStack() as stack:
+    with _quiet(), ExitStack() as stack:
         if local:
             cluster = stack.enter_context(
                 distributed.LocalCluster(
                     n_workers=int(rest),
                     threads_per_worker=1,
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",  # or else all may read it, at a fixed port
                     silence_logs=logging.CRITICAL,
                 )
             )
@@ -147,7 +148,9 @@ def _client(address: str) -> Any:
     import distributed
 
     try:
-        with _quiet():
+        with warnings.catch_warnings():
+            # Its advice is two pages long; `_check_versions` refuses what differs.
+            warnings.simplefilter("ignore", distributed.versions.VersionMismatchWarning)
             client = distributed.Client(address, timeout=_PATIENCE, set_as_default=False)
     except (OSError, TimeoutError) as error:
         raise InputError(
@@ -238,11 +241,14 @@ def _told() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep to itself what Dask logs of a connection that fails: our error says it."""
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """Keep back what Dask logs of lost connections, tracebacks and all: our errors say it."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    loggers = [logging.getLogger(name) for name in names]  # some have levels of their own
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -203,24 +203,29 @@ def read_companies(path: Path, *, lines: int | None = None) -> Fleet:
     ids, active, created = bytearray(), [], []
     times: dict[str, int] = {}  # few: one for each cohort
     digest = hashlib.sha256()
-    try:
-        with told(path), path.open("rb") as file:
-            for number, row in enumerate(islice(file, lines), start=1):
-                if not row.endswith(b"\n"):
-                    raise InputError(str(path), f"line {number} has no end: the file is cut short")
-                company = _decode(path, number, row[:-1])
-                if company.created_at not in times:
-                    times[company.created_at] = _joined_us(path, number, company)
-                ids += company.company_id.encode()
-                active.append(company.active)
-                created.append(times[company.created_at])
-                digest.update(row)
-    except FileNotFoundError:
-        raise InputError(str(path), f"no such file; expected {_EXPECTED}") from None
-    except OSError as error:
-        raise InputError(
-            str(path), f"cannot be read ({error.strerror}); expected {_EXPECTED}"
-        ) from None
+    with told(path):
+        try:
+            with path.open("rb") as file:
+                for number, row in enumerate(islice(file, lines), start=1):
+                    if not row.endswith(b"\n"):
+                        raise InputError(
+                            str(path), f"line {number} has no end: the file is cut short"
+                        )
+                    company = _decode(path, number, row[:-1])
+                    if company.created_at not in times:
+                        times[company.created_at] = _joined_us(path, number, company)
+                    ids += company.company_id.encode()
+                    active.append(company.active)
+                    created.append(times[company.created_at])
+                    digest.update(row)
+        except FileNotFoundError:
+            raise InputError(str(path), f"no such file; expected {_EXPECTED}") from None
+        except OSError as error:
+            if is_remote(path):
+                raise
+            raise InputError(
+                str(path), f"cannot be read ({error.strerror}); expected {_EXPECTED}"
+            ) from None
     if not ids:
         raise InputError(str(path), f"the file is empty; expected {_EXPECTED}")
     text = bytes(ids)

@@ -129,7 +129,11 @@ def staging_folder(final: Path) -> Iterator[Path]:
     try:
         yield partial
     finally:
-        _remove(partial)
+        if partial.exists():
+            # Under another name, or else a worker could add a file while the others are removed.
+            gone = partial.with_name(f"{partial.name.removesuffix(PARTIAL)}.gone{PARTIAL}")
+            partial.rename(gone)
+            _remove(gone)
 
 
 def claim_folder(folder: Path) -> int:

@@ -116,9 +116,11 @@ def require(where: Path) -> None:
         return
     shown = f"{storage.protocol}://{bucket}"
     try:
-        storage.fs.info(bucket)
-    except FileNotFoundError:
-        raise InputError(shown, _NO_BUCKET) from None
+        storage.fs.ls(storage.path, detail=False)  # its answer says more than that to a question
+    except FileNotFoundError as error:
+        why = _reason(error)  # an empty place is none either
+        if why == _NO_BUCKET:
+            raise InputError(shown, why) from None
     except Exception as error:
         why = _reason(error) or f"cannot be used ({type(error).__name__})"
         raise InputError(shown, why) from None
