@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run calibrate scaling test test-browser test-cluster lint format lab docs bench bench-audit bench-sweep bench-kills golden documents reference lock clean
+.PHONY: help setup run calibrate scaling test test-cluster test-browser lint format lab docs bench bench-audit bench-sweep bench-kills golden documents reference lock clean
 
 # Optional extras of pyproject.toml, separated by commas: make setup EXTRAS=cluster,lab
 EXTRAS ?=

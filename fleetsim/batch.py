@@ -23,7 +23,7 @@ from fleetsim.fleet import Fleet
 from fleetsim.formats import FORMATS, Job, Written
 from fleetsim.model import STREAM_VERSION
 from fleetsim.parts import PART_EVENTS, Maker, Part, tasks_of, write_events
-from fleetsim.places import folders_with, is_remote, require, sizes
+from fleetsim.places import folders_with, is_remote, require, sizes, told
 from fleetsim.produce import Kernel, Producer, content_of, expected_events
 from fleetsim.stage import stage_batch
 
@@ -130,7 +130,8 @@ def read_meta(batch: Path) -> BatchMeta:
         Where there is none or it is damaged.
     """
     path = batch / META_NAME
-    meta = read_struct(path, BatchMeta, "batch", _MAKE_AGAIN)
+    with told(batch):
+        meta = read_struct(path, BatchMeta, "batch", _MAKE_AGAIN)
     if meta.schema != META_SCHEMA:
         raise InputError(str(path), f"found schema {meta.schema}; allowed: {META_SCHEMA}")
     if meta.ordinal > SEED_MAX:
@@ -429,6 +430,10 @@ def _plan(
         steps = "; ".join(step for kind, step in next_steps if kind)
         raise InputError(str(request.output), *_shorten(faults), next_step=steps)
     return plan
+
+
+def _is_replaceable(target: _Target, present: dict[str, BatchMeta]) -> bool:
+    return target.path.name in present or target.path.is_dir()
 
 
 def _oversize(request: _Request, plan: list[tuple[_Target, BatchMeta | None]]) -> list[str]:

@@ -277,6 +277,9 @@ Ordered by company, driver and time; by default the types are {types}.
 
 {_fields(EVENT_FIELDS)}
 
+A batch may stand in parts instead, `part-000000.jsonl` and so on: consecutive drivers each, and as
+many digits as the batch needs, so that the parts in the order of their names are the one file.
+
 ## batch_meta.json
 
 Times are UTC text, sizes bytes, hashes SHA-256.

@@ -34,6 +34,7 @@ __all__ = [
 
 RECORD_NAME = "result.json"
 RECORD_SCHEMA = 1
+SWEEP_FIGURES = "sweep-figures"  # of the report of a sweep, beside its runs
 LATEST = "latest"  # link to the newest completed run of an experiment
 VERDICTS = ("pass", "fail", "inconclusive")
 STATUSES = ("completed", "failed")
@@ -192,8 +193,8 @@ def list_runs(results: Path) -> tuple[list[ListedRun], list[InputError]]:
     Parameters
     ----------
     results : Path
-        Holds ``<experiment>/<run_id>/``; hidden folders (runs under way) and the links `latest` are
-        passed over.
+        Holds ``<experiment>/<run_id>/``; hidden folders (runs under way), the links `latest` and
+        the figures of sweeps are passed over.
 
     Returns
     -------
@@ -210,7 +211,7 @@ def list_runs(results: Path) -> tuple[list[ListedRun], list[InputError]]:
     runs, damaged = [], []
     for experiment in _folders(results):
         for folder in _folders(experiment):
-            if folder.name == LATEST and folder.is_symlink():
+            if folder.name == SWEEP_FIGURES or (folder.name == LATEST and folder.is_symlink()):
                 continue
             try:
                 runs.append(read_run(folder))

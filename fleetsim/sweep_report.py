@@ -17,7 +17,7 @@ from fleetsim.parameters import check_parameters, parameters_of
 from fleetsim.plots import ShownFigure, render
 from fleetsim.project import find_project
 from fleetsim.report import clean_notebook
-from fleetsim.runs import VERDICTS, RunError
+from fleetsim.runs import SWEEP_FIGURES, VERDICTS, RunError
 from fleetsim.sweep import Sweep, plan_sweep, run_sweep
 from fleetsim.sweep_analysis import QUANTITIES, SweepRecord, analyse
 from fleetsim.sweep_plots import SWEEP_PLOTS, draw_sweep, offered_plots
@@ -28,7 +28,7 @@ from fleetsim.watch import Watch
 __all__ = ["SweepReport", "open_sweep", "render_sweep"]
 
 NOTEBOOK = "sweep.ipynb"
-SWEEP_RECORD, FIGURES = "sweep.json", "sweep-figures"
+SWEEP_RECORD = "sweep.json"
 LISTED = 6  # points named in one cell of a table
 
 
@@ -202,7 +202,7 @@ class SweepReport:
             return None
         figure, alt = draw_sweep(name, self.results, self.record)
         images = render(figure)
-        folder = self.sweep.folder / FIGURES
+        folder = self.sweep.folder / SWEEP_FIGURES
         make_folder(folder)
         for form, content in images.items():
             write_file(folder / f"{name}.{form}", content)

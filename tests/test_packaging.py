@@ -37,11 +37,11 @@ SYSTEMS = (
 
 # conda's names where they are not PyPI's.
 CONDA_NAMES = {
-    "dask": "dask-core",
     "jupyter-client": "jupyter_client",
     "duckdb": "python-duckdb",
     "matplotlib": "matplotlib-base",
     "playwright": "playwright-python",
+    "universal-pathlib": "universal_pathlib",
 }
 
 
