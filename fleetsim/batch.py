@@ -407,9 +407,7 @@ def _plan(
     empty: list[str] = []
     for target in targets:
         differences = _standing_differences(request, target, present)
-        if differences and not (
-            request.force and (target.path.name in present or target.path.is_dir())
-        ):
+        if differences and not (request.force and _is_replaceable(target, present)):
             differing.append(f"{target.path.name} exists and {differences}")
         if not (request.allow_empty or fleet.eligible(target.start_us).any()):
             empty.append(f"{target.path.name}: {_why_empty(fleet, target.start_us)}")

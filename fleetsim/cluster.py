@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import logging
 import platform
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 import fleetsim
@@ -128,14 +131,15 @@ def connect(address: str) -> Iterator[Cluster]:
         ) from None
     with _quiet(), ExitStack() as stack:
         if local:
-            cluster = stack.enter_context(
-                distributed.LocalCluster(
-                    n_workers=int(rest),
-                    threads_per_worker=1,
-                    dashboard_address="127.0.0.1:0",  # or else all may read it, at a fixed port
-                    silence_logs=logging.CRITICAL,
+            with _deaf_children():
+                cluster = stack.enter_context(
+                    distributed.LocalCluster(
+                        n_workers=int(rest),
+                        threads_per_worker=1,
+                        dashboard_address="127.0.0.1:0",  # or else all may read it
+                        silence_logs=logging.CRITICAL,
+                    )
                 )
-            )
             client = stack.enter_context(distributed.Client(cluster, set_as_default=False))
         else:
             client = stack.enter_context(_client(address))
@@ -237,6 +241,24 @@ def _told() -> Iterator[None]:
         ) from None
     except (CommClosedError, FutureCancelledError):
         raise FleetsimError("the Dask scheduler is gone, and with it the work under way") from None
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Let Ctrl-C reach this process alone, and after what is started here has started.
+
+    A terminal interrupts all processes of a command; workers would tell where they were, and only
+    this process knows how to end them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no Ctrl-C comes here
+        return
+    resource_tracker.ensure_running()  # its start would undo the following
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
