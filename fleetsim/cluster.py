@@ -12,6 +12,7 @@ import logging
 import platform
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -31,6 +32,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _PATIENCE = 10  # seconds for a scheduler to answer, and for a first worker to come
+_LOOK, _ALONE = 5, 60  # seconds between looks whether workers are there; without any, the end
 _WAITING = 2  # tasks for each thread beside the one that it works on
 _ALLOWED = "allowed: tcp://HOST:PORT of a Dask scheduler, or local:N for N worker processes here"
 
@@ -66,34 +68,46 @@ class Cluster:
         FleetsimError
             What a task raised, or where workers die of a task, or the scheduler is gone.
         """
-        from distributed import as_completed
-
         rows = iter(tasks)
         under_way: dict[Any, T] = {}
-        ended = as_completed(loop=self.client.loop)
-
-        def hand_out() -> None:
-            room = max(1, self.threads) * (1 + _WAITING) - len(under_way)
-            for task in islice(rows, max(room, 0)):
-                future = self.client.submit(function, task, pure=False)
-                under_way[future] = task
-                ended.add(future)
-
         try:
-            with _told():
-                hand_out()
-            while under_way:
+            while True:
                 with _told():
-                    future = next(ended)
-                    result: R = future.result()
-                    task = under_way.pop(future)
-                    del future  # or else the scheduler keeps the result
-                    hand_out()
-                yield task, result
+                    room = max(1, self.threads) * (1 + _WAITING) - len(under_way)
+                    for task in islice(rows, max(room, 0)):
+                        under_way[self.client.submit(function, task, pure=False)] = task
+                    if not under_way:
+                        break
+                    results: list[tuple[T, R]] = []
+                    for future in self._ended(list(under_way)):
+                        results.append((under_way[future], future.result()))
+                        del under_way[future]  # or else the scheduler keeps the result
+                    del future
+                yield from results
         finally:
             if under_way:
                 with suppress(Exception):  # the scheduler may be what failed
                     self.client.cancel(list(under_way), force=True)
+
+    def _ended(self, futures: list[Any]) -> set[Any]:
+        """Wait until some have ended, as long as anybody is there to do the work."""
+        from distributed import wait
+
+        alone_since = None
+        while True:
+            try:
+                with self.client.as_current():
+                    ended = wait(futures, timeout=_LOOK, return_when="FIRST_COMPLETED")
+            except TimeoutError:
+                now = time.monotonic()
+                alone_since = None if self.threads else alone_since or now
+                if alone_since is not None and now - alone_since >= _ALONE:
+                    raise FleetsimError(
+                        f"all workers are gone, and none has come for {_ALONE} s"
+                    ) from None
+            else:
+                done: set[Any] = ended.done
+                return done
 
     def make_parts(
         self, tasks: Iterable[Task], progress: Callable[[int], object] | None

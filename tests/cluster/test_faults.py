@@ -152,6 +152,27 @@ def test_a_task_that_kills_its_workers(project, fleetsim_cli, start_dask, tmp_pa
     assert list(project.events.iterdir()) == []
 
 
+def test_no_worker_is_left(project, fleetsim_cli, start_dask, monkeypatch) -> None:
+    """Nobody comes in place of the only one that died: an end, not a wait for ever."""
+    monkeypatch.setattr("fleetsim.cluster._LOOK", 0.2)
+    monkeypatch.setattr("fleetsim.cluster._ALONE", 1)
+    project.write(number_of_companies=100, drivers_per_company=100, event_rate_per_driver=400)
+    project.companies.unlink()
+    assert fleetsim_cli(*project.make_companies("--at", "2025-01-01T00:00:00Z")).code == 0
+    dask = start_dask(1)
+
+    def kill() -> None:
+        wait_until(lambda: list(project.events.glob(".*/part-*")), "a part")
+        stop(dask.workers[0])
+
+    killing = threading.Thread(target=kill)
+    killing.start()
+    done = fleetsim_cli(*make(project, "--part-events", 100_000, "--scheduler", dask.address))
+    killing.join()
+    assert (done.code, "all workers are gone" in done.err) == (1, True), done.err
+    assert list(project.events.iterdir()) == []
+
+
 def test_memory_is_no_place_for_workers(project, fleetsim_cli) -> None:
     """Each process has its own."""
     done = fleetsim_cli(*make(project, "--scheduler", "local:1", output="memory://x/events"))
