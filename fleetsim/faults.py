@@ -70,3 +70,11 @@ class Faults:
         """Count faults for whose text there is no room."""
         if more > 0:
             self.counts[kind] += more
+
+    def extend(self, others: Faults) -> None:
+        """Take all that another one collected."""
+        kept = Counter(fault.kind for fault in others.kept)
+        for fault in others.kept:
+            self.add(fault.kind, fault.where, fault.message)
+        for kind, number in others.counts.items():
+            self.add_unnamed(kind, number - kept[kind])

@@ -18,7 +18,7 @@ from fleetsim.crew import Crew, Digest, Piece, Task
 from fleetsim.fleet import Fleet
 from fleetsim.generate import EventColumns
 
-__all__ = ["FORMATS", "Format", "Job", "Output", "Writer", "Written"]
+__all__ = ["FORMATS", "Format", "Job", "Output", "Writer", "Written", "damaged"]
 
 FRAME = 1 << 20
 _GZIP_LEVEL, _ZSTD_LEVEL = 4, 1  # within some per cent of the best, at several times its speed
@@ -237,6 +237,18 @@ def _read_parquet(path: Path) -> BinaryIO:
     from fleetsim import columnar
 
     return columnar.read_rows(path)
+
+
+def damaged(error: BaseException) -> bool:
+    """Return whether a reader says by an error that a file is not of its format, or cut.
+
+    What the system or a storage says of a place has a number or a kind of its own.
+    """
+    if isinstance(error, OSError):
+        return not error.errno and type(error).__name__ in ("OSError", "BadGzipFile")
+    import zlib
+
+    return isinstance(error, EOFError | ValueError | zlib.error)
 
 
 FORMATS: dict[str, Format] = {

@@ -26,6 +26,7 @@ from fleetsim.config import Config
 from fleetsim.encode import driver_digits
 from fleetsim.fleet import Fleet
 from fleetsim.model import EVENT_FIELDS, Field, Kind, choice_law, escaped
+from fleetsim.places import is_remote
 
 __all__ = ["LineReader", "Membership", "RawLine", "Rows", "read_times"]
 
@@ -631,10 +632,14 @@ class LineReader:
 
 
 def _open(path: Path, opened: Callable[[Path], Any] | None) -> Any:
-    file = open(path, "rb", buffering=0)  # noqa: SIM115 (the caller closes it)
-    if opened is None:
-        return file
-    file.close()  # the system says best what is wrong with a path
+    if is_remote(path):
+        if opened is None:
+            return path.open("rb")
+    else:
+        file = open(path, "rb", buffering=0)  # noqa: SIM115 (the caller closes it)
+        if opened is None:
+            return file
+        file.close()  # the system says best what is wrong with a path
     try:
         return opened(path)
     except ValueError as error:  # what a reader of Parquet says

@@ -233,29 +233,48 @@ class TypePairs:
     """Counts the types of consecutive events of a driver (see `Sample`), taken piece by piece.
 
     Events come in the order of drivers and, for each, of time; what is out of order is no pair.
+
+    Attributes
+    ----------
+    first, last : int64 array (3, n)
+        Driver, type and offset of the first and the last events, up to three: whether two are a
+        pair depends on one neighbour on each side, so pieces can be counted apart and appended.
     """
 
     def __init__(self, n_types: int) -> None:
-        self._table = np.zeros((n_types, n_types), np.int64)
-        # The last three events: whether two are a pair depends on one neighbour on each side.
-        self._carry = (np.full(1, -1), np.zeros(1, np.int64), np.full(1, -1))
+        self.table: Ints = np.zeros((n_types, n_types), np.int64)
+        self.first: Ints = np.zeros((3, 0), np.int64)
+        self.last = self.first
 
     def add(self, driver: Ints, kind: Ints, offset: Ints) -> None:
         """Take the next events, int64 arrays (n,)."""
-        rows = [
-            np.concatenate(parts) for parts in zip(self._carry, (driver, kind, offset), strict=True)
-        ]
-        self._carry = (rows[0][-3:], rows[1][-3:], rows[2][-3:])
-        if len(rows[0]) < 4:
+        self._follow(*(np.array([driver, kind, offset]),) * 2)
+
+    def append(self, later: TypePairs) -> None:
+        """Take the events that another one has counted, which stays as it is."""
+        self.table = self.table + later.table
+        self._follow(later.first, later.last)
+
+    def _follow(self, first: Ints, last: Ints) -> None:
+        """Count the pairs of the last events and the first that follow; these may be all."""
+        events = np.concatenate([self.last, first], axis=1)
+        if self.first.shape[1] < 3:
+            self.first = np.concatenate([self.first, first[:, :3]], axis=1)[:, :3]
+        self.last = np.concatenate([self.last, last[:, -3:]], axis=1)[:, -3:]
+        if events.shape[1] < 4:
             return
-        same = rows[0][1:] == rows[0][:-1]
-        tied = same & (rows[2][1:] == rows[2][:-1])
-        later = same & (rows[2][1:] > rows[2][:-1])
+        driver, kind, offset = events
+        same = driver[1:] == driver[:-1]
+        tied = same & (offset[1:] == offset[:-1])
+        later = same & (offset[1:] > offset[:-1])
         pair = later[1:-1] & ~tied[:-2] & ~tied[2:]
-        first, second = rows[1][1:-2][pair], rows[1][2:-1][pair]
-        self._table += table_of(first, second, *self._table.shape)
+        self.table = self.table + table_of(kind[1:-2][pair], kind[2:-1][pair], *self.table.shape)
 
     def finish(self) -> Ints:
-        """Return the table, earlier types in rows; nothing is added afterwards."""
-        self.add(np.full(1, -2), np.zeros(1, np.int64), np.full(1, -1))
-        return self._table
+        """Return the table of all events, earlier types in rows."""
+        whole = TypePairs(len(self.table))
+        nobody = np.zeros(1, np.int64)
+        whole.add(nobody - 1, nobody, nobody)
+        whole.append(self)
+        whole.add(nobody - 2, nobody, nobody)
+        return whole.table

@@ -24,10 +24,11 @@ from fleetsim.errors import FleetsimError
 __all__ = ["EventStore", "Repeat"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
+Whole: TypeAlias = npt.NDArray[np.signedinteger[Any]]
 
 MEMORY = "128MB"  # of DuckDB; the process needs about 200 MB more
 BUFFER_EVENTS = 1 << 18  # handed to DuckDB at once
-_LINE_BITS = 40  # a place is a batch and a line: 2**23 batches of 10**12 lines each
+_LINE_BITS = 40  # a place is a file and a line: 2**23 files of 10**12 lines each
 _VECTORS = 64  # of 2048 rows, fetched at once
 
 
@@ -35,9 +36,9 @@ class Repeat(NamedTuple):
     """An id that stands twice: its words, where it stands again, and where it stands first."""
 
     event_id: tuple[int, int]
-    batch: int
+    file: int
     line: int
-    first_batch: int
+    first_file: int
     first_line: int
 
 
@@ -80,25 +81,39 @@ class EventStore:
         self._folder.cleanup()
 
     def add(
-        self, batch: int, event_id: npt.NDArray[np.uint64], line: Ints, offset_us: Ints
+        self,
+        batch: int,
+        event_id: npt.NDArray[np.uint64],
+        line: Whole,
+        offset_us: Whole,
+        *,
+        file: int | None = None,
     ) -> None:
-        """Take events of a batch.
+        """Take events of a batch, whose files may come in any order.
 
         Parameters
         ----------
         batch : int
         event_id : uint64 array (n, 2)
-        line : int64 array (n,)
+        line : int array (n,)
             Line numbers.
-        offset_us : int64 array (n,)
+        offset_us : int array (n,)
             Offsets; -1 where the time is not inside the interval.
+        file : int, optional
+            Number of the file, where a batch may have several; by default that of the batch.
         """
+        file = batch if file is None else file
         for start in range(0, len(line), BUFFER_EVENTS):
             part = slice(start, start + BUFFER_EVENTS)
-            self._add(batch, event_id[part], line[part], offset_us[part])
+            self._add(batch, file, event_id[part], line[part], offset_us[part])
 
     def _add(
-        self, batch: int, event_id: npt.NDArray[np.uint64], line: Ints, offset_us: Ints
+        self,
+        batch: int,
+        file: int,
+        event_id: npt.NDArray[np.uint64],
+        line: Whole,
+        offset_us: Whole,
     ) -> None:
         if self._count + len(line) > BUFFER_EVENTS:
             self._flush()
@@ -106,8 +121,8 @@ class EventStore:
             column[self._count : self._count + len(line)] for column in self._rows.values()
         )
         high[:], low[:] = event_id.T
-        np.add(line, batch << _LINE_BITS, out=place)
-        np.add(offset_us, batch * self._length, out=moment)
+        np.add(line, file << _LINE_BITS, out=place, dtype=np.int64)
+        np.add(offset_us, batch * self._length, out=moment, dtype=np.int64)
         moment[offset_us < 0] = -1
         self._count += len(line)
 
