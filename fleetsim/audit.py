@@ -12,15 +12,16 @@ import msgspec
 from fleetsim.batch import META_NAME
 from fleetsim.battery import judge_tests, make_tests
 from fleetsim.config import Config
+from fleetsim.contents import is_batch
 from fleetsim.effects import law_of
 from fleetsim.errors import InputError
 from fleetsim.evidence import Test, record_test
 from fleetsim.faults import Fault, FaultKind, Faults
-from fleetsim.formats import FORMATS
-from fleetsim.tally import tally_batches
-from fleetsim.verify import COMPANIES_NAME
+from fleetsim.places import folders_with, is_remote, require, sizes, told
+from fleetsim.tally import Mapper, tally_batches
+from fleetsim.verify import COMPANIES_NAME, data_folder
 
-__all__ = ["Audit", "Group", "audit_data"]
+__all__ = ["Audit", "Group", "audit_data", "bytes_to_read"]
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ def audit_data(
     companies: Path | None = None,
     *,
     alpha: float = 0.05,
+    mapper: Mapper | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Audit:
     """Hold the batches of a data set to a configuration: structure first, then the whole battery.
@@ -132,11 +134,14 @@ def audit_data(
     config : Config
         What the data are said to follow; its seed does not matter.
     data : Path
-        A data set (``companies.jsonl`` and ``events/``), a run, a folder of batches or a batch.
+        A data set (``companies.jsonl`` and ``events/``), a run, a folder of batches or a batch,
+        here or on a storage. There, a batch is what has a record; all else is nothing.
     companies : Path, optional
         The companies file; by default the data set's own.
     alpha : float
         Level of all tests together.
+    mapper : Mapper, optional
+        Reads the files somewhere else (see `tally.tally_batches`); the audit is the same.
     progress : callable, optional
         Called with numbers of bytes as they are read.
 
@@ -145,12 +150,18 @@ def audit_data(
     InputError
         Where there is no such folder, or the companies file that was named cannot be read. What is
         wrong inside of the folder is a finding.
+    FleetsimError
+        Where a storage or a worker fails.
     """
-    if not data.is_dir():
-        what = "not a folder" if data.exists() else "no such folder"
+    if is_remote(data):
+        require(data)
+    with told(data):
+        what = None if data.is_dir() else "not a folder" if data.exists() else "no such folder"
+    if what:
         raise InputError(str(data), f"{what}; expected a data set, a folder of batches or a batch")
     faults = Faults()
-    place = _locate(data)
+    with told(data):
+        place = _locate(data)
     if place is None:
         message = "not a data set: neither events/ nor a batch stands here"
         faults.add(FaultKind.FOLDER, data.name or str(data), message)
@@ -165,7 +176,13 @@ def audit_data(
     roster = companies or place.companies
     try:
         tally = tally_batches(
-            config, roster, place.batches, any_seed=True, faults=faults, progress=progress
+            config,
+            roster,
+            place.batches,
+            any_seed=True,
+            faults=faults,
+            mapper=mapper,
+            progress=progress,
         )
     except InputError as error:
         if companies is not None:
@@ -212,23 +229,37 @@ class _Place:
 
 
 def _locate(data: Path) -> _Place | None:
-    if _is_batch(data):
-        return _Place(data.parent, data.resolve().parent.parent / COMPANIES_NAME, [data], [])
+    if is_batch(data):
+        return _Place(data.parent, data_folder(data) / COMPANIES_NAME, [data], [])
     for events in (data / "data" / "raw" / "events", data / "events"):
         if events.is_dir():
             return _place(events, events.parent / COMPANIES_NAME)
-    inside = [path for path in data.iterdir() if path.is_dir()]
-    if any(_is_batch(path) for path in inside):
-        return _place(data, data.resolve().parent / COMPANIES_NAME)
+    if is_remote(data):
+        found = bool(folders_with(data, META_NAME))
+    else:
+        found = any(is_batch(path) for path in data.iterdir() if path.is_dir())
+    if found:
+        parent = data if is_remote(data) else data.resolve()
+        return _place(data, parent.parent / COMPANIES_NAME)
     return None
 
 
-def _is_batch(path: Path) -> bool:
-    names = (META_NAME, *(form.events_name for form in FORMATS.values()))
-    return any((path / name).exists() for name in names)
-
-
 def _place(events: Path, companies: Path) -> _Place:
+    if is_remote(events):
+        strays = [name for name in sorted(sizes(events)) if not name.startswith(".")]
+        return _Place(events, companies, folders_with(events, META_NAME), strays)
     seen = [path for path in sorted(events.iterdir()) if not path.name.startswith(".")]
     batches = [path for path in seen if path.is_dir()]
     return _Place(events, companies, batches, [path.name for path in seen if not path.is_dir()])
+
+
+def bytes_to_read(data: Path) -> int:
+    """Return the size of the files with events in a folder, for a progress bar.
+
+    Of a storage that would take as many requests as all of the batches; there it is 0.
+    """
+    if is_remote(data):
+        return 0
+    names = ("events.*", "part-*")
+    files = (path for name in names for path in data.rglob(name) if path.is_file())
+    return sum(path.stat().st_size for path in files)

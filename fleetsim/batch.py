@@ -130,7 +130,7 @@ def read_meta(batch: Path) -> BatchMeta:
         Where there is none or it is damaged.
     """
     path = batch / META_NAME
-    with told(batch):
+    with told(path):
         meta = read_struct(path, BatchMeta, "batch", _MAKE_AGAIN)
     if meta.schema != META_SCHEMA:
         raise InputError(str(path), f"found schema {meta.schema}; allowed: {META_SCHEMA}")

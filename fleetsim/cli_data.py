@@ -22,6 +22,7 @@ from fleetsim.cli_shared import (
     load_numpy,
 )
 from fleetsim.errors import InputError
+from fleetsim.places import place
 from fleetsim.progress import terminal_bar
 
 __all__ = ["audit", "companies", "events", "verify"]
@@ -136,8 +137,7 @@ def events(
     fleet = read_companies(companies_file)
     start_us = state.started.wall_us if interval_start is None else interval_start
     expected = settings.event_rate_per_driver * settings.drivers_per_company
-    if scheduler and getattr(output, "protocol", None) == "memory":
-        raise InputError("--output", "memory:// is each process's own; workers need another place")
+    _refuse_own_memory(scheduler, "--output", output)
     with ExitStack() as stack:
         maker = None
         if scheduler:
@@ -171,7 +171,7 @@ def events(
 
 @click.command()
 @click.argument("target", metavar="RUN_OR_BATCH")
-@click.option("--companies", "companies_file", type=PATH, help="The companies file of the batch.")
+@click.option("--companies", "companies_file", type=PLACE, help="The companies file of the batch.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def verify(target: str, companies_file: Path | None, as_json: bool) -> None:
     """Make batches again from their own records, and compare the content."""
@@ -197,9 +197,9 @@ def verify(target: str, companies_file: Path | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("data", type=PATH, metavar="DATA_DIR")
+@click.argument("data", type=PLACE, metavar="DATA_DIR")
 @click.option("--config", type=PATH, required=True, help="Configuration that the data follow.")
-@click.option("--companies", "companies_file", type=PATH, help="The companies file of the data.")
+@click.option("--companies", "companies_file", type=PLACE, help="The companies file of the data.")
 @click.option(
     "--alpha",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -207,26 +207,50 @@ def verify(target: str, companies_file: Path | None, as_json: bool) -> None:
     show_default=True,
     help="Level of all tests together: how often honest data are found at fault.",
 )
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Read the files on a Dask cluster: tcp://HOST:PORT, or local:N for N processes here.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the audit as JSON.")
 def audit(
-    data: Path, config: Path, companies_file: Path | None, alpha: float, as_json: bool
+    data: Path,
+    config: Path,
+    companies_file: Path | None,
+    alpha: float,
+    scheduler: str | None,
+    as_json: bool,
 ) -> None:
     """Hold any batches in this format to a configuration: structure, then every test."""
     from fleetsim.answers import audit_text
-    from fleetsim.audit import audit_data
+    from fleetsim.audit import audit_data, bytes_to_read
 
     settings = config_of(config, None)
-    files = (path for path in data.rglob("events.*") if path.is_file())
-    size = sum(path.stat().st_size for path in files)
-    with terminal_bar(size, " bytes") as update:
-        result = audit_data(settings, data, companies_file, alpha=alpha, progress=update)
+    _refuse_own_memory(scheduler, "DATA_DIR", data)
+    with ExitStack() as stack:
+        mapper = None
+        if scheduler:
+            from fleetsim.cluster import connect
+
+            mapper = stack.enter_context(connect(scheduler)).map
+        update = stack.enter_context(terminal_bar(bytes_to_read(data), " bytes"))
+        result = audit_data(
+            settings, data, companies_file, alpha=alpha, mapper=mapper, progress=update
+        )
     click.echo(json_text(result.as_dict()) if as_json else audit_text(result))
     if result.findings:
         sys.exit(FINDING)
 
 
+def _refuse_own_memory(scheduler: str | None, where: str, folder: Path) -> None:
+    if scheduler and getattr(folder, "protocol", None) == "memory":
+        raise InputError(where, "memory:// is each process's own; workers need another place")
+
+
 def _run_or_folder(target: str) -> Path:
-    """Return a folder given by its path, or the run that a name stands for."""
+    """Return a folder given by its path or URL, or the run that a name stands for."""
+    if "://" in target:
+        return place(target)
     if Path(target).exists():
         return Path(target)
     from fleetsim.project import find_project

@@ -104,8 +104,9 @@ def read_struct(path: Path, kind: type[S], what: str, next_step: str | None = No
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(str(path.parent), f"no {path.name} here: not a {what}") from None
     except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise InputError(str(path), f"cannot be read: {why}") from None
+        if not isinstance(path, Path):
+            raise  # a storage's, of which the caller says what it is
+        raise InputError(str(path), f"cannot be read: {error.strerror}") from None
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise InputError(str(path), f"damaged: {error}", next_step=next_step) from None
     return record

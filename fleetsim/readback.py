@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from fleetsim.batch import read_meta
 from fleetsim.config import Config, make_config
+from fleetsim.contents import events_files
 from fleetsim.errors import InputError
-from fleetsim.formats import FORMATS
 from fleetsim.model import count_law, type_law
 from fleetsim.record import Record, read_record
 from fleetsim.sample import Sample
@@ -160,12 +160,13 @@ def read_back(folder: Path) -> WholeRun:
 
 
 def _content(batch: Path) -> tuple[str, int]:
-    """Return the hash of a batch's events file, and the stream version that its record names."""
-    names = (form.events_name for form in FORMATS.values())
-    path = next(batch / name for name in names if (batch / name).is_file())
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the hash of a batch's events files, and the stream version that its record names."""
+    digest = hashlib.sha256()
+    for path in events_files(batch):
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
     try:
-        return digest, read_meta(batch).stream_version
+        return digest.hexdigest(), read_meta(batch).stream_version
     except InputError:  # a fault that the tally has counted
-        return digest, 0
+        return digest.hexdigest(), 0

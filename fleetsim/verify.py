@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ from fleetsim.companies import read_companies
 from fleetsim.config import Config, make_config
 from fleetsim.errors import LINE_LIMIT, InputError, found
 from fleetsim.files import hash_file
-from fleetsim.formats import FORMATS, Format
+from fleetsim.formats import FORMATS, Format, damaged
 from fleetsim.model import STREAM_VERSION
 from fleetsim.parts import Part, part_names, shares
+from fleetsim.places import folders_with, is_remote, told
 from fleetsim.produce import Producer, expected_events
 
 __all__ = ["Verification", "batches_below", "verify_batch"]
@@ -47,15 +47,20 @@ def batches_below(path: Path) -> list[Path]:
     InputError
         Where there is none.
     """
-    if (path / META_NAME).is_file():
-        return [path]
-    for folder in (path / "data" / "raw" / "events", path / "events", path):
-        batches = sorted(meta.parent for meta in folder.glob(f"[!.]*/{META_NAME}"))
-        if batches:
-            return batches
+    with told(path):
+        if (path / META_NAME).is_file():
+            return [path]
+        for folder in (path / "data" / "raw" / "events", path / "events", path):
+            if batches := folders_with(folder, META_NAME):
+                return batches
     raise InputError(
         str(path), f"no batch here; expected {META_NAME}, or a data set or run that holds batches"
     )
+
+
+def data_folder(batch: Path) -> Path:
+    """Return the data set that holds a batch."""
+    return (batch if is_remote(batch) else batch.resolve()).parent.parent
 
 
 def verify_batch(batch: Path, companies: Path | None = None) -> Verification:
@@ -90,8 +95,10 @@ def verify_batch(batch: Path, companies: Path | None = None) -> Verification:
         start_us = parse_time(meta.interval_start)
     except ValueError as error:
         raise InputError(where, f"interval_start: {error}") from None
-    companies = companies or batch.resolve().parent.parent / COMPANIES_NAME
-    if not companies.exists():
+    companies = companies or data_folder(batch) / COMPANIES_NAME
+    with told(companies):
+        there = companies.exists()
+    if not there:
         raise InputError(
             str(companies),
             "no such file; expected the companies file that the batch was made from",
@@ -111,7 +118,8 @@ def verify_batch(batch: Path, companies: Path | None = None) -> Verification:
             f"{eligible} of the file are"
         )
     format = FORMATS[meta.format]
-    dropped = (batch / DROPPED_NAME).is_file()
+    with told(batch):
+        dropped = (batch / DROPPED_NAME).is_file()
     expected = expected_events(config, fleet, start_us)
     comparisons = {}
     with Producer(config, fleet, expected) as producer:
@@ -123,7 +131,8 @@ def verify_batch(batch: Path, companies: Path | None = None) -> Verification:
             findings += comparison.findings
     count = sum(comparison.count for comparison in comparisons.values())
     findings += _meta_findings(meta, config, start_us, count)
-    findings += _file_findings(meta, batch, comparisons)
+    with told(batch):
+        findings += _file_findings(meta, batch, comparisons)
     return Verification(meta.batch_id, count, tuple(findings), kept=not dropped)
 
 
@@ -197,10 +206,14 @@ def _damage(path: Path, findings: list[str]) -> Iterator[None]:
         yield
     except FileNotFoundError:
         findings.append(f"{path.name}: missing")
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        if isinstance(error, OSError) and error.errno:
+    except Exception as error:
+        if damaged(error):
+            findings.append(f"{path.name}: cannot be read as what it is named: {error}")
+            return
+        if isinstance(error, OSError) and not is_remote(path):
             raise InputError(str(path), f"cannot be read: {error.strerror}") from None
-        findings.append(f"{path.name}: cannot be read as what it is named: {error}")
+        with told(path):
+            raise
 
 
 def _first_difference(name: str, before: int, on_disk: bytes, lines: bytes, file: BinaryIO) -> str:
