@@ -252,7 +252,7 @@ class FileReader:
             pairs=pairs,
             first=first,
             faults=first_faults(faults) if faults else (),
-            fault_counts=counts,
+            fault_counts=+counts,  # those above 0
         )
         return partial, Events(event_id, line, offset)
 

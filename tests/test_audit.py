@@ -417,6 +417,121 @@ def test_a_damaged_file_of_any_format_is_a_finding(
         assert f"{packed.name} is missing" in done.out
 
 
+@pytest.fixture
+def parted(project: Project, fleetsim_cli: Cli) -> Project:
+    """Return a data set of one batch of four parts."""
+    project.write(event_rate_per_driver=1.0, number_of_companies=4, drivers_per_company=1000)
+    project.companies.unlink()
+    assert fleetsim_cli(*project.make_companies("--at", AT)).code == 0
+    assert fleetsim_cli(*project.make_events("--part-events", 1000)).code == 0
+    return project
+
+
+def part(data: Project, number: int) -> Path:
+    """Return a part of the batch."""
+    return data.batch / f"part-{number:06d}.jsonl"
+
+
+def change_record(data: Project, old: str, new: str) -> None:
+    """Replace a piece of the record."""
+    path = data.batch / "batch_meta.json"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+def missing_part(data: Project) -> None:
+    part(data, 1).unlink()
+
+
+def extra_part(data: Project) -> None:
+    shutil.copy(part(data, 1), part(data, 9))
+
+
+def bent_part(data: Project) -> None:
+    content = part(data, 2).read_bytes()
+    at = content.index(b'"event_id":"') + 12
+    part(data, 2).write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+
+
+def swapped_parts(data: Project) -> None:
+    other = part(data, 2).read_bytes()
+    part(data, 2).write_bytes(part(data, 1).read_bytes())
+    part(data, 1).write_bytes(other)
+
+
+def no_record(data: Project) -> None:
+    (data.batch / "batch_meta.json").unlink()
+
+
+def record_names_no_parts(data: Project) -> None:
+    path = data.batch / "batch_meta.json"
+    record = json.loads(path.read_text())
+    del record["parts"]
+    path.write_text(json.dumps(record))
+
+
+def single_file_beside(data: Project) -> None:
+    (data.batch / "events.jsonl").write_bytes(b"")
+
+
+def other_format_beside(data: Project) -> None:
+    (data.batch / "part-000001.jsonl.gz").write_bytes(b"")
+
+
+def path_for_a_name(data: Project) -> None:
+    change_record(data, "part-000002.jsonl", "../companies.jsonl")
+
+
+def a_name_twice(data: Project) -> None:
+    change_record(data, "part-000002.jsonl", "part-000001.jsonl")
+
+
+def folder_for_a_part(data: Project) -> None:
+    part(data, 1).unlink()
+    part(data, 1).mkdir()
+
+
+PART_CHANGES: list[tuple[Callable[[Project], None], str]] = [
+    (missing_part, f"{NAME}: part-000001.jsonl is missing"),
+    (extra_part, f"{NAME}: part-000009.jsonl is a part that the record does not name"),
+    (bent_part, f"{NAME}/batch_meta.json: part-000002.jsonl: sha256 is"),
+    (swapped_parts, f"{NAME}/part-000002.jsonl line 1: a driver that stands above"),
+    (no_record, f"{NAME}: batch_meta.json is missing"),
+    (record_names_no_parts, f"{NAME}/batch_meta.json: parts is None; the files and the"),
+    (single_file_beside, f"{NAME}: events.jsonl does not belong to a batch"),
+    (other_format_beside, "part-000001.jsonl.gz is a part in another format than part-000000"),
+    (path_for_a_name, "parts: '../companies.jsonl' is no name of a part of the format 'jsonl'"),
+    (a_name_twice, "parts: part-000001.jsonl stands twice"),
+    (folder_for_a_part, f"{NAME}: part-000001.jsonl cannot be read"),
+]
+
+
+def test_parts_are_audited_as_one_file_is(parted: Project, fleetsim_cli: Cli) -> None:
+    """The same figures, and nothing is found."""
+    assert len(list(parted.batch.glob("part-*"))) == 4
+    parts = json.loads(fleetsim_cli(*audit_of(parted, "--json")).out)
+    assert parts["findings"] == []
+    assert fleetsim_cli(*parted.make_events("--force")).code == 0
+    assert json.loads(fleetsim_cli(*audit_of(parted, "--json")).out) == parts
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"), PART_CHANGES, ids=[change.__name__ for change, _ in PART_CHANGES]
+)
+def test_what_is_wrong_with_parts_is_a_finding(
+    parted: Project, fleetsim_cli: Cli, change: Callable[[Project], None], sentence: str
+) -> None:
+    """Exit 3 with the name of the part; where the files are in order, their tests are made."""
+    change(parted)
+    done = fleetsim_cli(*audit_of(parted, "--json"))
+    assert (done.code, done.err) == (FINDING, "")
+    found = json.loads(done.out)
+    assert any(sentence in finding for finding in found["findings"]), found["findings"]
+    if change in (bent_part, extra_part, no_record, record_names_no_parts, single_file_beside):
+        assert len(found["findings"]) <= 2  # the hash of the file, and of its lines
+        assert found["groups"][0]["drivers"] == 4000
+
+
 def test_audit_writes_nothing(data: Project) -> None:
     """Looking changes neither data nor folder."""
     from support import tree

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -557,6 +560,98 @@ def test_lines_are_the_same_in_many_pieces(
     assert pieces.faults == whole.faults
     same_sample(pieces.sample, whole.sample)
     assert any("the order is company, driver, time" in str(fault) for fault in whole.faults)
+
+
+def split(copy: Copy, *cuts: int) -> list[Path]:
+    """Turn the first batch into parts without a record, cut before these lines."""
+    ends = [0, *cuts, None]
+    pieces = [copy.lines[first:end] for first, end in pairwise(ends)]
+    copy.events.unlink()
+    paths = [copy.batch / f"part-{number:06d}.jsonl" for number in range(len(pieces))]
+    for path, lines in zip(paths, pieces, strict=True):
+        path.write_bytes(b"".join(lines))
+    return paths
+
+
+@pytest.mark.parametrize("change", [drop_line, *(change for change, _, _ in LINE_CHANGES)])
+def test_parts_give_what_one_file_gives(copy: Copy, change: Callable[[Copy], None]) -> None:
+    """Whatever is wrong, also in a part's only line; only the names of places are others."""
+    change(copy)
+    copy.meta.unlink()
+    whole = copy.tally()
+    starts = [0, 50, 99, 100, 100]
+    split(copy, *starts[1:])
+    parts = copy.tally()
+    same_sample(parts.sample, whole.sample)
+    assert parts.fault_counts == whole.fault_counts
+
+    def at_line(match: re.Match[str]) -> str:
+        return f"{match[1]} line {starts[int(match[2])] + int(match[3])}"
+
+    told = [re.sub(r"(\S+)/part-(\d+).jsonl line (\d+)", at_line, str(f)) for f in parts.faults]
+    assert told == [str(fault) for fault in whole.faults]
+
+
+def test_a_part_whose_last_line_has_no_end_loses_that_line_alone(copy: Copy) -> None:
+    """Joined with the next part's first line, as one file, it would spoil that one too."""
+    copy.meta.unlink()
+    lines = copy.lines
+    copy.write([*lines[:49], b"x\n", *lines[50:]])
+    whole = copy.tally()
+    copy.write(lines)
+    first, _ = split(copy, 50)
+    first.write_bytes(first.read_bytes()[:-1])
+    parts = copy.tally()
+    same_sample(parts.sample, whole.sample)
+    assert parts.fault_counts == whole.fault_counts
+    assert any(
+        str(fault) == f"{copy.batch.name}/{first.name} line 50: the last line is cut: it has no end"
+        for fault in parts.faults
+    )
+
+
+def test_an_id_twice_is_told_with_both_parts(copy: Copy) -> None:
+    """Whichever file is read first."""
+    event_id_twice(copy)
+    split(copy, 50)
+    (fault,) = copy.tally().faults_of(FaultKind.DUPLICATE)[1]
+    assert re.search(
+        r"/part-000001.jsonl line 50: event_id .*/part-000000.jsonl line 10$", str(fault)
+    )
+
+
+def test_files_that_come_in_any_order_give_the_same(copy: Copy) -> None:
+    """A mapper may hand back the last file first; tasks and results can travel."""
+
+    def backwards(function: Any, tasks: Any) -> Any:
+        for task in reversed(list(tasks)):
+            sent = pickle.loads(pickle.dumps(task))  # noqa: S301 (our own)
+            yield task, pickle.loads(pickle.dumps(function(sent)))  # noqa: S301
+
+    event_id_twice(copy)
+    split(copy, 50, 99, 2000)
+    here = copy.tally()
+    there = tally_batches(
+        copy.config, copy.data.companies, list(copy.data.batches), mapper=backwards
+    )
+    assert replace(there, samples=()) == replace(here, samples=())
+    same_sample(there.sample, here.sample)
+
+
+def test_what_travels_is_small(copy: Copy) -> None:
+    """24 bytes an event, 16 a driver or company and type that occurs, and little more."""
+    sent = []
+
+    def mapper(function: Any, tasks: Any) -> Any:
+        for task in tasks:
+            result = function(task)
+            sent.append(len(pickle.dumps(task)))
+            sent.append(len(pickle.dumps(result)) - 24 * len(result[1].line))
+            yield task, result
+
+    tally_batches(copy.config, copy.data.companies, list(copy.data.batches), mapper=mapper)
+    assert sent[0] < 2000
+    assert sent[1] < 16 * (1000 + 3 * 100) + 4000
 
 
 def test_a_company_that_is_not_onboarded_is_a_stranger(copy: Copy) -> None:
