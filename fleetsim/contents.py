@@ -15,7 +15,7 @@ from fleetsim.errors import InputError, found
 from fleetsim.faults import FaultKind, Faults
 from fleetsim.formats import FORMATS
 from fleetsim.places import is_remote, sizes, told
-from fleetsim.reading import FileTally
+from fleetsim.reading import MISSING, FileTally
 
 __all__ = [
     "BatchFiles",
@@ -254,7 +254,7 @@ def check_record(
         expected["parts"] = list(files.names) if files.parts else None
     for name, tally in zip(files.names, read, strict=True) if files.parts else ():
         part = recorded.get(name)
-        if part is None or tally.error == "is missing":
+        if part is None or tally.error == MISSING:
             continue
         own = {"rows": tally.partial.lines, "bytes": files.there.get(name)}
         for key, value in (own | _hashes(tally, files.format)).items():

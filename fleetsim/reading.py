@@ -44,7 +44,7 @@ from fleetsim.partial import (
 from fleetsim.places import place, told
 from fleetsim.sample import TIME_CELLS, TypePairs, table_of, time_cell
 
-__all__ = ["Events", "FileReader", "FileTally", "FileTask", "members", "tally_file"]
+__all__ = ["MISSING", "Events", "FileReader", "FileTally", "FileTask", "members", "tally_file"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -197,7 +197,7 @@ class FileReader:
                 sha256 = lines.sha256
             except OSError as fault:
                 error = _why(fault, path, format)
-            if format != "jsonl" and error != _MISSING:
+            if format != "jsonl" and error != MISSING:
                 try:
                     sha256 = hash_file(path)
                 except OSError as fault:
@@ -275,13 +275,14 @@ def _outside(file: int, line: Ints, us: Ints, start_us: int) -> list[LineFault]:
     return faults
 
 
-_MISSING = "is missing"
+#: The error of a file that is not there.
+MISSING = "is missing"
 
 
 def _why(error: OSError, path: Path, format: str) -> str:
     """Return in words why a file cannot be read; errors of a storage are raised again."""
     if isinstance(error, FileNotFoundError):
-        return _MISSING
+        return MISSING
     if damaged(error):  # not the system, but the format's reader
         return f"cannot be read as {format}: {found(str(error))}"
     if not isinstance(path, Path):

@@ -45,6 +45,7 @@ from fleetsim.formats import FORMATS
 from fleetsim.partial import Partial, count, merge
 from fleetsim.places import is_remote, told
 from fleetsim.reading import (
+    MISSING,
     Events,
     FileReader,
     FileTally,
@@ -328,7 +329,7 @@ class _Reading:
             sent = [file for file in here if self._size(file) <= _SENT_BYTES]
             here = [file for file in here if self._size(file) > _SENT_BYTES]
             for task, (tally, events) in mapper(tally_file, map(self._task, sent)):
-                if tally.error == "is missing":
+                if tally.error == MISSING:
                     self._check_seen(task)
                 self.batch_of[task.file].add_to(self.store, task.file, events)
                 if self.progress:

@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from support import AT, NAME, Cli, Project
+
+from fleetsim import tally
 
 pytestmark = pytest.mark.cluster
 pytest.importorskip("distributed")
@@ -174,10 +177,14 @@ def test_what_the_storage_refuses_is_one_clear_error(
     )
     assert (missing.code, "no such file" in missing.err) == (2, True)
 
-    def broken(*_: object) -> None:
-        raise PermissionError(13, "a text of the library")
+    own = s3fs.S3File._fetch_range
 
-    monkeypatch.setattr(s3fs.S3File, "readinto", broken)
+    def broken(file: Any, *span: int) -> Any:
+        if "part-" in file.path:
+            raise PermissionError(13, "a text of the library")
+        return own(file, *span)
+
+    monkeypatch.setattr(s3fs.S3File, "_fetch_range", broken)
     for command in (["audit", DATA, "--config", data.config], ["verify", DATA]):
         done = fleetsim_cli(*command)
         assert (done.code, done.out) == (1, ""), done.err
@@ -190,16 +197,12 @@ def test_workers_that_see_other_files_are_an_error(
     project: Project, fleetsim_cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither another companies file nor a missing part there may pass for what is here."""
-    from fleetsim import tally
-
     data = make(project, fleetsim_cli)
     for name, text in (("companies", "cannot use the companies"), ("path", "does not see this")):
         own = tally._Reading._task
 
         def task(self: Any, file: int, name: str = name, own: Any = own) -> Any:
             made = own(self, file)
-            import msgspec
-
             return msgspec.structs.replace(made, **{name: "/nowhere/x.jsonl"})
 
         with monkeypatch.context() as patch:
