@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = ["FleetsimError", "InputError", "found", "nearest"]
 
@@ -42,6 +43,9 @@ class InputError(FleetsimError):
         self.next_step = next_step
         super().__init__(self._message())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _input_error, (self.where, self.faults, self.next_step)
+
     def _message(self) -> str:
         if len(self.faults) == 1:
             text = f"{self.where}: {self.faults[0]}"
@@ -50,6 +54,11 @@ class InputError(FleetsimError):
                 [f"{self.where}: {len(self.faults)} faults", *(f"  {f}" for f in self.faults)]
             )
         return text if self.next_step is None else f"{text}\n  next: {self.next_step}"
+
+
+def _input_error(where: str, faults: tuple[str, ...], next_step: str | None) -> InputError:
+    """Return an error that another process has sent."""
+    return InputError(where, *faults, next_step=next_step)
 
 
 def found(value: object, limit: int = _FOUND_LIMIT) -> str:

@@ -21,6 +21,7 @@ from test_generate import BASE
 from fleetsim.batch import content_of, write_batches
 from fleetsim.clock import Instant
 from fleetsim.config import make_config
+from fleetsim.errors import InputError
 from fleetsim.formats import FORMATS
 from fleetsim.parts import make_part, part_names, shares, tasks_of
 from fleetsim.produce import Producer
@@ -122,6 +123,18 @@ def test_parts_read_as_one(tmp_path: Path, format) -> None:
     pd.testing.assert_frame_equal(
         pd.concat(frames, ignore_index=True), reader(next(single.glob("events.*")), **options)
     )
+
+
+def test_an_error_survives_its_way_from_a_worker() -> None:
+    """With its place, all of its faults, and what to do next."""
+    error = InputError("config.yaml", "one", "two", next_step="mend it")
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 (our own)
+    assert (again.where, again.faults, again.next_step) == (
+        "config.yaml",
+        ("one", "two"),
+        "mend it",
+    )
+    assert (str(again), again.exit_code) == (str(error), 2)
 
 
 def test_names_sort_in_the_order_of_the_content() -> None:
