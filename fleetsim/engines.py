@@ -21,6 +21,7 @@ from fleetsim.project import Project
 from fleetsim.run import BaseRun, Run
 from fleetsim.runs import RunError
 from fleetsim.scaling_run import ScalingRun
+from fleetsim.warm import Nursery
 from fleetsim.watch import RunEnded, Watch
 
 __all__ = ["ENGINES", "Ending", "Job", "check_notebook", "execute_notebook"]
@@ -40,7 +41,7 @@ class Job:
     """What an engine is to run: an experiment with its parameters, into a private results folder.
 
     `name` is the experiment's id or path, as the notebook is given it; `cell_timeout` is in
-    seconds, for each cell.
+    seconds, for each cell. The kernel is forked from the nursery, where there is one.
     """
 
     project: Project
@@ -49,6 +50,7 @@ class Job:
     private: Path
     cell_timeout: float | None = None
     progress: bool = False
+    nursery: Nursery | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def run_notebook(job: Job, watch: Watch) -> Ending:
         watch,
         cell_timeout=job.cell_timeout,
         progress=job.progress,
+        nursery=job.nursery,
     )
 
 
@@ -106,6 +109,7 @@ def execute_notebook(
     *,
     cell_timeout: float | None = None,
     progress: bool = False,
+    nursery: Nursery | None = None,
 ) -> Ending:
     """Execute a notebook with parameters, in a kernel of its own; say how it ended."""
     import papermill
@@ -124,7 +128,7 @@ def execute_notebook(
             engine_name=KEEPING,
             keep=kept.append,
             kernel_name="python3",
-            kernel_manager_class=watched(watch),
+            kernel_manager_class=watched(watch, nursery),
             execution_timeout=cell_timeout,
             progress_bar=progress,
         )

@@ -28,6 +28,7 @@ from fleetsim.record import Record, provenance, read_record
 from fleetsim.report import attach_notebook
 from fleetsim.run import publish_run, repeat_commands, run_key, run_name, write_run_files
 from fleetsim.runs import RECORD_NAME, RunError
+from fleetsim.warm import Nursery
 from fleetsim.watch import RunEnded, Watch
 
 __all__ = ["Outcome", "execute"]
@@ -52,6 +53,7 @@ def execute(
     watch: Watch | None = None,
     progress: bool = False,
     gallery: bool = True,
+    nursery: Nursery | None = None,
 ) -> Outcome:
     """Run an experiment and publish the run, with its report where a notebook made it.
 
@@ -74,6 +76,8 @@ def execute(
         Show papermill's progress bar.
     gallery : bool
         Make the gallery of the results anew; who runs many does so once, at the end.
+    nursery : Nursery, optional
+        What the notebook's kernel is forked from; without it, a Python is started.
 
     Returns
     -------
@@ -94,7 +98,7 @@ def execute(
     started = Instant.now()
     watch = watch or Watch()
     with _private_results(target) as private, watch:
-        job = Job(project, experiment, name, private, cell_timeout, progress)
+        job = Job(project, experiment, name, private, cell_timeout, progress, nursery)
         ending = ENGINES[engine](job, watch)
         if watch.interrupted:
             raise RunEnded

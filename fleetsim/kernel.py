@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -9,12 +10,16 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
+from uuid import uuid4
 
+from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning import LocalProvisioner
 from papermill.engines import NBClientEngine, papermill_engines
 
 from fleetsim.progress import UNWATCHED
+from fleetsim.warm import Nursery
 from fleetsim.watch import Watch
 
 __all__ = ["KEEPING", "OwnKernelManager", "watched"]
@@ -23,10 +28,28 @@ __all__ = ["KEEPING", "OwnKernelManager", "watched"]
 KEEPING = "fleetsim"
 
 
+class _WarmProvisioner(LocalProvisioner):
+    """Have a kernel forked where one would be started."""
+
+    nursery: Nursery
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
+        """Fork a kernel, or start one where that fails."""
+        try:
+            self.process = self.nursery.start(
+                cmd[cmd.index("-f") :], kwargs["env"], kwargs.get("cwd") or os.getcwd()
+            )
+        except (OSError, EOFError):
+            return await super().launch_kernel(cmd, **kwargs)
+        self.pid = self.pgid = self.process.pid
+        return self.connection_info
+
+
 class OwnKernelManager(AsyncKernelManager):
     """Start a kernel of this interpreter, whatever kernels a user has installed."""
 
     watch: ClassVar[Watch | None] = None
+    nursery: ClassVar[Nursery | None] = None
 
     def __init__(self, **kwargs: Any) -> None:
         # By default the sockets would lie in the working folder, which may not be writable.
@@ -45,6 +68,17 @@ class OwnKernelManager(AsyncKernelManager):
             argv=command, display_name="Python 3", language="python", env={UNWATCHED: "1"}
         )
 
+    async def _async_pre_start_kernel(self, **kwargs: Any) -> tuple[list[str], dict[str, Any]]:
+        if self.nursery is not None and self.provisioner is None:
+            self.kernel_id = self.kernel_id or str(uuid4())
+            self.provisioner = _WarmProvisioner(
+                kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self
+            )
+            self.provisioner.nursery = self.nursery
+        return await super()._async_pre_start_kernel(**kwargs)
+
+    pre_start_kernel = _async_pre_start_kernel
+
     async def _async_post_start_kernel(self, **kwargs: Any) -> None:
         await super()._async_post_start_kernel(**kwargs)
         process = getattr(self.provisioner, "process", None)
@@ -54,9 +88,13 @@ class OwnKernelManager(AsyncKernelManager):
     post_start_kernel = _async_post_start_kernel
 
 
-def watched(watch: Watch) -> type[OwnKernelManager]:
-    """Return the manager class whose kernel a watch can end; papermill takes classes alone."""
-    return type("WatchedKernelManager", (OwnKernelManager,), {"watch": watch})
+def watched(watch: Watch, nursery: Nursery | None = None) -> type[OwnKernelManager]:
+    """Return the manager class whose kernel a watch can end; papermill takes classes alone.
+
+    With a nursery its kernels are forked from that.
+    """
+    content = {"watch": watch, "nursery": nursery}
+    return type("WatchedKernelManager", (OwnKernelManager,), content)
 
 
 class _KeepingEngine(NBClientEngine):  # type: ignore[misc]

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -34,6 +34,7 @@ from fleetsim.project import Project, source_hash
 from fleetsim.record import Record
 from fleetsim.run import run_key, run_name
 from fleetsim.runs import LATEST, RECORD_NAME
+from fleetsim.warm import Nursery
 from fleetsim.watch import Watch
 
 __all__ = ["Point", "Sweep", "expected_events", "plan_sweep", "run_sweep"]
@@ -300,10 +301,15 @@ def run_sweep(
     KeyboardInterrupt, SystemExit
         As they came; the points under way are ended and leave nothing.
     """
-    runner = _Runner(sweep, engine, retries, cell_timeout, run_timeout)
-    with sweep_lock(sweep):
+    with ExitStack() as held:
+        held.enter_context(sweep_lock(sweep))
         sweep.look()
-        points = iter(sweep.to_do(fresh=fresh))
+        to_do = sweep.to_do(fresh=fresh)
+        nursery = None
+        if engine == "notebook" and len(to_do) > 1 and Nursery.possible():
+            nursery = held.enter_context(Nursery())
+        runner = _Runner(sweep, engine, retries, cell_timeout, run_timeout, nursery)
+        points = iter(to_do)
         count = Progress(skipped=0 if fresh else len(sweep.finished))
         pool = ThreadPoolExecutor(jobs, thread_name_prefix="sweep")
         running: set[Future[Outcome]] = set()
@@ -345,12 +351,14 @@ class _Runner:
         retries: int,
         cell_timeout: float | None,
         run_timeout: float | None,
+        nursery: Nursery | None,
     ) -> None:
         self._sweep = sweep
         self._engine = engine
         self._retries = retries
         self._cell_timeout = cell_timeout
         self._run_timeout = run_timeout
+        self._nursery = nursery
         self._lock = threading.Lock()
         self._watches: set[Watch] = set()
         self._interrupted = False
@@ -382,6 +390,7 @@ class _Runner:
                 cell_timeout=self._cell_timeout,
                 watch=watch,
                 gallery=False,  # the sweep makes it once, at its end
+                nursery=self._nursery,
             )
         finally:
             with self._lock:

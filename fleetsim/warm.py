@@ -1,0 +1,187 @@
+"""Warm kernels: forked from a process that has imported what a run needs, instead of started.
+
+Importing takes a kernel longer than a small run its work. `Nursery` starts this module as a process
+that imports once and then forks on request, until the other end of its pipe is closed, however that
+comes about. The kernels are processes of their own all the same: what one of them does no other one
+sees. multiprocessing has such a server too, but its children import the caller's main module, it
+lives as long as any of them, and it cannot be ended.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any
+
+__all__ = ["Nursery", "WarmProcess"]
+
+#: What is imported before the first fork. None of these starts a thread or opens a socket: a fork
+#: would take the lock along and leave the thread behind.
+PRELOADED = (
+    "ipykernel.kernelapp",
+    "fleetsim.calibration_run",
+    "fleetsim.scaling_run",
+    "fleetsim.run",
+)
+
+
+class Nursery:
+    """A process that kernels are forked from; a context, at whose end it is gone.
+
+    It may be asked by several threads.
+    """
+
+    def __init__(self) -> None:
+        self._pipe, there = Pipe()
+        with there:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "fleetsim.warm", str(there.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[there.fileno()],
+                start_new_session=True,  # no Ctrl-C of the terminal comes through
+            )
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def possible() -> bool:
+        """Return whether a process may be forked without being replaced; macOS forbids it."""
+        return sys.platform == "linux"
+
+    def __enter__(self) -> Nursery:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._pipe.close()
+        self._process.wait()
+
+    def start(self, argv: Sequence[str], environment: Mapping[str, str], cwd: str) -> WarmProcess:
+        """Return a kernel that has just been forked, the leader of a process group of its own.
+
+        Raises
+        ------
+        OSError, EOFError
+            Where the process is gone, or cannot fork.
+        """
+        return WarmProcess(self, self._ask(list(argv), dict(environment), cwd))
+
+    def poll(self, pid: int) -> int | None:
+        """Return how a kernel ended, as subprocess says it; None while it lives."""
+        try:
+            code: int | None = self._ask(pid)
+        except (OSError, EOFError):  # gone, and its kernels follow it
+            return -signal.SIGKILL
+        return code
+
+    def _ask(self, *request: Any) -> Any:
+        with self._lock:
+            self._pipe.send(request)
+            answer = self._pipe.recv()
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+
+class WarmProcess:
+    """A forked kernel, as jupyter-client and `Watch` know processes: like a `subprocess.Popen`."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, nursery: Nursery, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._nursery = nursery
+        self._lock = threading.Lock()
+
+    def poll(self) -> int | None:
+        """Return how the process ended, or None while it lives."""
+        with self._lock:  # only the first to ask is told
+            if self.returncode is None:
+                self.returncode = self._nursery.poll(self.pid)
+            return self.returncode
+
+    def wait(self) -> int | None:
+        """Return how the process ended; jupyter-client asks when it has."""
+        return self.poll()
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the process, where it lives."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+def main() -> None:
+    """Import what kernels need, then fork one for each request; the rest of a kernel is here too.
+
+    A request is a kernel's arguments, environment and working folder, answered with its process id,
+    or a process id, answered with how it ended.
+    """
+    pipe = Connection(int(sys.argv[1]))
+    # The kernel sets it for itself, but Matplotlib reads it when it is imported.
+    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    for name in PRELOADED:
+        importlib.import_module(name)
+    with suppress(EOFError):  # nobody is left to ask
+        while True:
+            request = pipe.recv()
+            try:
+                answer = _forked(pipe, *request) if len(request) > 1 else _ended(*request)
+            except OSError as error:
+                answer = error
+            pipe.send(answer)
+
+
+def _ended(pid: int) -> int | None:
+    done, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if done else None
+
+
+def _forked(pipe: Connection, argv: list[str], environment: dict[str, str], cwd: str) -> int:
+    server = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        pipe.close()
+        _become_kernel(server, argv, environment, cwd)
+    os.setpgid(pid, pid)
+    return pid
+
+
+def _become_kernel(server: int, argv: list[str], environment: dict[str, str], cwd: str) -> None:
+    """Run as a kernel to the end of the process."""
+    import numpy as np
+    from ipykernel.kernelapp import IPKernelApp
+
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
+    sys.argv = ["ipykernel_launcher", *argv]
+    np.random.seed()  # noqa: NPY002 (the global state: it would be the same in every kernel)
+    # It looks every second whether its parent is still there.
+    IPKernelApp.launch_instance([*argv, f"--IPKernelApp.parent_handle={server}"])
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
