@@ -367,9 +367,10 @@ def titled_figure(
 def render(figure: Figure) -> dict[str, bytes]:
     """Return a figure as SVG and PNG, the same bytes for the same drawing."""
     with style():
-        # The layout is found once: each format would look for it again, and draw all to do so.
-        figure.draw_without_rendering()
-        figure.set_layout_engine(None)
+        # The layout is found once: each format would look for it again.
+        if (engine := figure.get_layout_engine()) is not None:
+            engine.execute(figure)
+            figure.set_layout_engine(None)
         return {"svg": _save(figure, "svg", {"Date": None}), "png": _png(figure)}
 
 

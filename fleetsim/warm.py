@@ -9,6 +9,7 @@ lives as long as any of them, and it cannot be ended.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -20,7 +21,10 @@ from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Nursery", "WarmProcess"]
 
@@ -28,6 +32,7 @@ __all__ = ["Nursery", "WarmProcess"]
 #: would take the lock along and leave the thread behind.
 PRELOADED = (
     "ipykernel.kernelapp",
+    "pandas",  # DuckDB imports it when asked for a frame
     "fleetsim.calibration_run",
     "fleetsim.scaling_run",
     "fleetsim.run",
@@ -143,6 +148,8 @@ def main() -> None:
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     for name in PRELOADED:
         importlib.import_module(name)
+    _rehearse()
+    gc.freeze()  # what all kernels share is neither searched for garbage nor copied for that
     with suppress(EOFError):  # nobody is left to ask
         while True:
             request = pipe.recv()
@@ -151,6 +158,19 @@ def main() -> None:
             except OSError as error:
                 answer = error
             pipe.send(answer)
+
+
+def _rehearse() -> None:
+    """Draw something: fonts are found and formats loaded when they are first used."""
+    from fleetsim.plots import render, titled_figure
+
+    def fill(figure: Figure) -> str:
+        axes = figure.subplots()
+        axes.errorbar([1, 2], [1, 2], yerr=1, label="1")
+        axes.legend()
+        return ""
+
+    render(titled_figure("1", (1, 1), fill)[0])
 
 
 def _ended(pid: int) -> int | None:
