@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fleetsim import power, stats
 from fleetsim.battery import Entry, Kind, Made, Row, entries, judge_tests, make_tests
-from fleetsim.config import SEED_MAX, Config, make_config
+from fleetsim.config import SEED_MAX, Config
 from fleetsim.effects import law_of
 from fleetsim.generate import count_events
 from fleetsim.measure import DataSet, Repeat
@@ -124,7 +124,7 @@ def replicate_counts(
     what ``fleetsim events --seed`` would write. The first is the run itself.
     """
     seeds = ((config.seed + r) % (SEED_MAX + 1) for r in range(replicates))
-    settings = (make_config(config.as_dict(), {"seed": seed}) for seed in seeds)
+    settings = (msgspec.structs.replace(config, seed=seed) for seed in seeds)
     return np.array(
         [
             sum(count_events(setting, eligible, ordinal) for ordinal in range(batches))

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import font_manager, ft2font
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy import stats as laws
@@ -359,19 +360,20 @@ def titled_figure(
     """Return a figure in the manner of all plots, and the alt text of what fills it."""
     with style():
         figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(figure)  # it keeps its renderer, and that the sizes of texts
         alt = fill(figure)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure, alt
 
 
 def render(figure: Figure) -> dict[str, bytes]:
-    """Return a figure as SVG and PNG, the same bytes for the same drawing."""
+    """Return a figure as PNG and SVG, the same bytes for the same drawing."""
     with style():
         # The layout is found once: each format would look for it again.
         if (engine := figure.get_layout_engine()) is not None:
             engine.execute(figure)
             figure.set_layout_engine(None)
-        return {"svg": _save(figure, "svg", {"Date": None}), "png": _png(figure)}
+        return {"png": _png(figure), "svg": _save(figure, "svg", {"Date": None})}
 
 
 def render_png(figure: Figure) -> bytes:

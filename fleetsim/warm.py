@@ -9,6 +9,7 @@ lives as long as any of them, and it cannot be ended.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import os
@@ -18,12 +19,12 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from matplotlib.figure import Figure
 
 __all__ = ["Nursery", "WarmProcess"]
@@ -36,6 +37,7 @@ PRELOADED = (
     "fleetsim.calibration_run",
     "fleetsim.scaling_run",
     "fleetsim.run",
+    "fleetsim.playground",  # for the rehearsal
 )
 
 
@@ -46,6 +48,8 @@ class Nursery:
     """
 
     def __init__(self) -> None:
+        from multiprocessing import Pipe
+
         self._pipe, there = Pipe()
         with there:
             self._process = subprocess.Popen(
@@ -143,34 +147,49 @@ def main() -> None:
     A request is a kernel's arguments, environment and working folder, answered with its process id,
     or a process id, answered with how it ended.
     """
+    # Exit handlers run from the last registered to the first: ours is to be the last to run, so that
+    # a library's import that registers one comes after it.
+    ended: list[int] = []
+    atexit.register(_leave, ended)
+
+    from multiprocessing.connection import Connection
+
     pipe = Connection(int(sys.argv[1]))
     # The kernel sets it for itself, but Matplotlib reads it when it is imported.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     for name in PRELOADED:
         importlib.import_module(name)
     _rehearse()
+    gc.collect()
     gc.freeze()  # what all kernels share is neither searched for garbage nor copied for that
     with suppress(EOFError):  # nobody is left to ask
         while True:
             request = pipe.recv()
             try:
-                answer = _forked(pipe, *request) if len(request) > 1 else _ended(*request)
+                answer = _forked(pipe, ended, *request) if len(request) > 1 else _ended(*request)
             except OSError as error:
                 answer = error
             pipe.send(answer)
 
 
 def _rehearse() -> None:
-    """Draw something: fonts are found and formats loaded when they are first used."""
-    from fleetsim.plots import render, titled_figure
+    """Test and draw what was drawn in memory: much is only found or loaded at its first use."""
+    from fleetsim.config import make_config
+    from fleetsim.playground import explore
+    from fleetsim.plots import draw_counts, draw_over_interval, draw_types, render, titled_figure
+
+    keys = {"seed": 7, "number_of_companies": 2, "drivers_per_company": 5}
+    pace = {"event_rate_per_driver": 2.0, "company_onboarding_interval": "P1D"}
+    config = make_config({**keys, **pace})
+    seen = explore(config)
 
     def fill(figure: Figure) -> str:
-        axes = figure.subplots()
-        axes.errorbar([1, 2], [1, 2], yerr=1, label="1")
-        axes.legend()
-        return ""
+        counts, types, times = figure.subplots(3)
+        draw_counts(counts, seen.sample, config)
+        draw_types(types, seen.sample, config)
+        return draw_over_interval(times, seen.sample)
 
-    render(titled_figure("1", (1, 1), fill)[0])
+    render(titled_figure("Rehearsal", (8, 8), fill)[0])
 
 
 def _ended(pid: int) -> int | None:
@@ -178,18 +197,22 @@ def _ended(pid: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if done else None
 
 
-def _forked(pipe: Connection, argv: list[str], environment: dict[str, str], cwd: str) -> int:
+def _forked(
+    pipe: Connection, ended: list[int], argv: list[str], environment: dict[str, str], cwd: str
+) -> int:
     server = os.getpid()
     pid = os.fork()
     if pid == 0:
         pipe.close()
         _become_kernel(server, argv, environment, cwd)
+        ended.append(0)
+        sys.exit(0)
     os.setpgid(pid, pid)
     return pid
 
 
 def _become_kernel(server: int, argv: list[str], environment: dict[str, str], cwd: str) -> None:
-    """Run as a kernel to the end of the process."""
+    """Run as a kernel until it is told to end."""
     import numpy as np
     from ipykernel.kernelapp import IPKernelApp
 
@@ -200,7 +223,14 @@ def _become_kernel(server: int, argv: list[str], environment: dict[str, str], cw
     np.random.seed()  # noqa: NPY002 (the global state: it would be the same in every kernel)
     # It looks every second whether its parent is still there.
     IPKernelApp.launch_instance([*argv, f"--IPKernelApp.parent_handle={server}"])
-    sys.exit(0)
+
+
+def _leave(ended: list[int]) -> None:
+    """End a kernel's process when all is done; taking its modules apart would take a tenth of it."""
+    if ended:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(ended[0])
 
 
 if __name__ == "__main__":
