@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def _allowed(tag: str, name: str, value: str) -> bool:
     return False
 
 
+@lru_cache(maxsize=256)  # the points of a sweep have most of their texts in common
 def clean_html(text: str) -> str:
     """Return HTML with nothing but the allowed elements and attributes."""
     cleaned: str = bleach.clean(

@@ -15,7 +15,7 @@ from uuid import uuid4
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
-from jupyter_client.provisioning import LocalProvisioner
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from papermill.engines import NBClientEngine, papermill_engines
 
 from fleetsim.progress import UNWATCHED
@@ -32,6 +32,7 @@ class _WarmProvisioner(LocalProvisioner):
     """Have a kernel forked where one would be started."""
 
     nursery: Nursery
+    process: Any = None
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Fork a kernel, or start one where that fails."""

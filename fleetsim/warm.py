@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -39,6 +40,10 @@ PRELOADED = (
     "fleetsim.run",
     "fleetsim.playground",  # for the rehearsal
 )
+# Without the working folder, which may hold any module; IPython adds it later. Not by ``-m``:
+# warnings of a main module are shown, as that threads of NumPy are not forked along.
+_MAIN = "import sys; sys.path[:] = filter(None, sys.path); from fleetsim.warm import main; main"
+_PATIENCE = 60  # seconds for an answer; importing takes two or three
 
 
 class Nursery:
@@ -53,7 +58,7 @@ class Nursery:
         self._pipe, there = Pipe()
         with there:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "fleetsim.warm", str(there.fileno())],
+                [sys.executable, "-c", f"{_MAIN}({there.fileno()})"],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[there.fileno()],
                 start_new_session=True,  # no Ctrl-C of the terminal comes through
@@ -74,9 +79,10 @@ class Nursery:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
+        self._process.terminate()
+        self._process.wait()
         with self._lock:
             self._pipe.close()
-        self._process.wait()
 
     def start(self, argv: Sequence[str], environment: Mapping[str, str], cwd: str) -> WarmProcess:
         """Return a kernel that has just been forked, the leader of a process group of its own.
@@ -84,7 +90,7 @@ class Nursery:
         Raises
         ------
         OSError, EOFError
-            Where the process is gone, or cannot fork.
+            Where the process is gone, does not answer, or cannot fork.
         """
         return WarmProcess(self, self._ask(list(argv), dict(environment), cwd))
 
@@ -99,6 +105,9 @@ class Nursery:
     def _ask(self, *request: Any) -> Any:
         with self._lock:
             self._pipe.send(request)
+            if not self._pipe.poll(_PATIENCE):
+                self._process.kill()  # or the next answer would be to this question
+                raise TimeoutError
             answer = self._pipe.recv()
         if isinstance(answer, OSError):
             raise answer
@@ -141,20 +150,19 @@ class WarmProcess:
         self.send_signal(signal.SIGKILL)
 
 
-def main() -> None:
+def main(descriptor: int) -> None:
     """Import what kernels need, then fork one for each request; the rest of a kernel is here too.
 
     A request is a kernel's arguments, environment and working folder, answered with its process id,
     or a process id, answered with how it ended.
     """
-    # Exit handlers run from the last registered to the first: ours is to be the last to run, so that
-    # a library's import that registers one comes after it.
+    # Exit handlers run from the last registered to the first: the libraries' come before ours.
     ended: list[int] = []
     atexit.register(_leave, ended)
 
     from multiprocessing.connection import Connection
 
-    pipe = Connection(int(sys.argv[1]))
+    pipe = Connection(descriptor)
     # The kernel sets it for itself, but Matplotlib reads it when it is imported.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     for name in PRELOADED:
@@ -165,6 +173,7 @@ def main() -> None:
     with suppress(EOFError):  # nobody is left to ask
         while True:
             request = pipe.recv()
+            answer: object
             try:
                 answer = _forked(pipe, ended, *request) if len(request) > 1 else _ended(*request)
             except OSError as error:
@@ -204,7 +213,11 @@ def _forked(
     pid = os.fork()
     if pid == 0:
         pipe.close()
-        _become_kernel(server, argv, environment, cwd)
+        try:
+            _become_kernel(server, argv, environment, cwd)
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)
         ended.append(0)
         sys.exit(0)
     os.setpgid(pid, pid)
@@ -226,12 +239,8 @@ def _become_kernel(server: int, argv: list[str], environment: dict[str, str], cw
 
 
 def _leave(ended: list[int]) -> None:
-    """End a kernel's process when all is done; taking its modules apart would take a tenth of it."""
+    """End a kernel's process when all is done; taking its modules apart would take 0.1 s more."""
     if ended:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(ended[0])
-
-
-if __name__ == "__main__":
-    main()

@@ -11,6 +11,7 @@ from types import TracebackType
 
 from fleetsim.measure import ending
 from fleetsim.runs import RunError
+from fleetsim.warm import WarmProcess
 
 __all__ = ["RunEnded", "Watch"]
 
@@ -41,7 +42,7 @@ class Watch:
         self._limit = limit
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
-        self._kernel: subprocess.Popen[bytes] | None = None
+        self._kernel: subprocess.Popen[bytes] | WarmProcess | None = None
 
     def __enter__(self) -> Watch:
         if self._limit is not None:
@@ -59,7 +60,7 @@ class Watch:
         if self._timer is not None:
             self._timer.cancel()
 
-    def attach(self, kernel: subprocess.Popen[bytes]) -> None:
+    def attach(self, kernel: subprocess.Popen[bytes] | WarmProcess) -> None:
         """Watch a kernel that has just started, the leader of a process group of its own."""
         with self._lock:
             self._kernel = kernel

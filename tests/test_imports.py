@@ -102,6 +102,7 @@ ORDER = [
     "compare_page",
     "playground",
     "panel",
+    "warm",
     "watch",
     "kernel",
     "engines",
