@@ -1,8 +1,8 @@
 """What a sweep costs beyond the kernels that it starts, and whether its process grows.
 
 Four sweeps of one small grid (000-smoke, reports and all), beside the bare cost of as many
-executions of an empty notebook: papermill's API in one process, as many threads, the same kernel
-manager. The cost of generation is taken out in two ways, both shown. *Made in the kernel*: a cell
+executions of an empty notebook: papermill's API in one process, as many threads, each kernel started
+in the ordinary way, over sockets in a private folder like those of a sweep. The cost of generation is taken out in two ways, both shown. *Made in the kernel*: a cell
 of the notebook replaces the cold processes by the same functions within the kernel, whose cost
 (some 0.1 s a point) stays in the result. *Less the children*: from the wall of the untouched sweep
 the seconds of its measured children are subtracted. These run one at a time under the machine's

@@ -116,7 +116,7 @@ def render_document(record: Record) -> str:
     seconds: list[float] = []
     if measured is not None:
         seconds = measured.stated_generation_seconds if now else measured.generation_seconds
-    text = _template(record.description.notebook).render(
+    text = template(record.description.notebook).render(
         record=record,
         short_id=_short_id(record.experiment),
         command=record.provenance.get("commands", [f"fleetsim run {record.experiment}"])[0],
@@ -212,7 +212,7 @@ def _yaml(record: Record) -> str:
 
 
 @cache
-def _template(notebook: str) -> jinja2.Template:
+def template(notebook: str) -> jinja2.Template:
     """Return the document of a notebook's experiments: the template of the same name."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fleetsim"),

@@ -49,9 +49,6 @@ class _WarmProvisioner(LocalProvisioner):
 class OwnKernelManager(AsyncKernelManager):
     """Start a kernel of this interpreter, whatever kernels a user has installed."""
 
-    watch: ClassVar[Watch | None] = None
-    nursery: ClassVar[Nursery | None] = None
-
     def __init__(self, **kwargs: Any) -> None:
         # By default the sockets would lie in the working folder, which may not be writable.
         folder = tempfile.mkdtemp(prefix="fleetsim-")
@@ -69,6 +66,13 @@ class OwnKernelManager(AsyncKernelManager):
             argv=command, display_name="Python 3", language="python", env={UNWATCHED: "1"}
         )
 
+
+class _WatchedKernelManager(OwnKernelManager):
+    """Let a watch end the kernel, and fork it where there is a nursery."""
+
+    watch: ClassVar[Watch]
+    nursery: ClassVar[Nursery | None]
+
     async def _async_pre_start_kernel(self, **kwargs: Any) -> tuple[list[str], dict[str, Any]]:
         if self.nursery is not None and self.provisioner is None:
             self.kernel_id = self.kernel_id or str(uuid4())
@@ -78,15 +82,17 @@ class OwnKernelManager(AsyncKernelManager):
             self.provisioner.nursery = self.nursery
         return await super()._async_pre_start_kernel(**kwargs)
 
-    pre_start_kernel = _async_pre_start_kernel
-
     async def _async_post_start_kernel(self, **kwargs: Any) -> None:
         await super()._async_post_start_kernel(**kwargs)
         process = getattr(self.provisioner, "process", None)
-        if self.watch is not None and process is not None:
+        if process is not None:
             self.watch.attach(process)
 
-    post_start_kernel = _async_post_start_kernel
+    async def _async_finish_shutdown(
+        self, waittime: float | None = None, pollinterval: float = 0.01, restart: bool = False
+    ) -> None:
+        # Looking ten times as often as usual spares every run the better part of 0.1 s.
+        await super()._async_finish_shutdown(waittime, pollinterval, restart)
 
 
 def watched(watch: Watch, nursery: Nursery | None = None) -> type[OwnKernelManager]:
@@ -95,7 +101,7 @@ def watched(watch: Watch, nursery: Nursery | None = None) -> type[OwnKernelManag
     With a nursery its kernels are forked from that.
     """
     content = {"watch": watch, "nursery": nursery}
-    return type("WatchedKernelManager", (OwnKernelManager,), content)
+    return type("WatchedKernelManager", (_WatchedKernelManager,), content)
 
 
 class _KeepingEngine(NBClientEngine):  # type: ignore[misc]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -223,11 +224,7 @@ def provenance(
 ) -> dict[str, Any]:
     """Return what a reader needs to judge and repeat a run; no host, user or path stands in it."""
     return {
-        "versions": {
-            "fleetsim": version("fleetsim"),
-            "python": platform.python_version(),
-            **{name: version(name) for name in _PACKAGES},
-        },
+        "versions": dict(versions()),
         "engine": engine,
         "source_sha256": source_hash(),
         "source_dirty": project.is_dirty(),
@@ -237,6 +234,16 @@ def provenance(
         "load_average": round(os.getloadavg()[0], 2),
         "cgroup_memory_peak_bytes": container_memory_peak(),
         "commands": list(commands),
+    }
+
+
+@cache  # the metadata of each package is a file to read and parse
+def versions() -> Mapping[str, str]:
+    """Return the versions of what a run's content may depend on."""
+    return {
+        "fleetsim": version("fleetsim"),
+        "python": platform.python_version(),
+        **{name: version(name) for name in _PACKAGES},
     }
 
 

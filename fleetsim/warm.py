@@ -184,9 +184,14 @@ def main(descriptor: int) -> None:
 def _rehearse() -> None:
     """Test and draw what was drawn in memory: much is only found or loaded at its first use."""
     from fleetsim.config import make_config
+    from fleetsim.document import template
+    from fleetsim.experiment import DEFAULT_NOTEBOOK
     from fleetsim.playground import explore
     from fleetsim.plots import draw_counts, draw_over_interval, draw_types, render, titled_figure
+    from fleetsim.record import versions
 
+    versions()
+    template(DEFAULT_NOTEBOOK)
     keys = {"seed": 7, "number_of_companies": 2, "drivers_per_company": 5}
     pace = {"event_rate_per_driver": 2.0, "company_onboarding_interval": "P1D"}
     config = make_config({**keys, **pace})
