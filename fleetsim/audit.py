@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from fleetsim.batch import META_NAME
+from fleetsim.batch_meta import META_NAME
 from fleetsim.battery import judge_tests, make_tests
 from fleetsim.config import Config
 from fleetsim.contents import is_batch

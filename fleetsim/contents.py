@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fleetsim.batch import META_NAME, BatchMeta, read_meta
+from fleetsim.batch_meta import META_NAME, BatchMeta, read_meta
 from fleetsim.clock import batch_name, format_time, parse_time
 from fleetsim.config import Config
 from fleetsim.errors import InputError, found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fleetsim.batch import EVENTS_NAME, read_meta
+from fleetsim.batch_meta import EVENTS_NAME, read_meta
 from fleetsim.clock import parse_time
 from fleetsim.lines import read_times
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from fleetsim import launcher
-from fleetsim.batch import in_time, read_meta
+from fleetsim.batch_meta import in_time, read_meta
 from fleetsim.clock import parse_time
 from fleetsim.config import Config
 from fleetsim.errors import FleetsimError

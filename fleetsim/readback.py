@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fleetsim.batch import read_meta
+from fleetsim.batch_meta import read_meta
 from fleetsim.config import Config, make_config
 from fleetsim.contents import events_files
 from fleetsim.errors import InputError

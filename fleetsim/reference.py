@@ -14,7 +14,7 @@ from typing import Any
 import click
 import msgspec
 
-from fleetsim.batch import BatchMeta
+from fleetsim.batch_meta import BatchMeta
 from fleetsim.battery import BATTERY, Kind
 from fleetsim.claims import Criterion
 from fleetsim.config import Config

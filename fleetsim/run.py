@@ -21,7 +21,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from fleetsim.answers import answers_table, tests_table
-from fleetsim.batch import DROPPED_NAME, EVENTS_NAME, read_meta
+from fleetsim.batch_meta import DROPPED_NAME, EVENTS_NAME, read_meta
 from fleetsim.calibration import Calibration
 from fleetsim.check import Check, check_experiment
 from fleetsim.clock import Instant, batch_name, format_time, parse_time

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from fleetsim.batch import EVENTS_NAME, read_meta
+from fleetsim.batch_meta import EVENTS_NAME, read_meta
 from fleetsim.clock import batch_name, parse_time
 from fleetsim.companies import read_companies
 from fleetsim.config import Config, make_config

@@ -26,7 +26,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from fleetsim.batch import BatchMeta, in_time
+from fleetsim.batch_meta import BatchMeta, in_time
 from fleetsim.companies import read_companies
 from fleetsim.config import Config
 from fleetsim.contents import (

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from fleetsim.batch import DROPPED_NAME, META_NAME, BatchMeta, read_meta
+from fleetsim.batch_meta import DROPPED_NAME, META_NAME, BatchMeta, read_meta
 from fleetsim.clock import batch_name, format_time, parse_time
 from fleetsim.companies import read_companies
 from fleetsim.config import Config, make_config

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from support import ROOT
 
-from fleetsim.batch import EVENTS_NAME, META_NAME
+from fleetsim.batch_meta import EVENTS_NAME, META_NAME
 from fleetsim.config import Config, make_config
 from fleetsim.criteria import Criterion, Judgement, judge
 from fleetsim.evidence import Evidence, gather

@@ -390,7 +390,7 @@ def test_the_estimate_is_near_the_size(tmp_path, monkeypatch) -> None:
         size = write(tmp_path / name, name, values).stat().st_size
         for free, refused in ((size * 0.5, True), (size * 2, False)):
             with monkeypatch.context() as patch:
-                patch.setattr("fleetsim.batch.free_bytes", lambda path, free=free: free)
+                patch.setattr("fleetsim.targets.free_bytes", lambda path, free=free: free)
                 if refused:
                     with pytest.raises(InputError, match="the file system has"):
                         write(tmp_path / f"{name} {free}", name, values)

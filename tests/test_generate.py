@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from support import AT_US
 
 from fleetsim import generate
-from fleetsim.batch import content_of
 from fleetsim.companies import read_companies, write_companies
 from fleetsim.config import make_config
 from fleetsim.encode import driver_digits, encode_companies
 from fleetsim.fleet import Fleet, draw_companies
 from fleetsim.generate import count_events, draw_events
+from fleetsim.produce import content_of
 
 BASE: dict[str, Any] = {
     "seed": 42,

@@ -40,6 +40,8 @@ ORDER = [
     "stage",
     "companies",
     "parts",
+    "batch_meta",
+    "targets",
     "batch",
     "memory",
     "verify",

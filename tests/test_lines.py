@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from support import AT_US
 
 from fleetsim import encode, generate, lines
-from fleetsim.batch import content_of
 from fleetsim.companies import read_companies
 from fleetsim.config import Config, make_config
 from fleetsim.encode import encode_companies
@@ -29,6 +28,7 @@ from fleetsim.fleet import Fleet, draw_companies
 from fleetsim.generate import draw_events
 from fleetsim.lines import LineReader, Membership, RawLine
 from fleetsim.model import Field, Kind, Purpose
+from fleetsim.produce import content_of
 
 BASE: dict[str, Any] = {
     "seed": 42,

@@ -18,13 +18,13 @@ from support import AT_US, NAME, Cli, Project
 from test_compiled import make_fleet
 from test_generate import BASE
 
-from fleetsim.batch import content_of, write_batches
+from fleetsim.batch import write_batches
 from fleetsim.clock import Instant
 from fleetsim.config import make_config
 from fleetsim.errors import InputError
 from fleetsim.formats import FORMATS
 from fleetsim.parts import make_part, part_names, shares, tasks_of
-from fleetsim.produce import Producer
+from fleetsim.produce import Producer, content_of
 from fleetsim.streams import BLOCK
 
 MANY = BASE | {"drivers_per_company": 700, "event_rate_per_driver": 0.7}  # seven companies

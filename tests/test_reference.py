@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetsim.batch import read_meta
+from fleetsim.batch_meta import read_meta
 from fleetsim.clock import parse_time
 from fleetsim.companies import read_companies
 from fleetsim.criteria import judge, margins

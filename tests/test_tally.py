@@ -18,7 +18,7 @@ from analysis import Copy, baseline, config_of, copy_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetsim.batch import META_NAME, in_time, read_meta
+from fleetsim.batch_meta import META_NAME, in_time, read_meta
 from fleetsim.clock import batch_name, format_time, parse_time
 from fleetsim.config import Config
 from fleetsim.controls import sample_of

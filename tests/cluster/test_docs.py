@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
-from fleetsim.batch import read_meta
+from fleetsim.batch_meta import read_meta
 from fleetsim.places import place
 
 PAGE = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ import pytest
 from cluster_support import BUCKET, PATIENCE, SECRET, stop, wait_until
 from support import AT, NAME, Cli, Project
 
-from fleetsim.batch import read_meta
+from fleetsim.batch_meta import read_meta
 from fleetsim.places import place
 
 #: Ten thousand drivers in ten blocks of the address space, and some 20,000 events.
