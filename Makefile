@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run calibrate scaling test test-cluster test-browser lint format lab docs bench bench-audit bench-sweep bench-kills golden documents reference lock clean
+.PHONY: help setup run calibrate scaling scale-out test test-cluster test-browser lint format lab docs bench bench-audit bench-sweep bench-kills golden documents reference lock clean
 
 # Optional extras of pyproject.toml, separated by commas: make setup EXTRAS=cluster,lab
 EXTRAS ?=
@@ -38,6 +38,10 @@ calibrate: setup ## Test the tests: experiment 003, 10,000 honest seeds and ever
 # Its verdicts are about this machine, and want it for themselves.
 scaling: setup ## Time and memory from 10^3 to 10^8 events: experiment 005 (a quarter of an hour, 27 GB)
 	@$(BIN)/fleetsim run 005-scaling
+
+scale-out: ## What workers, tasks and a scheduler cost: experiment 020 (a quarter of an hour, 13 GB)
+	@sh .ci/setup 'cluster,$(EXTRAS)' '$(PYTHON)'
+	@$(BIN)/fleetsim run 020-scale-out
 
 test: setup ## Run the tests that need no browser and no cluster (ARGS="-k name" for some of them)
 	@$(BIN)/python -m pytest -m "not browser and not cluster" -n auto --dist loadfile $(ARGS)

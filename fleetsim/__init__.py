@@ -26,6 +26,8 @@ _HOMES = {
     "take_parameters": "parameters",
     "ScalingRun": "scaling_run",
     "open_scaling": "scaling_run",
+    "ScaleOutRun": "scale_out_run",
+    "open_scale_out": "scale_out_run",
     "load_experiment": "experiment",
     "check_experiment": "check",
     "find_project": "project",

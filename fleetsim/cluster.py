@@ -8,6 +8,7 @@ grows with their number.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import platform
 import signal
@@ -26,14 +27,14 @@ from fleetsim.parts import Part, Task, make_part
 from fleetsim.places import EXTRA
 from fleetsim.project import source_hash
 
-__all__ = ["Cluster", "connect"]
+__all__ = ["Cluster", "connect", "require_dask"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _PATIENCE = 10  # seconds for a scheduler to answer, and for a first worker to come
 _LOOK, _ALONE = 5, 60  # seconds between looks whether workers are there; without any, the end
-_WAITING = 2  # tasks for each thread beside the one that it works on
+WAITING = 2  # tasks for each thread beside the one that it works on
 _ALLOWED = "allowed: tcp://HOST:PORT of a Dask scheduler, or local:N for N worker processes here"
 
 
@@ -73,7 +74,7 @@ class Cluster:
         try:
             while True:
                 with _told():
-                    room = max(1, self.threads) * (1 + _WAITING) - len(under_way)
+                    room = max(1, self.threads) * (1 + WAITING) - len(under_way)
                     for task in islice(rows, max(room, 0)):
                         under_way[self.client.submit(function, task, pure=False)] = task
                     if not under_way:
@@ -119,6 +120,23 @@ class Cluster:
             yield task.number, part
 
 
+def require_dask(where: str) -> None:
+    """Refuse to go on where Dask is not installed.
+
+    Parameters
+    ----------
+    where : str
+        What asks for it.
+
+    Raises
+    ------
+    InputError
+        With what to install.
+    """
+    if importlib.util.find_spec("distributed") is None:
+        raise InputError(where, "Dask is an extra that is not installed", next_step=EXTRA)
+
+
 @contextmanager
 def connect(address: str) -> Iterator[Cluster]:
     """Yield the cluster of an address; one of this machine's own ends with the context.
@@ -137,12 +155,9 @@ def connect(address: str) -> Iterator[Cluster]:
     local = kind == "local" and rest.isascii() and rest.isdigit() and 1 <= int(rest) <= 1024
     if not local and not (kind in ("tcp", "tls", "ucx", "ws", "wss") and rest.startswith("//")):
         raise InputError("--scheduler", f"found {found(address)}; {_ALLOWED}")
-    try:
-        import distributed
-    except ImportError:
-        raise InputError(
-            "--scheduler", "Dask is an extra that is not installed", next_step=EXTRA
-        ) from None
+    require_dask("--scheduler")
+    import distributed
+
     with _quiet(), ExitStack() as stack:
         if local:
             with _deaf_children():

@@ -17,6 +17,7 @@ from scipy.special import ndtri
 
 from fleetsim import battery, stats
 from fleetsim import calibration_criteria as calibrated
+from fleetsim import scale_out_criteria as scaled_out
 from fleetsim import scaling_criteria as scaled
 from fleetsim.alternatives import (
     Prospect,
@@ -37,6 +38,7 @@ from fleetsim.model import type_law
 from fleetsim.power import poisson_between
 from fleetsim.sizes import Scaling
 from fleetsim.tally import Tally
+from fleetsim.ways import ScaleOut
 
 __all__ = ["KINDS", "Criterion", "Judgement", "Kind", "Verdict", "judge"]
 
@@ -66,7 +68,8 @@ class Kind:
     stated_range : bool
         Whether the claim itself states that range, so that another configuration could meet it.
     evidence : type
-        What `judge` is given: the `Evidence` of a run, a `Calibration`, or a `Scaling`.
+        What `judge` is given: the `Evidence` of a run, a `Calibration`, a `Scaling`, or a
+        `ScaleOut`.
     prospect : callable or None
         What the criterion makes of the standard alternatives, and what to beware of; see
         `fleetsim.alternatives`.
@@ -79,11 +82,11 @@ class Kind:
     tests: tuple[str, ...] = ()
     window: Callable[[Criterion, Expectation], tuple[float, float]] | None = None
     stated_range: bool = False
-    evidence: type[Evidence] | type[Calibration] | type[Scaling] = Evidence
+    evidence: type[Evidence] | type[Calibration] | type[Scaling] | type[ScaleOut] = Evidence
     prospect: Callable[[Criterion, Expectation], Prospect] | None = None
 
 
-def judge(criterion: Criterion, evidence: Evidence | Calibration | Scaling) -> Judgement:
+def judge(criterion: Criterion, evidence: Evidence | Calibration | Scaling | ScaleOut) -> Judgement:
     """Return the verdict on one criterion."""
     return KINDS[criterion.kind].judge(criterion, evidence)
 
@@ -593,6 +596,41 @@ KINDS: dict[str, Kind] = {
         scaled.judge_same_content,
         _certain,
         evidence=Scaling,
+    ),
+    "same_bytes": Kind(
+        "one process and any workers make the same bytes, as their records say",
+        (),
+        scaled_out.judge_same_bytes,
+        _certain,
+        evidence=ScaleOut,
+    ),
+    "throughput_ratio": Kind(
+        "two workers make at least so many times the events a second of one process",
+        ("low",),
+        scaled_out.judge_throughput_ratio,
+        _unknown,
+        evidence=ScaleOut,
+    ),
+    "client_memory": Kind(
+        "the memory of the process that asks does not grow with the events",
+        ("high",),
+        scaled_out.judge_client_memory,
+        _unknown,
+        evidence=ScaleOut,
+    ),
+    "scheduler_memory": Kind(
+        "the memory of the scheduler does not grow with the events",
+        ("high",),
+        scaled_out.judge_scheduler_memory,
+        _unknown,
+        evidence=ScaleOut,
+    ),
+    "task_overhead": Kind(
+        "a task costs less than a limit besides its events",
+        ("high",),
+        scaled_out.judge_task_overhead,
+        _unknown,
+        evidence=ScaleOut,
     ),
 }
 

@@ -61,6 +61,7 @@ def planned_record(experiment: Experiment, check: Check | None = None) -> Record
             alpha=experiment.alpha,
             notebook=experiment.notebook,
             sizes=list(experiment.measured_sizes),
+            tasks=list(experiment.measured_tasks),
         ),
         expected=Expected(
             mean=expectation["mean"],

@@ -20,6 +20,7 @@ from fleetsim.experiment import Experiment
 from fleetsim.project import Project
 from fleetsim.run import BaseRun, Run
 from fleetsim.runs import RunError
+from fleetsim.scale_out_run import ScaleOutRun
 from fleetsim.scaling_run import ScalingRun
 from fleetsim.warm import Nursery
 from fleetsim.watch import RunEnded, Watch
@@ -31,6 +32,7 @@ RUNS: Mapping[str, type[BaseRun]] = {
     "experiment.ipynb": Run,
     "calibration.ipynb": CalibrationRun,
     "scaling.ipynb": ScalingRun,
+    "scale_out.ipynb": ScaleOutRun,
 }
 #: Steps that tell their progress, one cold run after the other.
 MEASURED = ("generate", "measure")

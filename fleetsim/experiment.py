@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -29,6 +29,7 @@ from fleetsim.parameters import (
 )
 from fleetsim.project import Project
 from fleetsim.sizes import Scaling, Size, config_of_size, size_faults
+from fleetsim.ways import ScaleOut, Tasks
 
 __all__ = [
     "NOTEBOOKS",
@@ -39,8 +40,10 @@ __all__ = [
     "with_parameters",
 ]
 
+R = TypeVar("R", Size, Tasks)
+
 EXPERIMENT_SCHEMA = 1
-_LISTS = ("grid", "sizes")  # keys that are read by code of their own
+_LISTS = ("grid", "sizes", "tasks")  # keys that are read by code of their own
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Notebook:
         Keys of experiment.yaml that its experiments need, and those of others may not have.
     """
 
-    evidence: type[Evidence] | type[Calibration] | type[Scaling]
+    evidence: type[Evidence] | type[Calibration] | type[Scaling] | type[ScaleOut]
     keys: tuple[str, ...]
 
 
@@ -64,6 +67,7 @@ NOTEBOOKS = {
     DEFAULT_NOTEBOOK: Notebook(Evidence, ("interval", "repeats", "replicates")),
     "calibration.ipynb": Notebook(Calibration, ("replicates", "control_seeds")),
     "scaling.ipynb": Notebook(Scaling, ("interval", "sizes", "largest_events")),
+    "scale_out.ipynb": Notebook(ScaleOut, ("interval", "sizes", "tasks", "largest_events")),
 }
 
 
@@ -92,6 +96,14 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             min_length=1,
             description="sizes of a batch, each with its number of cold processes",
             extra={"allowed": "a list of {events: ..., repeats: ...}"},
+        ),
+    ] = []
+    tasks: Annotated[
+        list[Any],
+        Meta(
+            min_length=1,
+            description="numbers of parts of few events, each with its number of cold commands",
+            extra={"allowed": "a list of {tasks: ..., repeats: ...}"},
         ),
     ] = []
     largest_events: LargestEvents = 0
@@ -155,6 +167,7 @@ class Experiment:
     replicates: int
     control_seeds: int
     sizes: tuple[Size, ...]
+    tasks: tuple[Tasks, ...]
     largest_events: int
     alpha: float
     seeds: int
@@ -180,6 +193,11 @@ class Experiment:
     def measured_sizes(self) -> tuple[Size, ...]:
         """The sizes up to the largest that is measured."""
         return tuple(size for size in self.sizes if size.events <= self.largest_events)
+
+    @property
+    def measured_tasks(self) -> tuple[Tasks, ...]:
+        """The numbers of tasks with no more drivers than the largest size may have events."""
+        return tuple(row for row in self.tasks if row.drivers <= self.largest_events)
 
 
 def load_experiment(
@@ -215,7 +233,8 @@ def load_experiment(
     if runs_it:
         faults += _notebook_faults(runs_it, data)
     criteria = _criteria(values.pop("criteria", []), runs_it, faults)
-    sizes = _sizes(values.pop("sizes", []), faults)
+    sizes = _rows("sizes", values.pop("sizes", []), Size, "events", faults)
+    tasks = _rows("tasks", values.pop("tasks", []), Tasks, "tasks", faults)
     faults += _interval_faults(values, fixed="sizes" in data)
     config_file = path.parent / values.get("config", "")
     if "config" in values and not config_file.is_file():
@@ -242,6 +261,7 @@ def load_experiment(
         id=path.parent.name,
         criteria=criteria,
         sizes=sizes,
+        tasks=tasks,
         config=config,
         config_file=project.relative(config_file),
         axes=axes,
@@ -320,22 +340,23 @@ def _notebook_faults(name: str, data: Mapping[str, Any]) -> list[str]:
     return faults
 
 
-def _sizes(rows: list[Any], faults: list[str]) -> tuple[Size, ...]:
-    """Return the sizes of a list, and add what is wrong with it to the faults."""
-    sizes = []
+def _rows(key: str, rows: list[Any], kind: type[R], name: str, faults: list[str]) -> tuple[R, ...]:
+    """Return the sizes, or the numbers of tasks, of a list, and add what is wrong to the faults."""
+    found_rows = []
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
-            faults.append(f"sizes[{number}]: found {found(row)}; allowed: events and repeats")
+            faults.append(f"{key}[{number}]: found {found(row)}; allowed: {name} and repeats")
             continue
-        values, wrong = check_fields(Size, row, f"sizes[{number}].")
+        values, wrong = check_fields(kind, row, f"{key}[{number}].")
         faults += wrong
         if not wrong:
-            sizes.append(Size(**values))
-    events = [size.events for size in sizes]
-    for one, other in pairwise(events):
+            found_rows.append(kind(**values))
+    numbers = [getattr(row, name) for row in found_rows]
+    for one, other in pairwise(numbers):
         if one >= other:
-            faults.append(f"sizes: found {other} after {one}; allowed: larger and larger sizes")
-    return tuple(sizes)
+            allowed = "larger and larger " + ("sizes" if kind is Size else "numbers")
+            faults.append(f"{key}: found {other} after {one}; allowed: {allowed}")
+    return tuple(found_rows)
 
 
 def _config_of_sizes(

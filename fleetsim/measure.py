@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -26,20 +29,25 @@ from fleetsim.fingerprint import content_fingerprint
 __all__ = [
     "COMPANIES_NAME",
     "CONFIG_NAME",
+    "Child",
     "DataSet",
     "Repeat",
+    "Standing",
     "ending",
     "generate_data",
     "make_companies",
     "measure_lock",
     "run_child",
     "run_command",
+    "standing",
 ]
 
 # One file for the whole machine: the folder that $TMPDIR names may differ between users.
 _LOCK = Path("/tmp/fleetsim-measure.lock")  # noqa: S108 (an empty file, only ever locked)
 #: Where configuration and companies stand in a folder of measurements.
 CONFIG_NAME, COMPANIES_NAME = "config.json", "raw/companies.jsonl"
+_ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+_PATIENCE = 60  # seconds until what stands beside measured commands has to be there
 _CGROUP_PEAK = Path("/sys/fs/cgroup/memory.peak")
 
 
@@ -136,14 +144,99 @@ def run_command(command: Sequence[str], cwd: Path) -> tuple[Child, str]:
     FleetsimError
         Where the launcher itself fails.
     """
-    launched = [sys.executable, "-I", "-S", launcher.__file__, *command]
-    environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+    launched = _launched(command)
     with measure_lock(), _lifeline() as stdin:
-        done = subprocess.run(launched, cwd=cwd, env=environment, stdin=stdin, capture_output=True)
+        done = subprocess.run(launched, cwd=cwd, env=_ENVIRONMENT, stdin=stdin, capture_output=True)
     printed = done.stderr.decode(errors="replace").strip()
     if done.returncode != 0:
         raise FleetsimError(f"the launcher failed: {printed}")
     return msgspec.json.decode(done.stdout, type=Child), printed
+
+
+def _launched(command: Sequence[str]) -> list[str]:
+    return [sys.executable, "-I", "-S", launcher.__file__, *command]
+
+
+class Standing:
+    """A command that stands beside measured ones, such as a scheduler.
+
+    Parameters
+    ----------
+    process : Popen
+        The launcher.
+    log : Path
+        What the command prints.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._process, self.log = process, log
+        #: What the kernel accounted for it, once it has ended.
+        self.child: Child | None = None
+
+    def printed(self, pattern: str) -> str:
+        """Wait until it prints a text that fits; return that.
+
+        Raises
+        ------
+        FleetsimError
+            Where it ends before, or prints nothing of the kind.
+        """
+        end = time.monotonic() + _PATIENCE
+        while time.monotonic() < end:
+            text = self.log.read_text(errors="replace")
+            if found := re.search(pattern, text):
+                return found.group()
+            if self._process.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise FleetsimError(f"{self.log.stem} did not start:\n{text.strip()}")
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that it has taken so far, in steps of the system's clock [s]."""
+        times = self._command().cpu_times()
+        return float(times.user + times.system)
+
+    def _command(self) -> Any:
+        import psutil  # comes with Dask
+
+        return psutil.Process(self._process.pid).children()[0]
+
+    def end(self) -> None:
+        """Kill the command; it keeps nothing that anyone needs."""
+        if self._process.poll() is None:
+            with suppress(Exception):  # it has ended by itself, or its launcher will see to it
+                self._command().kill()
+        printed, _ = self._process.communicate()  # ends the launcher's lifeline too
+        if printed:
+            self.child = msgspec.json.decode(printed, type=Child)
+
+
+@contextmanager
+def standing(command: Sequence[str], cwd: Path, log: Path) -> Iterator[Standing]:
+    """Yield a command that runs beside measured ones until the context ends.
+
+    Like a measured one it is a child of the launcher, in a cleaned environment, and does not
+    outlive this process.
+
+    Parameters
+    ----------
+    command : sequence of str
+    cwd, log : Path
+    """
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            _launched(command),
+            cwd=cwd,
+            env=_ENVIRONMENT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=output,
+        )
+    stands = Standing(process, log)
+    try:
+        yield stands
+    finally:
+        stands.end()
 
 
 @contextmanager

@@ -163,6 +163,12 @@ NOTEBOOK_PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         LARGEST_EVENTS.at(10_000),
         *_noted(number_of_companies="follows from the sizes, no other is taken"),
     ),
+    "scale_out.ipynb": (
+        EXPERIMENT.at("020-scale-out"),
+        RESULTS,
+        LARGEST_EVENTS.at(20_000, note="larger sizes, and tasks of more drivers, are left out"),
+        *_noted(number_of_companies="follows from the sizes, no other is taken"),
+    ),
     "explore.ipynb": (
         EXPERIMENT.at("001-baseline", note="whose configuration is explored: id, or a path"),
         *CONFIGURATION.values(),

@@ -19,8 +19,10 @@ from fleetsim.evidence import Test
 from fleetsim.measure import container_memory_peak
 from fleetsim.project import Project, find_project, source_hash
 from fleetsim.runs import VERDICTS, RunError, Versioned, find_run, read_versioned
+from fleetsim.scale_out import Plan
 from fleetsim.sizes import LawRow, Size, SizeRun
 from fleetsim.tables import Table, number
+from fleetsim.ways import Constants, ModelRow, Tasks, WayRun
 
 __all__ = [
     "CriterionRecord",
@@ -90,10 +92,24 @@ class ScalingRecord(msgspec.Struct, frozen=True, kw_only=True):
     laws: list[LawRow]
 
 
+class ScaleOutRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured in many ways, in the order of running, the model, and the plan by it.
+
+    Without a plan `no_plan` says why; `unseen` is what no run on one machine shows.
+    """
+
+    runs: list[WayRun]
+    constants: Constants | None
+    model: list[ModelRow]
+    plan: Plan | None
+    no_plan: str
+    unseen: str
+
+
 class Description(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was written down before the run.
 
-    `interval` is "" where no data are written; `sizes` are those of a run over many sizes.
+    `interval` is "" where no data are written; `sizes` and `tasks` are those of a run over many.
     """
 
     title: str
@@ -107,6 +123,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     alpha: float
     notebook: str = "experiment.ipynb"
     sizes: list[Size] = []
+    tasks: list[Tasks] = []
 
 
 class Foresight(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,9 +154,9 @@ class Record(Versioned, frozen=True, kw_only=True):
     """One run.
 
     `status` is planned (nothing ran yet), completed or failed. Two runs of one seed are equal but
-    for measurements, started, finished, run_id and provenance. Only a calibration and a run over
-    many sizes have these parts; their `tests` are empty and their `measurements` null, and all of
-    `scaling` is measured.
+    for measurements, started, finished, run_id and provenance. Only a calibration, a run
+    over many sizes and one in many ways have these parts; their `tests` are empty and their
+    `measurements` null, and all of `scaling` and `scale_out` is measured.
     """
 
     experiment: str
@@ -159,6 +176,7 @@ class Record(Versioned, frozen=True, kw_only=True):
     measurements: Measurements | None
     calibration: CalibrationRecord | msgspec.UnsetType = msgspec.UNSET
     scaling: ScalingRecord | msgspec.UnsetType = msgspec.UNSET
+    scale_out: ScaleOutRecord | msgspec.UnsetType = msgspec.UNSET
     provenance: dict[str, Any]
 
     def criterion(self, name: str) -> CriterionRecord:

@@ -49,6 +49,7 @@ from fleetsim.runs import LATEST, RECORD_NAME
 from fleetsim.sizes import Scaling
 from fleetsim.tables import Stack, Table
 from fleetsim.tally import Tally, tally_batches
+from fleetsim.ways import ScaleOut
 
 __all__ = ["BaseRun", "Run", "find_experiment", "open_run", "publish_run", "run_key"]
 
@@ -210,7 +211,9 @@ class BaseRun(ABC):
             (folder / f"{name}.{form}").write_bytes(content)
         return ShownFigure(images["png"], alt)
 
-    def _judge(self, evidence: Evidence | Calibration | Scaling, **content: Any) -> Table:
+    def _judge(
+        self, evidence: Evidence | Calibration | Scaling | ScaleOut, **content: Any
+    ) -> Table:
         """Decide every criterion, and put the verdicts and more into the record."""
         criteria = []
         made = {test.name for test in content.get("tests", ())}
@@ -389,7 +392,7 @@ def run_key(
         "experiment": {
             name: getattr(experiment, name)
             for name in (
-                *("id", "interval", "batches", "sizes", "alpha"),
+                *("id", "interval", "batches", "sizes", "tasks", "alpha"),
                 *("hypothesis", "question", "title"),
             )
         },

@@ -9,21 +9,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 
-from fleetsim.batch_meta import EVENTS_NAME, read_meta
+from fleetsim.batch_meta import EVENTS_NAME, BatchMeta, read_meta
 from fleetsim.clock import batch_name, parse_time
 from fleetsim.companies import read_companies
 from fleetsim.config import Config, make_config
+from fleetsim.crew import Digest
 from fleetsim.encode import mean_width
 from fleetsim.errors import InputError
 from fleetsim.files import free_bytes, sync
 from fleetsim.generate import count_events
-from fleetsim.measure import COMPANIES_NAME, CONFIG_NAME, make_companies, run_child
+from fleetsim.measure import COMPANIES_NAME, CONFIG_NAME, Child, make_companies, run_child
 from fleetsim.produce import LARGE
 from fleetsim.scaling import PowerLaw, fit_power_law, log_slope
 
@@ -34,10 +35,12 @@ __all__ = [
     "Scaling",
     "Size",
     "SizeRun",
+    "Workplace",
     "check_room",
     "config_of_size",
     "measure_sizes",
     "path_of",
+    "read_back",
     "running_order",
     "size_faults",
 ]
@@ -54,6 +57,17 @@ QUANTITIES = {
 _COMPANY_BYTES = 150  # of a line of companies.jsonl, amply
 _ROOM = 1.02  # of the bytes that are expected
 _PIECE = 1 << 22  # read at once
+
+
+class _Repeated(Protocol):
+    """Something that is measured again and again."""
+
+    @property
+    def repeats(self) -> int:
+        """How often."""
+
+
+T = TypeVar("T", bound=_Repeated)
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -272,8 +286,8 @@ def check_room(config: Config, sizes: Sequence[Size], folder: Path) -> None:
         )
 
 
-def running_order(sizes: Sequence[Size], seed: int) -> list[Size]:
-    """Return the sizes as often as they have repeats, mixed.
+def running_order(sizes: Sequence[T], seed: int) -> list[T]:
+    """Return the sizes, or whatever has repeats, as often as they have them, mixed.
 
     There are as many rounds as the most repeats; a size with fewer is spread evenly over them, and
     the order within a round comes from the seed. So a machine that slows down in the meantime slows
@@ -281,14 +295,14 @@ def running_order(sizes: Sequence[Size], seed: int) -> list[Size]:
     """
     rounds = max(size.repeats for size in sizes)
     rng = np.random.default_rng(seed)
-    order: list[Size] = []
+    order: list[T] = []
     for number in range(rounds):
         due = [size for size in sizes if number in _rounds_of(size, rounds)]
         order += [due[place] for place in rng.permutation(len(due))]
     return order
 
 
-def _rounds_of(size: Size, rounds: int) -> set[int]:
+def _rounds_of(size: _Repeated, rounds: int) -> set[int]:
     """Return in which of so many rounds a size is measured."""
     return {math.floor((k + 0.5) * rounds / size.repeats) for k in range(size.repeats)}
 
@@ -347,35 +361,68 @@ def measure_sizes(
     return tuple(runs)
 
 
+class Workplace:
+    """A folder with companies, made once, where batches of them are made one at a time.
+
+    Parameters
+    ----------
+    setting : Config
+    folder : Path
+        Made here.
+    interval : str
+        ISO 8601 start of the interval.
+
+    Attributes
+    ----------
+    companies : int
+    counted : int
+        Events that the kit's own streams give each driver, added up without making them.
+    batch : Path
+        The folder of the batch, while there is one.
+    """
+
+    def __init__(self, setting: Config, folder: Path, interval: str) -> None:
+        self.folder, self._interval = folder, interval
+        folder.mkdir(parents=True)
+        start_us = parse_time(interval)
+        self.file = make_companies(setting, folder, at=interval)
+        fleet = read_companies(self.file)
+        self.batch = folder / "events" / batch_name(start_us)
+        self.companies = len(fleet)
+        self.counted = count_events(setting, fleet.eligible(start_us))
+
+    def make(self, *options: str) -> tuple[Child, BatchMeta]:
+        """Make the batch with the real command in a cold process; return what it took."""
+        arguments = ["events", "--config", CONFIG_NAME, "--companies", COMPANIES_NAME]
+        arguments += ["--output", "events", "--interval-start", self._interval]
+        # A share of inactive companies may leave a small size without any.
+        arguments += ["--allow-empty", *options]
+        return run_child(arguments, self.folder), read_meta(self.batch)
+
+    def clear(self) -> None:
+        """Delete the batch; what that takes belongs to no measurement."""
+        shutil.rmtree(self.batch.parent)
+        sync(self.folder)
+
+
 class _Series:
     """The repeats of one size: its companies, made once, and batches, made one at a time."""
 
     def __init__(self, config: Config, size: Size, folder: Path, interval: str) -> None:
-        self._size, self._folder, self._interval = size, folder, interval
-        setting = config_of_size(config, size)
-        folder.mkdir(parents=True)
-        start_us = parse_time(interval)
-        fleet = read_companies(make_companies(setting, folder, at=interval))
-        self._batch = folder / "events" / batch_name(start_us)
-        self._companies = len(fleet)
-        self._counted = count_events(setting, fleet.eligible(start_us))
+        self._size = size
+        self._place = Workplace(config_of_size(config, size), folder, interval)
 
     def run(self) -> SizeRun:
         """Make the batch, read it back, delete it."""
-        arguments = ["events", "--config", CONFIG_NAME, "--companies", COMPANIES_NAME]
-        arguments += ["--output", "events", "--interval-start", self._interval]
-        # A share of inactive companies may leave a small size without any.
-        arguments += ["--allow-empty", "--kernel", path_of(self._size)]
-        child = run_child(arguments, self._folder)
-        meta = read_meta(self._batch)
-        lines, size, sha256 = _read_back(self._batch / EVENTS_NAME)
-        shutil.rmtree(self._batch.parent)
-        sync(self._folder)  # what deleting takes belongs to no measurement
+        place = self._place
+        child, meta = place.make("--kernel", path_of(self._size))
+        lines, size, sha256 = read_back(place.batch / EVENTS_NAME)
+        place.clear()
         return SizeRun(
             events=self._size.events,
             path=path_of(self._size),
-            companies=self._companies,
-            counted=self._counted,
+            companies=place.companies,
+            counted=place.counted,
             lines=lines,
             bytes=size,
             sha256=sha256,
@@ -387,15 +434,22 @@ class _Series:
         )
 
 
-def _read_back(path: Path) -> tuple[int, int, str]:
-    """Return the lines, bytes and SHA-256 of a file."""
+def read_back(path: Path, whole: Digest | None = None) -> tuple[int, int, str]:
+    """Return the lines, bytes and SHA-256 of a file.
+
+    Parameters
+    ----------
+    path : Path
+    whole : Digest, optional
+        Takes the content too, as that of all files of a batch.
+    """
     lines = size = 0
     digest = hashlib.sha256()
-    piece = bytearray(_PIECE)
-    view = memoryview(piece)
     with open(path, "rb", buffering=0) as file:
-        while count := file.readinto(piece):
-            digest.update(view[:count])
-            lines += piece.count(b"\n", 0, count)
-            size += count
+        while piece := file.read(_PIECE):
+            if whole is not None:
+                whole.update(piece)
+            digest.update(piece)
+            lines += piece.count(b"\n")
+            size += len(piece)
     return lines, size, digest.hexdigest()

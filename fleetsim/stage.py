@@ -23,7 +23,7 @@ from fleetsim.sink import Sink
 __all__ = ["Stage", "open_output", "stage_batch"]
 
 #: What is held in memory before it is sent [bytes]: of 10,000 such pieces an object may consist.
-_UPLOAD = 1 << 24
+UPLOAD = 1 << 24
 
 
 class _Upload:
@@ -33,7 +33,7 @@ class _Upload:
         self._target = target
         storage: Any = target
         with told(target):
-            self._file = storage.fs.open(storage.path, "wb", block_size=_UPLOAD, autocommit=False)
+            self._file = storage.fs.open(storage.path, "wb", block_size=UPLOAD, autocommit=False)
 
     def write(self, content: Any, paged: Any = None) -> None:
         with told(self._target):

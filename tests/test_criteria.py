@@ -465,8 +465,9 @@ def test_the_margins_of_the_criteria_reach_the_tests() -> None:
 
 
 def test_every_kind_is_judged_by_some_test_here() -> None:
-    """A new kind needs its cases in this file, or in that of the calibration or of growth."""
-    others = ("test_calibration_criteria.py", "test_scaling_criteria.py")
+    """A new kind needs its cases in this file, or in that of what it judges."""
+    names = ("calibration", "scaling", "scale_out")
+    others = [f"test_{name}_criteria.py" for name in names]
     files = (Path(__file__), *(Path(__file__).with_name(name) for name in others))
     text = "".join(file.read_text() for file in files)
     assert [name for name in KINDS if f'"{name}"' not in text] == []

@@ -1,0 +1,146 @@
+"""How what was measured of workers decides its criteria; `KINDS` in `criteria` enters them.
+
+A claim about an estimate is one about its interval: it fails where the whole interval lies beyond
+the limit, and passes where all of it lies on the right side and everything that the experiment
+names was measured.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.special import stdtrit
+
+from fleetsim.claims import Criterion, Judgement, Verdict
+from fleetsim.scaling import CONFIDENCE, PowerLaw
+from fleetsim.ways import WAYS, ScaleOut, WayRun
+
+__all__ = [
+    "judge_client_memory",
+    "judge_same_bytes",
+    "judge_scheduler_memory",
+    "judge_task_overhead",
+    "judge_throughput_ratio",
+]
+
+
+def judge_same_bytes(criterion: Criterion, found: ScaleOut) -> Judgement:
+    """Decide whether every way makes the same content, as recorded, with no event too few."""
+    first: dict[tuple[int, int], WayRun] = {}
+    faults = []
+    for run in found.runs:
+        other = first.setdefault((run.events, run.stated_tasks), run)
+        what = f"a batch of {run.events} events by {WAYS[run.way].words}"
+        if not run.as_recorded:
+            faults.append(f"{what} is not what its record says")
+        elif run.lines != run.counted:
+            faults.append(f"{what} has {run.lines} lines, the streams give {run.counted}")
+        elif run.sha256 != other.sha256:
+            faults.append(f"{what} has other bytes than the first, by {WAYS[other.way].words}")
+    if not found.runs:
+        return _open("nothing ran", None, None)
+    if faults:
+        note = f"{len(faults)} of {len(found.runs)} batches: {faults[0]}."
+        return Judgement(float(len(faults)), Verdict.FAIL, note, None, 0.0)
+    total = sum(run.lines for run in found.runs)
+    ways = len({run.way for run in found.runs})
+    note = (
+        f"{len(found.runs)} batches, {total} lines made in {ways} ways, were read back: each has "
+        "the lines, bytes and hashes that its record says and the events that its streams give, "
+        "and the content of all ways is equal byte for byte."
+    )
+    return Judgement(0.0, Verdict.PASS, note, None, 0.0)
+
+
+def judge_throughput_ratio(criterion: Criterion, found: ScaleOut) -> Judgement:
+    """Decide whether two workers are about as fast as one process with two threads."""
+    low = criterion.low or 0.0
+    if found.missing:
+        why = f"not measured: {', '.join(map(str, found.missing))} events"
+        return _open(why, low, None)
+    ratios = np.log(found.ratios)
+    if len(ratios) < 2:
+        return _open("it takes 2 rounds or more", low, None)
+    # The mean of logarithms: a ratio and its inverse are as far from 1.
+    middle = float(ratios.mean())
+    error = float(ratios.std(ddof=1)) / math.sqrt(len(ratios))
+    half = float(stdtrit(len(ratios) - 1, (1 + CONFIDENCE) / 2)) * error
+    value, below, above = (math.exp(end) for end in (middle, middle - half, middle + half))
+    note = (
+        f"In {len(ratios)} rounds of {found.sizes[-1].events} events, 2 workers made {value:.3f} "
+        f"times the events a second of one process with 2 threads (geometric mean, 95 % interval "
+        f"{below:.3f} to {above:.3f}; start-up of both included)."
+    )
+    return _decided(value, below, above, note, low=low)
+
+
+def judge_client_memory(criterion: Criterion, found: ScaleOut) -> Judgement:
+    """Decide whether the client's peak memory stays as it is, however many events."""
+    return _memory(criterion, found, found.client_memory, "client")
+
+
+def judge_scheduler_memory(criterion: Criterion, found: ScaleOut) -> Judgement:
+    """Decide whether the scheduler's peak memory stays as it is, however many events."""
+    return _memory(criterion, found, found.scheduler_memory, "scheduler")
+
+
+def judge_task_overhead(criterion: Criterion, found: ScaleOut) -> Judgement:
+    """Decide whether a task costs little besides its events."""
+    high, law = criterion.high or 0.0, found.overhead
+    if isinstance(law, str):
+        return _open(law, None, high)
+    each = law.each("task")
+    note = (
+        f"By 2 workers a task of few events adds {each.value:.4f} s, 95 % interval {each.low:.4f} "
+        f"to {each.high:.4f} s, over {law.runs} runs of {law.groups} numbers of tasks; the line is "
+        f"off by {100 * law.deviation:.0f} % at most."
+    )
+    missing = ""
+    if found.missing_tasks:
+        missing = f" Not measured: {', '.join(map(str, found.missing_tasks))} tasks."
+    return _decided(each.value, each.low, each.high, note, high=high, missing=missing)
+
+
+def _memory(criterion: Criterion, found: ScaleOut, law: PowerLaw | str, whose: str) -> Judgement:
+    high = criterion.high or 0.0
+    if isinstance(law, str):
+        return _open(f"{whose}: {law}", None, high)
+    below, above = law.interval
+    note = (
+        f"Up to {law.largest:.0f} events the {whose}'s peak memory grows by an exponent of "
+        f"{law.exponent:.4f}, 95 % interval {below:.4f} to {above:.4f}; at the largest size it is "
+        f"{law.factor / 1e6:.1f} MB, and ten times the events take "
+        f"{100 * (10**law.exponent - 1):+.1f} %."
+    )
+    missing = ""
+    if found.missing:
+        missing = f" Not measured: {', '.join(map(str, found.missing))} events."
+    return _decided(law.exponent, below, above, note, high=high, missing=missing)
+
+
+def _decided(
+    value: float,
+    below: float,
+    above: float,
+    note: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    missing: str = "",
+) -> Judgement:
+    """Return the judgement of an estimate that has to lie beyond one limit."""
+    if (high is not None and below > high) or (low is not None and above < low):
+        verdict = Verdict.FAIL
+    elif missing:
+        verdict, note = Verdict.INCONCLUSIVE, note + missing
+    elif (high is None or above < high) and (low is None or below > low):
+        verdict = Verdict.PASS
+    else:
+        verdict = Verdict.INCONCLUSIVE
+        note += f" The interval reaches over {high if high is not None else low:g}."
+    return Judgement(value, verdict, note, low, high)
+
+
+def _open(why: str, low: float | None, high: float | None) -> Judgement:
+    return Judgement(None, Verdict.INCONCLUSIVE, f"No verdict: {why}.", low, high)

@@ -1,0 +1,233 @@
+"""A run that shows what many workers cost: batches in every way, a model, a plan, and verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from fleetsim.cluster import require_dask
+from fleetsim.criteria import MB
+from fleetsim.experiment import Experiment
+from fleetsim.plots import ShownFigure
+from fleetsim.progress import notebook_bar
+from fleetsim.project import Project
+from fleetsim.record import ScaleOutRecord
+from fleetsim.run import BaseRun, find_experiment
+from fleetsim.scale_out import Plan
+from fleetsim.scale_out_plots import SCALE_OUT_PLOTS, draw_scale_out
+from fleetsim.sizes import check_room
+from fleetsim.tables import Stack, Table, number
+from fleetsim.ways import CLUSTER, WAYS, ScaleOut, measure_ways, steps_of
+
+__all__ = ["UNSEEN", "ScaleOutRun", "open_scale_out", "plan_tables"]
+
+NOTEBOOK = "scale_out.ipynb"
+
+#: What a run on one machine leaves open; it stands beside every plan.
+UNSEEN = (
+    "What few cores of one machine cannot show: more workers than it has cores gain nothing here; "
+    "no byte crosses a network, and no object store takes any, so that their throughput is not "
+    "in the model; and the scheduler is never near its limit, of which its CPU time for a task "
+    "gives an upper bound alone. A plan is arithmetic on this machine's costs."
+)
+
+
+def open_scale_out(
+    experiment: str = "020-scale-out",
+    results: str | None = None,
+    largest_events: int | None = None,
+    **configuration: Any,
+) -> ScaleOutRun:
+    """Start a run in many ways.
+
+    Parameters
+    ----------
+    experiment : str
+        Id of an experiment of scale_out.ipynb, or a path.
+    results : str, optional
+        Folder of the results; a relative path starts at the project's root. The largest batch
+        stands there for a while.
+    largest_events : int, optional
+        Sizes above it are left out, and tasks of more drivers than that; verdicts about all of them
+        then stay open.
+    **configuration
+        Scalar keys of the configuration. None means "as the YAML says", here and above.
+
+    Raises
+    ------
+    InputError
+        Where the experiment or a parameter is wrong, Dask is not installed, or the file system has
+        no room for the largest size; nothing has been written.
+    """
+    parameters = {"largest_events": largest_events, **configuration}
+    project, loaded, folder = find_experiment(NOTEBOOK, experiment, results, parameters)
+    require_dask(NOTEBOOK)
+    check_room(loaded.config, loaded.measured_sizes, folder)
+    return ScaleOutRun(project, loaded, folder)
+
+
+class ScaleOutRun(BaseRun):
+    """A run in many ways under way. The steps: measure, laws, plan, judge, finish."""
+
+    plots = SCALE_OUT_PLOTS
+    steps = ("measure", "laws", "plan", "judge")
+
+    def __init__(self, project: Project, experiment: Experiment, results: Path) -> None:
+        super().__init__(project, experiment, results)
+        self._found: ScaleOut | None = None
+
+    def measure(self, progress: Callable[[int], object] | None = None) -> Table:
+        """Make batches in every way with the real commands; return times and memory.
+
+        `progress` is called with 1 after each cold run; by default a notebook shows a bar.
+        """
+        experiment = self.experiment
+        require_dask(NOTEBOOK)
+        sizes, tasks = experiment.measured_sizes, experiment.measured_tasks
+        count = sum(step.repeats for step in steps_of(sizes, tasks))
+        with notebook_bar(count, "run") as update:
+            runs, constants = measure_ways(
+                experiment.config,
+                sizes,
+                tasks,
+                self.folder,
+                interval=experiment.interval,
+                progress=progress or update,
+            )
+        self._found = ScaleOut(
+            experiment.config, experiment.sizes, experiment.tasks, runs, constants
+        )
+        return _ways_table(self._found)
+
+    def laws(self) -> Table:
+        """Fit what workers, tasks and events cost; return that with intervals."""
+        return _law_table(self._need(self._found, "measure"))
+
+    def plan(self) -> Stack:
+        """Calculate what a fleet takes that no one machine makes; return that, and what breaks."""
+        return plan_tables(self._need(self._found, "measure").plan)
+
+    def plot(self, name: str) -> ShownFigure:
+        """Draw a plot of `SCALE_OUT_PLOTS`, keep it under ``figures/`` and show it."""
+
+        def make() -> tuple[Figure, str]:
+            return draw_scale_out(name, self._need(self._found, "measure"))
+
+        return self._draw(name, make)
+
+    def judge(self) -> Table:
+        """Decide every criterion on what was measured; return the verdicts."""
+        found: ScaleOut = self._need(self._found, "measure")
+        plan = found.plan
+        record = ScaleOutRecord(
+            runs=list(found.runs),
+            constants=found.constants,
+            model=found.rows(),
+            plan=plan if isinstance(plan, Plan) else None,
+            no_plan=plan if isinstance(plan, str) else "",
+            unseen=UNSEEN,
+        )
+        return self._judge(found, scale_out=record)
+
+
+def _ways_table(found: ScaleOut) -> Table:
+    """Return a row for each size or number of tasks, and each way: the middle of what they took."""
+    rows = []
+    groups = dict.fromkeys(
+        (run.stated_tasks, run.events, list(WAYS).index(run.way)) for run in found.runs
+    )
+    for stated, events, place in sorted(groups):
+        way = list(WAYS)[place]
+        runs = [run for run in found.of(way, events=events) if run.stated_tasks == stated]
+        seconds = [run.generation_seconds for run in runs]
+        scheduler = [run.scheduler_peak_bytes or 0 for run in runs]
+        rows.append(
+            (
+                WAYS[way].words,
+                str(runs[0].lines),
+                str(runs[0].tasks),
+                str(len(runs)),
+                f"{min(seconds):.3f}",
+                f"{median(seconds):.3f}",
+                f"{max(seconds):.3f}",
+                f"{median(run.process_seconds for run in runs):.3f}",
+                f"{median(run.cpu_seconds for run in runs):.3f}",
+                f"{max(run.peak_rss_bytes for run in runs) / MB:.1f}",
+                f"{max(scheduler) / MB:.1f}" if way == CLUSTER else "–",
+                f"{runs[0].lines / median(seconds) / 1e6:.3g}",
+            )
+        )
+    header = (
+        *("way", "events", "files", "cold runs", "generation [s]: least", "median", "most"),
+        *("process [s]: median", "CPU [s]: median", "memory [MB]: most", "scheduler [MB]: most"),
+        "million events a second",
+    )
+    caption = (
+        "CPU and memory are those of the command and of the workers that it starts itself; memory "
+        "is that of the largest of its processes."
+    )
+    return Table(header, tuple(rows), caption)
+
+
+def _law_table(found: ScaleOut) -> Table:
+    """Return a row for each cost."""
+    rows = []
+    for row in found.rows():
+        interval = "–"
+        if row.interval is not None:
+            interval = f"{row.interval[0]:.3g} to {row.interval[1]:.3g}"
+        rows.append(
+            (
+                row.cost,
+                str(row.runs),
+                f"{number(row.value)} {row.unit}".strip(),
+                interval,
+                "–" if row.scale is None else f"{row.scale:.2f}",
+                row.note if row.deviation is None else f"{100 * row.deviation:.1f} %",
+            )
+        )
+    cores = found.constants.cores if found.constants else "?"
+    caption = (
+        "Time by workers: start + workers × each worker + (tasks × each task + events × each "
+        f"event) / the least of workers, cores ({cores}) and tasks; the others are straight lines "
+        "over the tasks, and powers of the events."
+    )
+    header = ("cost", "runs", "value", "95 % interval", "interval widened by", "farthest group")
+    return Table(header, tuple(rows), caption)
+
+
+def plan_tables(plan: Plan | str) -> Stack:
+    """Return a plan as tables: what it takes, where it breaks, and what it cannot know."""
+    if isinstance(plan, str):
+        return Stack((Table(("plan",), ((f"No plan: {plan}.",),)),))
+    rows = tuple(
+        (
+            row.quantity,
+            f"{number(row.value)} {row.unit}".strip(),
+            "–" if row.low is None and row.high is None else f"{_end(row.low)} to {_end(row.high)}",
+            row.basis,
+        )
+        for row in plan.rows
+    )
+    goal = plan.goal
+    caption = (
+        f"{goal.drivers:.3g} drivers of {goal.companies:.3g} companies, {goal.events:.3g} events, "
+        f"{goal.rate:g} of each driver in a batch"
+    )
+    header = ("quantity", "value", "95 % interval", "made of")
+    breaks = tuple((remark,) for remark in plan.remarks)
+    return Stack(
+        (
+            Table(header, rows, caption),
+            Table(("where it breaks first",), breaks, "The first line is what gives way first."),
+            Table(("what this does not show",), ((UNSEEN,),)),
+        )
+    )
+
+
+def _end(value: float | None) -> str:
+    return "?" if value is None else number(value, 3)

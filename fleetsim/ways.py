@@ -1,0 +1,653 @@
+"""Make the same batches in many ways: by one process, by workers here, by a cluster's processes.
+
+What is measured of each way is a `WayRun`; what they say together, a `ScaleOut`.
+"""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from fleetsim.batch import META_NAME, BatchMeta
+from fleetsim.clock import parse_time
+from fleetsim.companies import read_companies
+from fleetsim.config import Config, make_config
+from fleetsim.crew import Crew, Digest, cores
+from fleetsim.encode import mean_width
+from fleetsim.errors import FleetsimError
+from fleetsim.measure import Standing, standing
+from fleetsim.parts import PART_EVENTS, tasks_of
+from fleetsim.scale_out import (
+    GOAL,
+    Costs,
+    Estimate,
+    LinearLaw,
+    Plan,
+    fit_linear,
+    plan_fleet,
+)
+from fleetsim.scaling import PowerLaw, log_slope
+from fleetsim.sizes import Size, Workplace, config_of_size, path_of, read_back, running_order
+from fleetsim.streams import BLOCK
+
+__all__ = [
+    "CLUSTER",
+    "LOCAL",
+    "MODEL_TERMS",
+    "WAYS",
+    "Constants",
+    "ModelRow",
+    "ScaleOut",
+    "Tasks",
+    "WayRun",
+    "measure_ways",
+]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a batch is made: in words, and by how many workers of Dask (0: without it)."""
+
+    words: str
+    workers: int
+
+
+#: The ways by the names that records have for them.
+WAYS = {
+    "process": Way("one process", 0),
+    "local:1": Way("1 worker", 1),
+    "local:2": Way("2 workers", 2),
+    "local:4": Way("4 workers", 4),
+    "cluster:2": Way("2 workers and a scheduler that run already", 2),
+}
+LOCAL, CLUSTER = "local:2", "cluster:2"
+#: What the seconds of a run by workers are made of.
+MODEL_TERMS = ("start", "worker", "task", "event")
+#: Events of a driver where tasks are counted, not events.
+TASK_RATE = 0.05
+_JOBS = 2  # threads of the one process at a size; where tasks are counted, one
+_CLUSTER_REPEATS = 2  # of a size: memory hardly varies
+_FEW_PARTS = 2  # a small size still has work for two workers
+
+
+class Tasks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A batch of few events in many parts, and how many cold commands make it in each way."""
+
+    tasks: Annotated[
+        int, Meta(ge=1, le=10**5, extra={"allowed": "a whole number from 1 to 100000"})
+    ]
+    repeats: Annotated[int, Meta(ge=2, le=1000, extra={"allowed": "a whole number from 2 to 1000"})]
+
+    @property
+    def drivers(self) -> int:
+        """A part is at least one block of them."""
+        return self.tasks * BLOCK
+
+
+class WayRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One cold command.
+
+    Attributes
+    ----------
+    events : int
+        How many were expected: the size, or few for each task.
+    stated_tasks : int
+        Of a row of `Tasks`; 0 for a size.
+    way : str
+        One of `WAYS`.
+    tasks : int
+        Parts that the record names; 1 where it is one file.
+    companies, counted, lines, bytes : int
+        As in `sizes.SizeRun`; lines and bytes of all files together.
+    sha256 : str
+        Of the content of all files in their order, as read back.
+    as_recorded : bool
+        Whether lines, bytes and hash of each file are those of ``batch_meta.json``.
+    meta_bytes : int
+        Of ``batch_meta.json``.
+    generation_seconds, process_seconds : float
+        As in `sizes.SizeRun`; both hold the start of workers, but not of a cluster's.
+    cpu_seconds : float
+        Of the command and of all workers that it started [s].
+    peak_rss_bytes : int
+        Largest resident set of the command, or of a worker that it started.
+    scheduler_cpu_seconds : float
+        Of a cluster's scheduler, from before the command to its end [s]; None without one.
+    scheduler_peak_bytes : int
+        Its largest resident set.
+    """
+
+    events: int
+    stated_tasks: int
+    way: str
+    tasks: int
+    companies: int
+    counted: int
+    lines: int
+    bytes: int
+    sha256: str
+    as_recorded: bool
+    meta_bytes: int
+    generation_seconds: float
+    process_seconds: float
+    cpu_seconds: float
+    peak_rss_bytes: int
+    scheduler_cpu_seconds: float | None = None
+    scheduler_peak_bytes: int | None = None
+
+
+class Constants(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured once, in the notebook's own process.
+
+    Attributes
+    ----------
+    cores : int
+        That the processes could use.
+    companies : int
+        Lines of the file that was read.
+    company_seconds : float
+        To read one of them, the middle of some readings [s].
+    company_bytes, company_peak_bytes : float
+        Of one of them in memory, and at most while the file was read.
+    task_bytes : int
+        Of a task as it is sent, without its companies.
+    """
+
+    cores: int
+    companies: int
+    company_seconds: float
+    company_bytes: float
+    company_peak_bytes: float
+    task_bytes: int
+
+
+class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A fitted cost; what could not be fitted is None, and `note` says why.
+
+    `scale` is by how much the interval was widened, `deviation` how far the law is from the mean
+    of a group of equal runs at most.
+    """
+
+    cost: str
+    unit: str
+    runs: int
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+    scale: float | None = None
+    deviation: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ScaleOut:
+    """What was measured, in the order of running; a run may leave out what is above a limit.
+
+    `sizes` and `tasks` are what the experiment names; `constants` are None where nothing ran.
+    """
+
+    config: Config
+    sizes: tuple[Size, ...]
+    tasks: tuple[Tasks, ...]
+    runs: tuple[WayRun, ...]
+    constants: Constants | None = None
+
+    def of(self, way: str, *, events: int | None = None, tasks: bool | None = None) -> list[WayRun]:
+        """Return the runs of a way: of a size, of all sizes, or where tasks are counted."""
+        return [
+            run
+            for run in self.runs
+            if run.way == way
+            and events in (None, run.events)
+            and tasks in (None, run.stated_tasks > 0)
+        ]
+
+    @property
+    def missing(self) -> list[int]:
+        """The sizes of the experiment that were not measured [events]."""
+        made = {run.events for run in self.runs if not run.stated_tasks}
+        return [size.events for size in self.sizes if size.events not in made]
+
+    @property
+    def missing_tasks(self) -> list[int]:
+        """The numbers of tasks of the experiment that were not measured."""
+        made = {run.stated_tasks for run in self.runs}
+        return [row.tasks for row in self.tasks if row.tasks not in made]
+
+    @property
+    def ratios(self) -> list[float]:
+        """Events a second by two workers over those of one process, in each round.
+
+        Of the largest size that was measured; the k-th repeats of all ways stand in one round.
+        """
+        sizes = [run.events for run in self.runs if not run.stated_tasks]
+        pairs = (self.of(way, events=max(sizes, default=0), tasks=False) for way in _COMPARED)
+        return [
+            (two.lines / two.generation_seconds) / (one.lines / one.generation_seconds)
+            for two, one in zip(*pairs, strict=False)
+        ]
+
+    # What is fitted: a law, or why there is none.
+
+    @cached_property
+    def model(self) -> LinearLaw | str:
+        """The seconds of a command by workers of its own: `MODEL_TERMS`."""
+        runs = [run for run in self.runs if run.way.startswith("local:")]
+        costs = [run.generation_seconds for run in runs]
+        return _fitted(MODEL_TERMS, [self.amounts(run) for run in runs], costs)
+
+    @cached_property
+    def overhead(self) -> LinearLaw | str:
+        """The seconds by two workers of its own over the tasks, of few events each."""
+        runs = self.of(LOCAL, tasks=True)
+        return _over_tasks(runs, [run.generation_seconds for run in runs])
+
+    @cached_property
+    def scheduler_cpu(self) -> LinearLaw | str:
+        """The scheduler's CPU seconds over the tasks."""
+        runs = self.of(CLUSTER, tasks=True)
+        return _over_tasks(runs, [run.scheduler_cpu_seconds or 0.0 for run in runs])
+
+    @cached_property
+    def client_cpu(self) -> LinearLaw | str:
+        """The client's CPU seconds over the tasks."""
+        runs = self.of(CLUSTER, tasks=True)
+        return _over_tasks(runs, [run.cpu_seconds for run in runs])
+
+    @cached_property
+    def scheduler_memory(self) -> PowerLaw | str:
+        """The scheduler's peak memory over the events."""
+        runs = self.of(CLUSTER, tasks=False)
+        return _grown(runs, [float(run.scheduler_peak_bytes or 0) for run in runs])
+
+    @cached_property
+    def client_memory(self) -> PowerLaw | str:
+        """The client's peak memory over the events."""
+        runs = self.of(CLUSTER, tasks=False)
+        return _grown(runs, [float(run.peak_rss_bytes) for run in runs])
+
+    def amounts(self, run: WayRun) -> tuple[float, float, float, float]:
+        """Return what a run pays for, as `MODEL_TERMS` have it.
+
+        Tasks and events are shared by the workers, but by no more than there are cores.
+        """
+        workers = WAYS[run.way].workers
+        known = self.constants.cores if self.constants else workers
+        at_once = max(1, min(workers, known, run.tasks))
+        return 1.0, float(workers), run.tasks / at_once, run.lines / at_once
+
+    def rows(self) -> list[ModelRow]:
+        """Return what was fitted, as rows."""
+        starts = ("start of the command and of Dask", "each worker")
+        shared = ("each task, on one core", "each event, on one core")
+        rows = [
+            _row(self.model, f"time by workers: {name}", "s", term)
+            for term, name in zip(MODEL_TERMS, (*starts, *shared), strict=True)
+        ]
+        rows.append(_row(self.overhead, "time by 2 workers: each task", "s", "task"))
+        rows.append(_row(self.scheduler_cpu, "scheduler's CPU: each task", "s", "task"))
+        rows.append(_row(self.client_cpu, "client's CPU: each task", "s", "task"))
+        for law, whose in ((self.scheduler_memory, "scheduler"), (self.client_memory, "client")):
+            rows.append(_growth_row(law, f"{whose}'s memory: exponent of the events"))
+        return rows
+
+    @cached_property
+    def costs(self) -> Costs | str:
+        """What a plan multiplies by, or why there is none."""
+        laws = (self.model, self.scheduler_cpu, self.client_cpu)
+        for law in laws:
+            if isinstance(law, str):
+                return law
+        if self.constants is None:
+            return "nothing ran"
+        model, scheduler, client = (law for law in laws if isinstance(law, LinearLaw))
+        task, event = model.each("task"), model.each("event")
+        part = model.sum({"task": 1.0, "event": GOAL.part_events})
+        for words, estimate in (
+            ("a part", part),
+            ("the scheduler for a task", scheduler.each("task")),
+            ("the client for a task", client.each("task")),
+        ):
+            if estimate.value <= 0:
+                return f"the runs do not tell what {words} takes"
+        meta, meta_part = self._record_bytes()
+        here = self.constants
+        return Costs(
+            task=task,
+            event=event,
+            part=_above_zero(part),
+            scheduler_task=_above_zero(scheduler.each("task")),
+            client_task=_above_zero(client.each("task")),
+            line_bytes=mean_width(self.config, GOAL.drivers),
+            meta_bytes=meta,
+            meta_part_bytes=meta_part,
+            company_seconds=here.company_seconds,
+            company_bytes=here.company_bytes,
+            company_peak_bytes=here.company_peak_bytes,
+            task_bytes=here.task_bytes,
+        )
+
+    def _record_bytes(self) -> tuple[float, float]:
+        """Return the bytes of a record without parts, and of each part: between most and least."""
+        runs = sorted((run for run in self.runs if WAYS[run.way].workers), key=lambda r: r.tasks)
+        least, most = runs[0], runs[-1]
+        each = (most.meta_bytes - least.meta_bytes) / max(most.tasks - least.tasks, 1)
+        return least.meta_bytes - least.tasks * each, each
+
+    @cached_property
+    def plan(self) -> Plan | str:
+        """What `scale_out.GOAL` takes, or why that cannot be told."""
+        costs = self.costs
+        return costs if isinstance(costs, str) else plan_fleet(GOAL, costs)
+
+
+_COMPARED = (LOCAL, "process")
+
+
+def _fitted(
+    terms: Sequence[str], amounts: Sequence[Sequence[float]], costs: Sequence[float]
+) -> LinearLaw | str:
+    try:
+        return fit_linear(terms, amounts, costs)
+    except ValueError as error:
+        return str(error)
+
+
+def _over_tasks(runs: Sequence[WayRun], costs: Sequence[float]) -> LinearLaw | str:
+    return _fitted(("start", "task"), [(1.0, run.tasks) for run in runs], costs)
+
+
+def _grown(runs: Sequence[WayRun], costs: Sequence[float]) -> PowerLaw | str:
+    try:
+        return log_slope([run.lines for run in runs], costs)
+    except ValueError as error:
+        return str(error)
+
+
+def _above_zero(estimate: Estimate) -> Estimate:
+    """Return an estimate of a cost, which cannot be below zero whatever its interval says."""
+    return estimate.at_least(0.0)
+
+
+def _row(law: LinearLaw | str, cost: str, unit: str, term: str) -> ModelRow:
+    if isinstance(law, str):
+        return ModelRow(cost=cost, unit=unit, runs=0, note=law)
+    each = law.each(term)
+    return ModelRow(
+        cost=cost,
+        unit=unit,
+        runs=law.runs,
+        value=each.value,
+        interval=(each.low, each.high),
+        scale=law.scale,
+        deviation=law.deviation,
+    )
+
+
+def _growth_row(law: PowerLaw | str, cost: str) -> ModelRow:
+    if isinstance(law, str):
+        return ModelRow(cost=cost, unit="", runs=0, note=law)
+    return ModelRow(
+        cost=cost,
+        unit="",
+        runs=law.repeats,
+        value=law.exponent,
+        interval=law.interval,
+        scale=law.scale,
+        deviation=law.deviation,
+    )
+
+
+# --- measuring -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A size or a number of tasks, a way, and how often."""
+
+    what: Size | Tasks
+    way: str
+    repeats: int
+
+
+def steps_of(sizes: Sequence[Size], tasks: Sequence[Tasks]) -> list[_Step]:
+    """Return what is to be measured, and how often."""
+    steps = []
+    for size in sizes:
+        for way in WAYS:
+            repeats = min(size.repeats, _CLUSTER_REPEATS) if way == CLUSTER else size.repeats
+            steps.append(_Step(size, way, repeats))
+    for row in tasks:
+        ways = [way for way in WAYS if way != CLUSTER] if row.tasks == 1 else _BY_TASKS
+        steps += [_Step(row, way, row.repeats) for way in ways]
+    return steps
+
+
+_BY_TASKS = ["process", LOCAL, CLUSTER]
+
+
+def measure_ways(
+    config: Config,
+    sizes: Sequence[Size],
+    tasks: Sequence[Tasks],
+    folder: Path,
+    *,
+    interval: str,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[tuple[WayRun, ...], Constants]:
+    """Make batches in every way with the real commands in cold processes, in mixed order.
+
+    Each batch is read back, held to its record and deleted before the next one is made. All take
+    the path of the largest size, so that one law can hold for all of them.
+
+    Parameters
+    ----------
+    config : Config
+        Its number of companies has no influence.
+    sizes : sequence of Size
+        Made in every way; by the processes of a cluster twice.
+    tasks : sequence of Tasks
+        Few events in so many parts. One task is made in every way that starts by itself, more are
+        made by one process, by two workers and by the processes of a cluster.
+    folder : Path
+        Existing folder; what is written there is gone afterwards, whatever happened.
+    interval : str
+        ISO 8601 start of the interval.
+    progress : callable, optional
+        Called with 1 after each run.
+
+    Raises
+    ------
+    FleetsimError
+        Where a command fails.
+    """
+    scratch = folder / "scratch"
+    kernel = path_of(sizes[-1])
+    steps = steps_of(sizes, tasks)
+    try:
+        places: dict[Size | Tasks, _Place] = {}
+        every: list[Size | Tasks] = [*sizes, *tasks]
+        for what in every:
+            places[what] = _Place(config, what, scratch / str(len(places)), interval, kernel)
+        constants = _constants(places[sizes[-1]].work, config, sizes[-1], interval)
+        places[sizes[0]].run("process")  # it may have to compile the kernel
+        runs = []
+        for step in running_order(steps, config.seed):
+            runs.append(places[step.what].run(step.way))
+            if progress:
+                progress(1)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return tuple(runs), constants
+
+
+def config_of_tasks(config: Config, row: Tasks) -> Config:
+    """Return the configuration of a number of tasks: few events for each driver of a block."""
+    companies = max(1, row.drivers // config.drivers_per_company)
+    changes = {"number_of_companies": companies, "event_rate_per_driver": TASK_RATE}
+    return make_config(config.as_dict(), changes)
+
+
+class _Place:
+    """One size or number of tasks: its companies, and batches of them in any way."""
+
+    def __init__(
+        self, config: Config, what: Size | Tasks, folder: Path, interval: str, kernel: str
+    ) -> None:
+        self._kernel = kernel
+        if isinstance(what, Size):
+            setting, self._jobs, self._tasks = config_of_size(config, what), _JOBS, 0
+            self._events = what.events
+            part_events = _part_events(what)
+        else:
+            setting, self._jobs, self._tasks = config_of_tasks(config, what), 1, what.tasks
+            self._events = round(what.drivers * TASK_RATE)
+            part_events = int(BLOCK * TASK_RATE)  # each block begins a part
+        self._parts = ("--part-events", str(part_events))
+        self.work = Workplace(setting, folder, interval)
+
+    def run(self, way: str) -> WayRun:
+        """Make the batch, read it back, delete it."""
+        options: list[str] = ["--kernel", self._kernel]
+        if way == "process":
+            options += ["--jobs", str(self._jobs), *(self._parts if self._tasks else ())]
+            return self._run(way, options)
+        if way != CLUSTER:
+            return self._run(way, [*options, *self._parts, "--scheduler", way])
+        with _cluster(WAYS[way].workers, self.work.folder) as (scheduler, address):
+            before = scheduler.cpu_seconds()
+            run = self._run(way, [*options, *self._parts, "--scheduler", address], scheduler)
+        ended = scheduler.child
+        if ended is None:
+            raise FleetsimError("the launcher of the scheduler failed")
+        return msgspec.structs.replace(
+            run,
+            scheduler_cpu_seconds=ended.cpu_seconds - before,
+            scheduler_peak_bytes=ended.peak_rss_bytes,
+        )
+
+    def _run(self, way: str, options: list[str], scheduler: Standing | None = None) -> WayRun:
+        work = self.work
+        child, meta = work.make(*options)
+        if scheduler is not None:
+            scheduler.end()  # before the files are read back, which takes a while
+        lines, size, sha256, as_recorded = _content(work.batch, meta)
+        meta_bytes = (work.batch / META_NAME).stat().st_size
+        work.clear()
+        return WayRun(
+            events=self._events,
+            stated_tasks=self._tasks,
+            way=way,
+            tasks=len(meta.files),
+            companies=work.companies,
+            counted=work.counted,
+            lines=lines,
+            bytes=size,
+            sha256=sha256,
+            as_recorded=as_recorded and (lines, size) == (meta.event_count, meta.bytes),
+            meta_bytes=meta_bytes,
+            generation_seconds=meta.generation_seconds,
+            process_seconds=child.seconds,
+            cpu_seconds=child.cpu_seconds,
+            peak_rss_bytes=child.peak_rss_bytes,
+        )
+
+
+def _part_events(size: Size) -> int:
+    """Return the events of a part of a size: the default, or less where that leaves one part."""
+    return min(PART_EVENTS, max(1, size.events // _FEW_PARTS))
+
+
+def _content(batch: Path, meta: BatchMeta) -> tuple[int, int, str, bool]:
+    """Return lines, bytes and SHA-256 of a batch's files, and whether each is as recorded."""
+    lines = size = 0
+    as_recorded = True
+    with Crew(2) as crew:
+        whole = Digest(crew)
+        if meta.parts:
+            recorded = {part.name: (part.rows, part.bytes, part.sha256) for part in meta.parts}
+        else:
+            recorded = dict.fromkeys(meta.files, (meta.event_count, meta.bytes, meta.sha256 or ""))
+        for name, expected in recorded.items():
+            found = read_back(batch / name, whole)
+            as_recorded = as_recorded and found == expected
+            lines, size = lines + found[0], size + found[1]
+        return lines, size, whole.hexdigest(), as_recorded
+
+
+@contextmanager
+def _cluster(workers: int, folder: Path) -> Iterator[tuple[Standing, str]]:
+    """Yield a scheduler and its address; it has workers of one thread each, and is new."""
+    scratch = folder / "dask"
+    scratch.mkdir()
+    module = [sys.executable, "-P", "-m"]
+    place = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    alone = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(scratch)]
+    try:
+        with ExitStack() as stack:
+            command = [*module, "distributed.cli.dask_scheduler", *place]
+            scheduler = stack.enter_context(standing(command, folder, scratch / "scheduler.log"))
+            address = scheduler.printed(r"tcp://127\.0\.0\.1:\d+")
+            command = [*module, "distributed.cli.dask_worker", address, *alone]
+            members = [
+                stack.enter_context(standing(command, folder, scratch / f"worker-{number}.log"))
+                for number in range(workers)
+            ]
+            for member in members:
+                member.printed("Registered to")
+            yield scheduler, address
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+_READINGS = 3
+_READ = 20_000  # companies, read again and again; more would only take longer
+
+
+def _constants(work: Workplace, config: Config, size: Size, interval: str) -> Constants:
+    """Return what is measured in this process: reading companies, and the size of a task."""
+    count = min(work.companies, _READ)
+    seconds = []
+    for _ in range(_READINGS):
+        start = time.perf_counter()
+        fleet = read_companies(work.file, lines=count)
+        seconds.append(time.perf_counter() - start)
+    tracemalloc.start()  # slows it down, hence apart
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        fleet = read_companies(work.file, lines=count)
+        kept, most = (amount - before for amount in tracemalloc.get_traced_memory())
+    finally:
+        tracemalloc.stop()
+    tasks = tasks_of(
+        config_of_size(config, size),
+        fleet,
+        parse_time(interval),
+        0,
+        part_events=_part_events(size),
+        events=float(size.events),
+        format="jsonl",
+        folder=work.folder,
+    )
+    task = next(tasks)
+    own = len(pickle.dumps(task.fleet, protocol=5))
+    return Constants(
+        cores=cores(),
+        companies=count,
+        company_seconds=median(seconds) / count,
+        company_bytes=kept / count,
+        company_peak_bytes=most / count,
+        task_bytes=len(pickle.dumps(task, protocol=5)) - own,
+    )
