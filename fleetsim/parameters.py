@@ -166,7 +166,7 @@ NOTEBOOK_PARAMETERS: dict[str, tuple[Parameter, ...]] = {
     "scale_out.ipynb": (
         EXPERIMENT.at("020-scale-out"),
         RESULTS,
-        LARGEST_EVENTS.at(20_000, note="larger sizes, and tasks of more drivers, are left out"),
+        LARGEST_EVENTS.at(20_000, note="larger sizes and tasks are left out"),
         *_noted(number_of_companies="follows from the sizes, no other is taken"),
     ),
     "explore.ipynb": (

@@ -156,7 +156,8 @@ def fit_linear(
     weighted = rows * weight[:, None]
     size = np.linalg.norm(weighted, axis=0)
     if not size.all() or np.linalg.matrix_rank(weighted / size) < len(terms):
-        raise ValueError(f"{len(rows)} different runs do not tell {len(terms)} costs apart")
+        kinds = "one kind" if len(rows) == 1 else f"{len(rows)} kinds"
+        raise ValueError(f"runs of {kinds} do not tell {len(terms)} costs apart")
     solved = np.linalg.lstsq(weighted / size, weight * mean, rcond=None)[0]
     coefficients = solved / size
     away = rows @ coefficients / mean - 1

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fleetsim.criteria import MB
 from fleetsim.plots import DARK, LIGHT, MIDDLE, SIGNAL, titled_figure
@@ -92,16 +92,15 @@ def _tasks(figure: Figure, found: ScaleOut) -> str:
         ends = np.geomspace(1, most, _POINTS)
         line = law.at(np.column_stack([np.ones_like(ends), ends]))
         each = law.each("task")
-        label = f"{law.coefficients[0]:.2f} s + {1e3 * each.value:.2g} ms a task"
+        label = f"{law.coefficients[0]:.2f} s {1e3 * each.value:+.2g} ms a task"
         ax.plot(ends, line, color=DARK, lw=1.2, label=label)
         told.append(
             f"the line through 2 workers rises by {1e3 * each.value:.2g} ms a task, 95 % interval "
             f"{1e3 * each.low:.2g} to {1e3 * each.high:.2g} ms"
         )
-    ax.set(xscale="log", xlabel="tasks, of about 50 events each", ylabel="generation [s]")
-    _plain(ax, x=True)
-    ax.set_ylim(bottom=0)
-    ax.legend(loc="upper left", fontsize=8)
+    ax.set(xlabel="tasks, of about 50 events each", ylabel="generation [s]")
+    _logarithmic(ax, x=True, y=True)
+    figure.legend(loc="outside right upper", fontsize=8)
     return _sentence("Seconds of each cold run over the number of its tasks", told)
 
 
@@ -134,7 +133,8 @@ def _memory(figure: Figure, found: ScaleOut) -> str:
         ax.plot(events, peaks, mark, ms=4.5, mfc="none", color=colour, label=label)
         told.append(text)
     ax.plot([], [], color=SIGNAL, lw=1.2, label="power law, with its 95 % band")
-    ax.set(xscale="log", xlabel="events of the batch", ylabel="peak resident set [MB]")
+    ax.set(xlabel="events of the batch", ylabel="peak resident set [MB]")
+    _logarithmic(ax, x=True)
     ax.set_ylim(0, 1.6 * max(max(peaks) for _, _, _, peaks, _ in shown))
     ax.legend(ncols=2, loc="upper left", fontsize=8)
     return _sentence(
@@ -161,8 +161,7 @@ def _model(figure: Figure, found: ScaleOut) -> str:
         ends = [min(run.generation_seconds for run in every)]
         ends.append(max(run.generation_seconds for run in every))
         ax.plot(ends, ends, color=SIGNAL, lw=1.2, label="as the model says")
-        ax.set(xscale="log", yscale="log")
-        _plain(ax, x=True, y=True)
+        _logarithmic(ax, x=True, y=True)
         ax.legend(loc="upper left", fontsize=8)
         told.append(
             f"{len(every)} runs of {ends[0]:.2f} to {ends[1]:.2f} s; the mean of equal runs is "
@@ -177,10 +176,12 @@ def _columns(runs: list[WayRun], of: Callable[[WayRun], float]) -> tuple[Floats,
     return np.array([of(run) for run in runs]), np.array([run.generation_seconds for run in runs])
 
 
-def _plain(ax: Axes, *, x: bool = False, y: bool = False) -> None:
-    """Write the ticks of logarithmic axes as plain numbers."""
+def _logarithmic(ax: Axes, *, x: bool = False, y: bool = False) -> None:
+    """Make axes logarithmic, with plain numbers at 1, 2 and 5: they may span less than a decade."""
+    ax.set(**({"xscale": "log"} if x else {}), **({"yscale": "log"} if y else {}))
     for axis, logarithmic in ((ax.xaxis, x), (ax.yaxis, y)):
         if logarithmic:
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_formatter(NullFormatter())
 

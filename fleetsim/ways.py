@@ -430,8 +430,7 @@ def steps_of(sizes: Sequence[Size], tasks: Sequence[Tasks]) -> list[_Step]:
             repeats = min(size.repeats, _CLUSTER_REPEATS) if way == CLUSTER else size.repeats
             steps.append(_Step(size, way, repeats))
     for row in tasks:
-        ways = [way for way in WAYS if way != CLUSTER] if row.tasks == 1 else _BY_TASKS
-        steps += [_Step(row, way, row.repeats) for way in ways]
+        steps += [_Step(row, way, row.repeats) for way in (WAYS if row.tasks == 1 else _BY_TASKS)]
     return steps
 
 
@@ -459,8 +458,8 @@ def measure_ways(
     sizes : sequence of Size
         Made in every way; by the processes of a cluster twice.
     tasks : sequence of Tasks
-        Few events in so many parts. One task is made in every way that starts by itself, more are
-        made by one process, by two workers and by the processes of a cluster.
+        Few events in so many parts. One task is made in every way, more are made by one process,
+        by two workers and by the processes of a cluster.
     folder : Path
         Existing folder; what is written there is gone afterwards, whatever happened.
     interval : str

@@ -1,0 +1,96 @@
+"""A small run of experiment 020 with real processes: every way, the record, and the report."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import ROOT
+
+from fleetsim import ways
+from fleetsim.execute import Outcome
+from fleetsim.project import Project
+from fleetsim.record import read_record
+from fleetsim.report import check_report, render_report
+from fleetsim.runs import find_run
+from fleetsim.scale_out_plots import SCALE_OUT_PLOTS
+from fleetsim.ways import CLUSTER, WAYS, ScaleOut, steps_of
+
+EXPERIMENT = "020-scale-out"
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """Return a run as the notebook stands, made by plain papermill, with its report."""
+    folder = tmp_path_factory.mktemp("scale-out")
+    results, out = str(folder / "results"), folder / "out.ipynb"
+    command = [sys.executable, "-m", "papermill", "notebooks/scale_out.ipynb", str(out)]
+    command += ["-p", "results", results, "--no-progress-bar"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    run = find_run(Project(ROOT), EXPERIMENT, results)
+    render_report(run, out)
+    return Outcome(run, read_record(run))
+
+
+def test_a_run_leaves_everything_that_belongs_to_it(outcome: Outcome) -> None:
+    """Report, notebook, document, record, parameters and figures; data and processes are gone."""
+    names = {path.name for path in outcome.path.iterdir()}
+    assert names == {
+        *("report.html", "report.ipynb", "experiment.md", "result.json", "params.yaml", "figures")
+    }
+    figures = {path.name for path in (outcome.path / "figures").iterdir()}
+    assert figures == {f"{name}.{form}" for name in SCALE_OUT_PLOTS for form in ("png", "svg")}
+    assert check_report(outcome.path) == []
+    assert "___" not in (outcome.path / "experiment.md").read_text(encoding="utf-8")
+
+
+def test_the_record_holds_every_way(outcome: Outcome) -> None:
+    """Each cold command, all with the same bytes, and what the scheduler took."""
+    record = outcome.record
+    found = record.scale_out
+    description = record.description
+    steps = steps_of(description.sizes, description.tasks)
+    assert len(found.runs) == sum(step.repeats for step in steps)
+    assert {run.way for run in found.runs} == set(WAYS)
+    for run in found.runs:
+        workers = WAYS[run.way].workers
+        assert run.tasks == (run.stated_tasks or (2 if workers else 1))
+        assert (run.scheduler_peak_bytes is not None) == (run.way == CLUSTER)
+        if run.scheduler_peak_bytes is not None:
+            assert run.scheduler_peak_bytes > 20e6
+            assert 0 < run.scheduler_cpu_seconds < run.process_seconds
+    again = ScaleOut(
+        config=found_config(outcome.path),
+        sizes=tuple(description.sizes),
+        tasks=tuple(description.tasks),
+        runs=tuple(found.runs),
+        constants=found.constants,
+    )
+    assert again.rows() == found.model
+    verdicts = {c.id: c.verdict for c in record.criteria}
+    assert verdicts["same_bytes"] == "pass"
+    assert verdicts["throughput_ratio"] == verdicts["client_memory"] == "inconclusive"
+
+
+def found_config(run: Path) -> object:
+    """Return the configuration of a run."""
+    from fleetsim.config import make_config
+
+    return make_config(read_record(run).config, {})
+
+
+def test_what_was_started_ends_with_the_context(tmp_path: Path) -> None:
+    """Scheduler and workers are gone, and the scheduler's peak is known."""
+    import psutil
+
+    with ways._cluster(2, tmp_path) as (scheduler, address):
+        assert address.startswith("tcp://127.0.0.1:")
+        assert scheduler.cpu_seconds() > 0
+        started = psutil.Process().children(recursive=True)
+        assert len(started) >= 6  # three launchers, each with its command
+    assert scheduler.child is not None
+    assert scheduler.child.peak_rss_bytes > 20e6
+    assert not any(process.is_running() for process in started if process.name() == "python")
+    assert list(tmp_path.iterdir()) == []
