@@ -65,9 +65,14 @@ class Estimate(msgspec.Struct, frozen=True):
         high = 1 / self.low if self.low > 0 else math.inf
         return Estimate(1 / self.value, 1 / self.high, high)
 
-    def at_least(self, floor: float) -> Estimate:
-        """Return the estimate with no value below a floor."""
-        return Estimate(*(max(end, floor) for end in (self.value, self.low, self.high)))
+    def at_least(self, other: Estimate) -> Estimate:
+        """Return the larger of two, end by end; it holds where both do."""
+        ends = zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)
+        return Estimate(*(max(pair) for pair in ends))
+
+    def times(self, other: Estimate) -> Estimate:
+        """Return the product of two that are not negative, end by end; it holds where both do."""
+        return Estimate(self.value * other.value, self.low * other.low, self.high * other.high)
 
 
 @dataclass(frozen=True)
@@ -309,7 +314,7 @@ def plan_fleet(goal: Goal, costs: Costs) -> Plan:
     total = goal.events * costs.line_bytes
     work = costs.part * tasks
     reading = goal.companies * costs.company_seconds
-    handing = tasks * costs.scheduler_task.value
+    handing = costs.scheduler_task * tasks
     pieces = math.ceil(part_bytes / UPLOAD)
     writes = pieces + 2  # and one each to begin and to complete it
     lists = _LISTINGS * math.ceil((parts + 1) / _LISTED)
@@ -334,7 +339,7 @@ def plan_fleet(goal: Goal, costs: Costs) -> Plan:
         rows.append(_estimated(f"time with {cores} cores", time, "h", what))
     for cores in goal.cores:
         # The tasks that so many cores end in a second, each of which the scheduler has to handle.
-        load = costs.part.inverse() * (cores * costs.scheduler_task.value * 100)
+        load = costs.part.inverse().times(costs.scheduler_task) * (100 * cores)
         what = "tasks a second × CPU seconds of the scheduler for each; above 100 % it is the limit"
         rows.append(_estimated(f"scheduler's load by {cores} cores", load, "%", what))
     rows += [

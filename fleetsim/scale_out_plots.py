@@ -92,7 +92,8 @@ def _tasks(figure: Figure, found: ScaleOut) -> str:
         ends = np.geomspace(1, most, _POINTS)
         line = law.at(np.column_stack([np.ones_like(ends), ends]))
         each = law.each("task")
-        label = f"{law.coefficients[0]:.2f} s {1e3 * each.value:+.2g} ms a task"
+        sign = "-" if each.value < 0 else "+"
+        label = f"{law.coefficients[0]:.2f} s {sign} {1e3 * abs(each.value):.2g} ms a task"
         ax.plot(ends, line, color=DARK, lw=1.2, label=label)
         told.append(
             f"the line through 2 workers rises by {1e3 * each.value:.2g} ms a task, 95 % interval "
@@ -128,8 +129,8 @@ def _memory(figure: Figure, found: ScaleOut) -> str:
             low, high = law.band(ends)
             ax.fill_between(ends, low / MB, high / MB, color=LIGHT, lw=0)
             ax.plot(ends, law.at(ends) / MB, color=SIGNAL, lw=1.2)
-            label += f", exponent {law.exponent:.3f}"
-            text += f", a power {law.exponent:.3f} of the events"
+            label += f", exponent {round(law.exponent, 3) + 0.0:.3f}"
+            text += f", a power {round(law.exponent, 3) + 0.0:.3f} of the events"
         ax.plot(events, peaks, mark, ms=4.5, mfc="none", color=colour, label=label)
         told.append(text)
     ax.plot([], [], color=SIGNAL, lw=1.2, label="power law, with its 95 % band")

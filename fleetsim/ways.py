@@ -378,7 +378,7 @@ def _grown(runs: Sequence[WayRun], costs: Sequence[float]) -> PowerLaw | str:
 
 def _above_zero(estimate: Estimate) -> Estimate:
     """Return an estimate of a cost, which cannot be below zero whatever its interval says."""
-    return estimate.at_least(0.0)
+    return estimate.at_least(Estimate(0.0, 0.0, 0.0))
 
 
 def _row(law: LinearLaw | str, cost: str, unit: str, term: str) -> ModelRow:
