@@ -21,7 +21,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from fleetsim.batch import META_NAME, BatchMeta
+from fleetsim.batch_meta import META_NAME, BatchMeta
 from fleetsim.clock import parse_time
 from fleetsim.companies import read_companies
 from fleetsim.config import Config, make_config
