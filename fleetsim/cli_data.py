@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from fleetsim.cli_shared import (
     FINDING,
     PATH,
     PLACE,
+    RESULTS,
     SEED,
     TIME,
     OrdinalParam,
@@ -172,27 +174,28 @@ def events(
 @click.command()
 @click.argument("target", metavar="RUN_OR_BATCH")
 @click.option("--companies", "companies_file", type=PLACE, help="The companies file of the batch.")
+@RESULTS
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def verify(target: str, companies_file: Path | None, as_json: bool) -> None:
+def verify(target: str, companies_file: Path | None, results: str | None, as_json: bool) -> None:
     """Make batches again from their own records, and compare the content."""
     from fleetsim.verify import batches_below, verify_batch
 
-    batches = batches_below(_run_or_folder(target))
-    results = [verify_batch(batch, companies_file) for batch in batches]
+    with _run_or_folder(target, results) as folder:
+        found = [verify_batch(batch, companies_file) for batch in batches_below(folder)]
     if as_json:
         rows = [
             {"batch_id": r.batch_id, "event_count": r.event_count, "findings": r.findings}
-            for r in results
+            for r in found
         ]
         click.echo(json_text(rows))
     else:
-        for result in results:
+        for result in found:
             if not result.findings:
                 note = "" if result.kept else " (not kept on the disk; their record fits)"
                 click.echo(f"{result.batch_id}: reproduced, {result.event_count} events{note}")
             for finding in result.findings:
                 click.echo(f"{result.batch_id}: {finding}")
-    if any(result.findings for result in results):
+    if any(result.findings for result in found):
         sys.exit(FINDING)
 
 
@@ -247,13 +250,17 @@ def _refuse_own_memory(scheduler: str | None, where: str, folder: Path) -> None:
         raise InputError(where, "memory:// is each process's own; workers need another place")
 
 
-def _run_or_folder(target: str) -> Path:
-    """Return a folder given by its path or URL, or the run that a name stands for."""
+@contextmanager
+def _run_or_folder(target: str, results: str | None) -> Iterator[Path]:
+    """Yield a folder given by its path or URL, or the run that a name stands for."""
     if "://" in target:
-        return place(target)
+        yield place(target)
+        return
     if Path(target).exists():
-        return Path(target)
+        yield Path(target)
+        return
+    from fleetsim.mirror import mirrored
     from fleetsim.project import find_project
-    from fleetsim.runs import find_run
 
-    return find_run(find_project(), target)
+    with mirrored(find_project(), results) as home:
+        yield home.find(target)

@@ -11,6 +11,7 @@ import click
 from fleetsim.cli_shared import (
     FINDING,
     PATH,
+    RESULTS,
     json_text,
     lighten_papermill,
     shown,
@@ -111,7 +112,7 @@ def check(experiment: str, strict: bool, as_json: bool) -> None:
     help="A parameter of the run; may be given again.",
 )
 @click.option("-f", "--file", "file", type=PATH, help="YAML file of parameters.")
-@click.option("--results", help="Folder of the results; results/ by default.")
+@RESULTS
 @click.option("--strict", is_flag=True, help="Exit with 3 where a criterion does not pass.")
 def run(
     experiment: str,
@@ -124,19 +125,24 @@ def run(
     lighten_papermill()
     from fleetsim.document import verdict_table
     from fleetsim.execute import execute
+    from fleetsim.mirror import mirrored
     from fleetsim.project import find_project
     from fleetsim.report import REPORT_HTML, REPORT_NOTEBOOK
     from fleetsim.run import Summary
 
     project = find_project()
-    outcome = execute(
-        project,
-        experiment,
-        _parameters(experiment, pairs, file),
-        results=results,
-        progress=sys.stderr.isatty(),
-    )
-    record, path = outcome.record, shown(outcome.path)
+    with mirrored(project, results) as home:
+        outcome = execute(
+            project,
+            experiment,
+            _parameters(experiment, pairs, file),
+            results=str(home.folder),
+            progress=sys.stderr.isatty(),
+            gallery=False,
+        )
+        home.upload_run(outcome.path)
+        home.refresh_gallery()
+    record, path = outcome.record, shown(home.named(outcome.path))
     if record.error is not None:
         cell = "" if record.error.cell is None else f" in cell {record.error.cell}"
         raise FleetsimError(
@@ -154,25 +160,26 @@ def run(
 @click.argument("name", metavar="RUN")
 @click.option("--check", "only_check", is_flag=True, help="Say what no longer fits; write nothing.")
 @click.option("--notebook", type=PATH, help="Executed notebook to take in (papermill's output).")
-@click.option("--results", help="Folder of the results; results/ by default.")
+@RESULTS
 def report(name: str, only_check: bool, notebook: Path | None, results: str | None) -> None:
     """Make a run's document and report again from its record, or check them."""
     lighten_papermill()
-    from fleetsim.gallery import refresh_gallery
+    from fleetsim.mirror import mirrored
     from fleetsim.project import find_project
     from fleetsim.report import check_report, render_report
-    from fleetsim.runs import find_run
 
-    project = find_project()
-    folder = find_run(project, name, results)
-    if not only_check:
-        for path in render_report(folder, notebook):
-            click.echo(shown(path))
-        home = project.results(results)
-        if folder.is_relative_to(home.resolve()):
-            refresh_gallery(home)
-        return
-    findings = check_report(folder)
+    with mirrored(find_project(), results) as home:
+        folder = home.find(name)
+        inside = folder.is_relative_to(home.folder.resolve())
+        if not only_check:
+            written = render_report(folder, notebook)
+            if inside:
+                home.upload(*written)
+                home.refresh_gallery()
+            for path in written:
+                click.echo(shown(home.named(path)))
+            return
+        findings = check_report(folder)
     for finding in findings:
         click.echo(f"{folder.name}: {finding}")
     if findings:

@@ -13,6 +13,7 @@ import click
 from fleetsim.cli_shared import (
     FINDING,
     PATH,
+    RESULTS,
     json_text,
     lighten_papermill,
     say,
@@ -28,9 +29,12 @@ __all__ = ["compare", "runs", "sweep"]
 @click.option(
     "--jobs",
     type=click.IntRange(1, 256),
-    default=1,
-    show_default=True,
-    help="Points at a time; what is measured runs alone all the same.",
+    help="Points at a time, one by default; what is measured runs alone all the same.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Run the points on a Dask cluster: tcp://HOST:PORT, or local:N for N processes here.",
 )
 @click.option(
     "--engine",
@@ -62,12 +66,13 @@ __all__ = ["compare", "runs", "sweep"]
     help="What a whole run may take.",
 )
 @click.option("--yes", is_flag=True, help="Begin a very large sweep, or one that seems not to fit.")
-@click.option("--results", help="Folder of the results; results/ by default.")
+@RESULTS
 @click.option("--strict", is_flag=True, help="Exit with 3 where a criterion does not pass.")
 @click.option("--json", "as_json", is_flag=True, help="Print the points as JSON.")
 def sweep(
     experiment: str,
-    jobs: int,
+    jobs: int | None,
+    scheduler: str | None,
     engine: str,
     dry_run: bool,
     fresh: bool,
@@ -81,44 +86,65 @@ def sweep(
     as_json: bool,
 ) -> None:
     """Run every point of an experiment's grid; what is finished already is not run again."""
+    if scheduler and jobs:
+        raise click.UsageError("--jobs are threads here; with --scheduler, workers do the work.")
     lighten_papermill()
+    from fleetsim.mirror import mirrored
     from fleetsim.project import find_project
     from fleetsim.sweep import plan_sweep, run_sweep
     from fleetsim.sweep_report import render_sweep
     from fleetsim.sweep_results import end_table, listing, plan_table, sweep_results
 
-    planned = plan_sweep(find_project(), experiment, results=results, fresh=fresh, confirmed=yes)
-    for line in planned.damaged:
-        say(f"skipped: {line}")
-    if dry_run:
-        click.echo(json_text(listing(planned)) if as_json else str(plan_table(planned)))
-        return
-    to_do = len(planned.to_do(fresh=fresh))
-    with _sweep_bar(to_do) as update:
-        count = run_sweep(
-            planned,
-            jobs=jobs,
-            engine=engine,
+    project = find_project()
+    with mirrored(project, results) as home:
+        if scheduler and getattr(home.where, "protocol", None) == "memory":
+            raise InputError("--results", "memory:// is each process's own; workers need another")
+        home.fetch_records()
+        planned = plan_sweep(
+            project,
+            experiment,
+            results=str(home.folder),
+            sent=home.where is not None,
             fresh=fresh,
-            fail_fast=fail_fast,
-            retries=retries,
-            cell_timeout=cell_timeout,
-            run_timeout=run_timeout,
-            progress=update,
+            confirmed=yes,
         )
-    found = sweep_results(planned)
-    if as_json:
-        click.echo(json_text(listing(planned)))
-    else:
-        click.echo(str(end_table(found)))
-        click.echo(
-            f"\n{count.done} done, {count.failed} failed, {count.skipped} finished before, "
-            f"{count.left} not begun"
-        )
-    if found.completed:
-        report = render_sweep(planned)
-        if not as_json:
-            click.echo(f"report: {shown(report)}")
+        for line in planned.damaged:
+            say(f"skipped: {line}")
+        if dry_run:
+            rows = listing(planned, home)
+            click.echo(json_text(rows) if as_json else str(plan_table(planned)))
+            return
+        to_do = len(planned.to_do(fresh=fresh))
+        with _workers(scheduler) as cluster, _sweep_bar(to_do) as update:
+            count = run_sweep(
+                planned,
+                jobs=jobs or 1,
+                cluster=cluster,
+                home=home,
+                engine=engine,
+                fresh=fresh,
+                fail_fast=fail_fast,
+                retries=retries,
+                cell_timeout=cell_timeout,
+                run_timeout=run_timeout,
+                progress=update,
+            )
+        found = sweep_results(planned)
+        if as_json:
+            click.echo(json_text(listing(planned, home)))
+        else:
+            click.echo(str(end_table(found)))
+            click.echo(
+                f"\n{count.done} done, {count.failed} failed, {count.skipped} finished before, "
+                f"{count.left} not begun"
+            )
+        if found.completed:
+            report = render_sweep(planned)
+            home.upload(*planned.folder.glob("sweep*"))
+            if not as_json:
+                click.echo(f"report: {shown(home.named(report))}")
+        if home.where is not None:
+            home.refresh_gallery()
     if count.failed:
         sys.exit(1)
     if strict and any(c.verdict != "pass" for run in found.runs for c in run.record.criteria):
@@ -126,7 +152,7 @@ def sweep(
 
 
 @click.command()
-@click.option("--results", help="Folder of the results; results/ by default.")
+@RESULTS
 @click.option("--experiment", metavar="ID", help="Only the runs of this experiment.")
 @click.option("--status", type=click.Choice(["completed", "failed"]))  # runs.STATUSES
 @click.option(
@@ -154,21 +180,28 @@ def runs(
 ) -> None:
     """List the runs that stand in the results, with their verdicts."""
     import shutil
+    from dataclasses import replace
 
+    from fleetsim.mirror import mirrored
     from fleetsim.project import find_project
     from fleetsim.runs import list_runs, runs_table, select_runs, sort_runs
 
     project = find_project()
-    folder = project.results(results)
-    if as_html:
-        from fleetsim.gallery import write_gallery
+    with mirrored(project, results) as home:
+        if as_html:
+            from fleetsim.gallery import write_gallery
 
-        click.echo(shown(write_gallery(folder)))
-        return
-    # Before the first run there is no folder of results, which is no fault of the user.
-    every, damaged = list_runs(folder) if results or folder.exists() else ([], [])
-    for error in damaged:
-        say(f"passed over: {error}")
+            home.fetch_records()
+            page = write_gallery(home.folder)
+            home.upload(page)
+            click.echo(shown(home.named(page)))
+            return
+        home.fetch_records(*[experiment] if experiment else [])
+        # Before the first run there is no folder of results, which is no fault of the user.
+        every, damaged = list_runs(home.folder) if results or home.folder.exists() else ([], [])
+        for error in damaged:
+            say(home.said(f"passed over: {error}"))
+        every = [replace(run, folder=home.named(run.folder)) for run in every]
     known = {*project.experiment_ids(), *(run.experiment for run in every)}
     if experiment is not None and experiment not in known:
         raise InputError(
@@ -192,7 +225,7 @@ def runs(
 @click.command()
 @click.argument("names", nargs=-1, metavar="[RUN_A] [RUN_B]")
 @click.option("--baseline", metavar="RUN", help="Run A; RUN_B is its experiment's latest then.")
-@click.option("--results", help="Folder of the results; results/ by default.")
+@RESULTS
 @click.option("--html", "page", type=PATH, help="The page; results/compare/A-B.html by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 @click.option("--strict", is_flag=True, help="Exit with 3 where B is worse than A.")
@@ -227,20 +260,38 @@ def compare(
         raise click.UsageError("With --baseline give at most one run, RUN_B.")
     from fleetsim.compare import compare_runs
     from fleetsim.compare_page import comparison_text, page_of, write_comparison
+    from fleetsim.mirror import mirrored
     from fleetsim.project import find_project
-    from fleetsim.runs import find_run, latest_beside
+    from fleetsim.runs import latest_beside
 
-    project = find_project()
-    run_a, *rest = (find_run(project, name, results) for name in (baseline, *names) if name)
-    run_b = rest[0] if rest else latest_beside(run_a)
-    result = compare_runs(run_a, run_b, alpha=alpha, tolerance=tolerance)
-    path = page or page_of(project.results(results), result)
-    write_comparison(path, result)
+    with mirrored(find_project(), results) as home:
+        run_a, *rest = (home.find(name) for name in (baseline, *names) if name)
+        run_b = rest[0] if rest else latest_beside(run_a)
+        if not rest:
+            home.fetch_run(run_b)
+        result = compare_runs(run_a, run_b, alpha=alpha, tolerance=tolerance)
+        path = page or page_of(home.folder, result)
+        write_comparison(path, result)
+        if page is None:
+            home.upload(path)
     click.echo(json_text(result.as_dict()) if as_json else comparison_text(result))
     if not as_json:
-        click.echo(f"\npage: {shown(path)}")
+        click.echo(f"\npage: {shown(home.named(path))}")
     if strict and result.findings:
         sys.exit(FINDING)
+
+
+@contextmanager
+def _workers(scheduler: str | None) -> Iterator[Any]:
+    """Yield the cluster of an address, or None for the threads of this process."""
+    if scheduler is None:
+        yield None
+        return
+    from fleetsim.cluster import connect
+
+    with connect(scheduler) as cluster:
+        cluster.client.run(lighten_papermill)  # as here: some seconds for each new worker
+        yield cluster
 
 
 @contextmanager

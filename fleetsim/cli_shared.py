@@ -10,12 +10,13 @@ from typing import Any
 import click
 
 from fleetsim.clock import Instant, parse_time
-from fleetsim.places import place
+from fleetsim.places import is_remote, place
 
 __all__ = [
     "FINDING",
     "PATH",
     "PLACE",
+    "RESULTS",
     "SEED",
     "TIME",
     "OrdinalParam",
@@ -67,6 +68,10 @@ class PlaceParam(click.ParamType):  # type: ignore[type-arg]
 
 
 PLACE = PlaceParam()
+#: The option of all commands that make or read runs.
+RESULTS = click.option(
+    "--results", metavar="DIR|URL", help="Folder or URL of the results; results/ by default."
+)
 PATH = click.Path(path_type=Path)
 TIME = TimeParam()
 SEED = click.IntRange(0, 2**64 - 1)
@@ -112,6 +117,8 @@ def config_of(path: Path, seed: int | None) -> Any:
 
 def shown(path: Path) -> str:
     """Return a path as the user can type it: relative where it lies below the working folder."""
+    if is_remote(path):
+        return str(path)
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from multiprocessing import resource_tracker
@@ -27,13 +27,14 @@ from fleetsim.parts import Part, Task, make_part
 from fleetsim.places import EXTRA
 from fleetsim.project import source_hash
 
-__all__ = ["Cluster", "connect", "require_dask"]
+__all__ = ["Cluster", "connect", "require_dask", "when_given_up"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _PATIENCE = 10  # seconds for a scheduler to answer, and for a first worker to come
 _LOOK, _ALONE = 5, 60  # seconds between looks whether workers are there; without any, the end
+_WANTED = 0.5  # seconds between two looks at whether a task is still wanted
 WAITING = 2  # tasks for each thread beside the one that it works on
 _ALLOWED = "allowed: tcp://HOST:PORT of a Dask scheduler, or local:N for N worker processes here"
 
@@ -54,7 +55,9 @@ class Cluster:
         """How many tasks the workers can do at a time."""
         return sum(self.client.nthreads().values())
 
-    def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R]]:
+    def map(
+        self, function: Callable[[T], R], tasks: Iterable[T], *, waiting: int = WAITING
+    ) -> Generator[tuple[T, R]]:
         """Yield each task with what the function makes of it, as they end.
 
         Parameters
@@ -62,7 +65,9 @@ class Cluster:
         function : callable
             Of a module of this package, which workers have too.
         tasks : iterable
-            Taken when there is room for them.
+            Taken when there is room for them, and what was yielded before has been seen to.
+        waiting : int
+            Tasks for each thread beside the one that it works on.
 
         Raises
         ------
@@ -74,7 +79,7 @@ class Cluster:
         try:
             while True:
                 with _told():
-                    room = max(1, self.threads) * (1 + WAITING) - len(under_way)
+                    room = max(1, self.threads) * (1 + waiting) - len(under_way)
                     for task in islice(rows, max(room, 0)):
                         under_way[self.client.submit(function, task, pure=False)] = task
                     if not under_way:
@@ -138,6 +143,35 @@ def require_dask(where: str) -> None:
 
 
 @contextmanager
+def when_given_up(act: Callable[[], object]) -> Iterator[None]:
+    """Call a function, in another thread, once nobody wants this worker's task any more.
+
+    Dask ends no task that has begun. What this worker knows of the task's state, it knows whether
+    the task was cancelled or whoever asked for it is gone.
+    """
+    from distributed import get_worker
+    from distributed.worker import thread_state
+
+    tasks, key = get_worker().state.tasks, thread_state.key
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(_WANTED):
+            task = tasks.get(key)
+            if task is None or task.state == "cancelled":
+                act()
+                return
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
 def connect(address: str) -> Iterator[Cluster]:
     """Yield the cluster of an address; one of this machine's own ends with the context.
 
@@ -170,10 +204,17 @@ def connect(address: str) -> Iterator[Cluster]:
                     )
                 )
             client = stack.enter_context(distributed.Client(cluster, set_as_default=False))
+            client.run(_ignore_interrupts)
         else:
             client = stack.enter_context(_client(address))
             _check_versions(client)
         yield Cluster(client)
+
+
+def _ignore_interrupts() -> None:
+    """Ignore them from here on, instead of holding them back: so would kernels started here."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _client(address: str) -> Any:

@@ -98,6 +98,7 @@ def run_notebook(job: Job, watch: Watch) -> Ending:
         job.project.notebooks / job.experiment.notebook,
         values,
         watch,
+        root=job.project.root,
         cell_timeout=job.cell_timeout,
         progress=job.progress,
         nursery=job.nursery,
@@ -109,11 +110,15 @@ def execute_notebook(
     values: Mapping[str, Any],
     watch: Watch,
     *,
+    root: Path | None = None,
     cell_timeout: float | None = None,
     progress: bool = False,
     nursery: Nursery | None = None,
 ) -> Ending:
-    """Execute a notebook with parameters, in a kernel of its own; say how it ended."""
+    """Execute a notebook with parameters, in a kernel of its own; say how it ended.
+
+    `root` is that of the project on which the notebook works; by default it looks for one.
+    """
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -130,7 +135,7 @@ def execute_notebook(
             engine_name=KEEPING,
             keep=kept.append,
             kernel_name="python3",
-            kernel_manager_class=watched(watch, nursery),
+            kernel_manager_class=watched(watch, nursery, root),
             execution_timeout=cell_timeout,
             progress_bar=progress,
         )

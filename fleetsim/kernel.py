@@ -19,6 +19,7 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from papermill.engines import NBClientEngine, papermill_engines
 
 from fleetsim.progress import UNWATCHED
+from fleetsim.project import ROOT_VARIABLE
 from fleetsim.warm import Nursery
 from fleetsim.watch import Watch
 
@@ -49,6 +50,8 @@ class _WarmProvisioner(LocalProvisioner):
 class OwnKernelManager(AsyncKernelManager):
     """Start a kernel of this interpreter, whatever kernels a user has installed."""
 
+    root: ClassVar[Path | None] = None
+
     def __init__(self, **kwargs: Any) -> None:
         # By default the sockets would lie in the working folder, which may not be writable.
         folder = tempfile.mkdtemp(prefix="fleetsim-")
@@ -62,9 +65,10 @@ class OwnKernelManager(AsyncKernelManager):
         # Errors of cells come as messages; what the kernel logs is noise, such as the interrupt
         # that is part of every shutdown.
         command.append("--IPKernelApp.log_level=CRITICAL")
-        return KernelSpec(
-            argv=command, display_name="Python 3", language="python", env={UNWATCHED: "1"}
-        )
+        environment = {UNWATCHED: "1"}
+        if self.root is not None:  # what starts with $ would be taken for a variable
+            environment[ROOT_VARIABLE] = str(self.root.absolute()).replace("$", "$$")
+        return KernelSpec(argv=command, display_name="Python 3", language="python", env=environment)
 
 
 class _WatchedKernelManager(OwnKernelManager):
@@ -95,12 +99,15 @@ class _WatchedKernelManager(OwnKernelManager):
         await super()._async_finish_shutdown(waittime, pollinterval, restart)
 
 
-def watched(watch: Watch, nursery: Nursery | None = None) -> type[OwnKernelManager]:
+def watched(
+    watch: Watch, nursery: Nursery | None = None, root: Path | None = None
+) -> type[OwnKernelManager]:
     """Return the manager class whose kernel a watch can end; papermill takes classes alone.
 
-    With a nursery its kernels are forked from that.
+    With a nursery its kernels are forked from that. The kernel works on the project at `root`,
+    whatever folder this process works in.
     """
-    content = {"watch": watch, "nursery": nursery}
+    content = {"watch": watch, "nursery": nursery, "root": root}
     return type("WatchedKernelManager", (_WatchedKernelManager,), content)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from fleetsim.errors import InputError, found, nearest
 
-__all__ = ["Project", "find_project", "source_hash"]
+__all__ = ["ROOT_VARIABLE", "Project", "find_project", "source_hash"]
 
-_ROOT_VARIABLE = "FLEETSIM_ROOT"
+ROOT_VARIABLE = "FLEETSIM_ROOT"
 
 
 class Project:
@@ -32,7 +32,19 @@ class Project:
         return self.root / path
 
     def results(self, path: Path | str | None) -> Path:
-        """Return the results folder that was asked for, or the project's own."""
+        """Return the results folder that was asked for, or the project's own.
+
+        Raises
+        ------
+        InputError
+            Where it is a URL: runs are made in folders, and sent to a storage by the commands.
+        """
+        if isinstance(path, str) and "://" in path:
+            raise InputError(  # what it holds may be secret
+                "results",
+                "found a URL; allowed: a folder",
+                next_step="give the URL to --results of fleetsim run, sweep, runs or report",
+            )
         return self.resolve(path or "results")
 
     def relative(self, path: Path) -> str:
@@ -93,10 +105,10 @@ def find_project(start: Path | None = None) -> Project:
     InputError
         Where there is none.
     """
-    named = os.environ.get(_ROOT_VARIABLE)
+    named = os.environ.get(ROOT_VARIABLE)
     if named:
         if not (Path(named) / "experiments").is_dir():
-            raise InputError(f"${_ROOT_VARIABLE}", f"found {named!r}; it holds no experiments/")
+            raise InputError(f"${ROOT_VARIABLE}", f"found {named!r}; it holds no experiments/")
         return Project(Path(named).resolve())
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
@@ -105,7 +117,7 @@ def find_project(start: Path | None = None) -> Project:
     raise InputError(
         str(here),
         "neither this folder nor a parent holds experiments/",
-        next_step=f"go to the project's folder, or set {_ROOT_VARIABLE} to it",
+        next_step=f"go to the project's folder, or set {ROOT_VARIABLE} to it",
     )
 
 

@@ -17,6 +17,7 @@ import msgspec
 from fleetsim.clock import parse_time
 from fleetsim.documents import read_struct
 from fleetsim.errors import InputError, nearest
+from fleetsim.places import is_remote
 from fleetsim.project import Project
 from fleetsim.tables import Table
 
@@ -143,7 +144,10 @@ class ListedRun:
         return sum(value == verdict for value in self.verdicts.values())
 
     def as_dict(self, project: Project) -> dict[str, Any]:
-        """Return the run as ``runs --json`` gives it; a path outside the project is absolute."""
+        """Return the run as ``runs --json`` gives it.
+
+        A path outside the project is absolute; a run on a storage has its URL.
+        """
         return {
             "experiment": self.experiment,
             "run_id": self.run_id,
@@ -155,6 +159,8 @@ class ListedRun:
 
 
 def _path(project: Project, folder: Path) -> str:
+    if is_remote(folder):
+        return str(folder)
     whole = folder.resolve()
     root = project.root.resolve()
     return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else str(whole)

@@ -9,33 +9,33 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 
 from fleetsim.apriori import expected_line_bytes
-from fleetsim.clock import Instant
+from fleetsim.cluster import Cluster
 from fleetsim.config import SEED_MAX
-from fleetsim.errors import FleetsimError, InputError
-from fleetsim.execute import Outcome, execute
+from fleetsim.errors import InputError
+from fleetsim.execute import Outcome
 from fleetsim.experiment import Experiment, load_experiment, with_parameters
-from fleetsim.files import free_bytes, make_folder, point_link
+from fleetsim.files import PARTIAL, claim_folder, free_bytes, make_folder, point_link
 from fleetsim.gallery import refresh_gallery
 from fleetsim.grid import grid_points, grid_size
+from fleetsim.mirror import Mirror
+from fleetsim.points import Order, Runner, run_on_worker
 from fleetsim.project import Project, source_hash
 from fleetsim.record import Record
-from fleetsim.run import run_key, run_name
+from fleetsim.run import run_key
 from fleetsim.runs import LATEST, RECORD_NAME
 from fleetsim.warm import Nursery
-from fleetsim.watch import Watch
 
 __all__ = ["Point", "Sweep", "expected_events", "plan_sweep", "run_sweep"]
 
@@ -137,6 +137,7 @@ def plan_sweep(
     name: str,
     *,
     results: str | None = None,
+    sent: bool = False,
     fresh: bool = False,
     confirmed: bool = False,
 ) -> Sweep:
@@ -149,6 +150,8 @@ def plan_sweep(
         Id of the experiment, or a path.
     results : str, optional
         Folder of the results; a relative path starts at the project's root.
+    sent : bool
+        Whether runs are sent away as they end, so that the disk has to hold only those under way.
     fresh : bool
         Whether finished points are to run again, and need room on the disk again.
     confirmed : bool
@@ -187,7 +190,7 @@ def plan_sweep(
     _refuse_twins(where, points)
     sweep.look()
     if not confirmed:
-        _refuse_what_does_not_fit(where, sweep, sweep.to_do(fresh=fresh))
+        _refuse_what_does_not_fit(where, sweep, sweep.to_do(fresh=fresh), sent)
     return sweep
 
 
@@ -218,11 +221,14 @@ def expected_events(experiment: Experiment) -> float:
     return drivers * config.event_rate_per_driver * experiment.batches
 
 
-def _refuse_what_does_not_fit(where: str, sweep: Sweep, points: Sequence[Point]) -> None:
+def _refuse_what_does_not_fit(
+    where: str, sweep: Sweep, points: Sequence[Point], sent: bool
+) -> None:
     """Refuse a sweep whose data the file system has no room for."""
     runs = [with_parameters(sweep.experiment, point.parameters) for point in points]
     sizes = [expected_events(run) * expected_line_bytes(run.config) for run in runs]
-    needed = sum(sizes) if sweep.experiment.keep_data else 2 * max(sizes, default=0)
+    kept = sweep.experiment.keep_data and not sent
+    needed = sum(sizes) if kept else 2 * max(sizes, default=0)
     free = free_bytes(sweep.results)
     if free is not None and needed > free:
         raise InputError(
@@ -266,6 +272,8 @@ def run_sweep(
     sweep: Sweep,
     *,
     jobs: int = 1,
+    cluster: Cluster | None = None,
+    home: Mirror | None = None,
     engine: str = "notebook",
     fresh: bool = False,
     fail_fast: bool = False,
@@ -281,6 +289,10 @@ def run_sweep(
     sweep : Sweep
     jobs : int
         Points that run at a time; their measured processes take turns all the same.
+    cluster : Cluster, optional
+        Run the points on its workers, as many at a time as they have threads.
+    home : Mirror, optional
+        The results, where they are on a storage; the sweep was planned on its folder.
     engine : str
         A name of `engines.ENGINES`.
     fresh : bool
@@ -298,42 +310,54 @@ def run_sweep(
     ------
     InputError
         Where the experiment's notebook is wrong.
+    FleetsimError
+        Where the workers are gone, or a run could not be sent to the storage.
     KeyboardInterrupt, SystemExit
-        As they came; the points under way are ended and leave nothing.
+        As they came; the points under way are ended and leave nothing, those on workers too.
     """
-    with ExitStack() as held:
-        held.enter_context(sweep_lock(sweep))
+    home = home or Mirror(sweep.project, sweep.results)
+    with ExitStack() as stack:
+        stack.enter_context(sweep_lock(sweep))
+        shared = cluster is not None and home.where is None
+        seen = stack.enter_context(_seen(sweep.folder)) if shared else None
         sweep.look()
         to_do = sweep.to_do(fresh=fresh)
         nursery = None
-        if engine == "notebook" and len(to_do) > 1 and Nursery.possible():
-            nursery = held.enter_context(Nursery())
-        runner = _Runner(sweep, engine, retries, cell_timeout, run_timeout, nursery)
+        if cluster is None and engine == "notebook" and len(to_do) > 1 and Nursery.possible():
+            nursery = stack.enter_context(Nursery())
         points = iter(to_do)
         count = Progress(skipped=0 if fresh else len(sweep.finished))
-        pool = ThreadPoolExecutor(jobs, thread_name_prefix="sweep")
-        running: set[Future[Outcome]] = set()
-        try:
-            while True:
-                stop = fail_fast and count.failed
-                for point in islice(points, 0 if stop else jobs - len(running)):
-                    running.add(pool.submit(runner.run, point))
-                if not running:
-                    break
-                ended, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    outcome = future.result()
-                    completed = outcome.record.status == "completed"
-                    count.done += completed
-                    count.failed += not completed
-                    if progress is not None:
-                        progress(outcome)
-        except BaseException:
-            runner.interrupt()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
+
+        def orders() -> Iterator[Order]:
+            while not (fail_fast and count.failed) and (point := next(points, None)):
+                yield Order(
+                    sweep.project.root,
+                    sweep.name,
+                    sweep.experiment.id,
+                    point.parameters,
+                    point.key,
+                    str(home.where or sweep.results.absolute()),
+                    engine,
+                    retries,
+                    cell_timeout,
+                    run_timeout,
+                    seen,
+                )
+
+        if cluster is None:
+            outcomes = _in_threads(orders(), home, jobs, nursery)
+        else:
+            outcomes = _on_workers(orders(), cluster)
+        with closing(outcomes):
+            for outcome in outcomes:
+                completed = outcome.record.status == "completed"
+                count.done += completed
+                count.failed += not completed
+                if progress is not None:
+                    progress(outcome)
         count.left = sum(1 for _ in points)
+        if cluster is not None:
+            home.fetch_records(sweep.experiment.id)  # workers sent them up
         sweep.look()
         if sweep.newest is not None:  # a sweep that was killed may have left it behind
             point_link(sweep.folder / LATEST, sweep.newest.name)
@@ -341,73 +365,43 @@ def run_sweep(
         return count
 
 
-class _Runner:
-    """Runs points in several threads, and ends those under way when told to."""
+@contextmanager
+def _seen(folder: Path) -> Iterator[Path]:
+    """Yield a hidden folder that only those see who share this one."""
+    path = folder / f".sweep-{uuid4().hex}{PARTIAL}"
+    lock = claim_folder(path)
+    try:
+        yield path.absolute()
+    finally:
+        path.rmdir()
+        os.close(lock)
 
-    def __init__(
-        self,
-        sweep: Sweep,
-        engine: str,
-        retries: int,
-        cell_timeout: float | None,
-        run_timeout: float | None,
-        nursery: Nursery | None,
-    ) -> None:
-        self._sweep = sweep
-        self._engine = engine
-        self._retries = retries
-        self._cell_timeout = cell_timeout
-        self._run_timeout = run_timeout
-        self._nursery = nursery
-        self._lock = threading.Lock()
-        self._watches: set[Watch] = set()
-        self._interrupted = False
 
-    def run(self, point: Point) -> Outcome:
-        """Run a point, and again where it failed and may be tried again."""
-        for attempt in range(self._retries + 1):
-            outcome = self._try(point)
-            if outcome.record.status == "completed" or attempt == self._retries:
+def _on_workers(orders: Iterator[Order], cluster: Cluster) -> Generator[Outcome]:
+    """Yield the outcomes of points as they end; Dask hands them out."""
+    with closing(cluster.map(run_on_worker, orders, waiting=0)) as rows:
+        for _, outcome in rows:
+            yield outcome
+
+
+def _in_threads(
+    orders: Iterator[Order], home: Mirror, jobs: int, nursery: Nursery | None
+) -> Generator[Outcome]:
+    """Yield the outcomes of points as they end, so many at a time."""
+    runner = Runner(nursery)
+    pool = ThreadPoolExecutor(jobs, thread_name_prefix="sweep")
+    running: set[Future[Outcome]] = set()
+    try:
+        while True:
+            for order in islice(orders, jobs - len(running)):
+                running.add(pool.submit(runner.run, order, home))
+            if not running:
                 break
-        return outcome
-
-    def _try(self, point: Point) -> Outcome:
-        watch = Watch(self._run_timeout)
-        with self._lock:
-            self._watches.add(watch)
-            if self._interrupted:
-                watch.interrupt()
-        try:
-            while (self._sweep.folder / run_name(Instant.now(), point.key)).exists():
-                time.sleep(0.05)  # it failed in this very second, and its name is taken
-            watch.check()
-            outcome = execute(
-                self._sweep.project,
-                self._sweep.name,
-                point.parameters,
-                results=str(self._sweep.results),
-                engine=self._engine,
-                cell_timeout=self._cell_timeout,
-                watch=watch,
-                gallery=False,  # the sweep makes it once, at its end
-                nursery=self._nursery,
-            )
-        finally:
-            with self._lock:
-                self._watches.discard(watch)
-        if outcome.record.key != point.key:
-            raise FleetsimError(
-                f"{outcome.path.name}: the sources or the experiment were changed while the sweep "
-                "ran; run it again"
-            )
-        return outcome
-
-    def interrupt(self) -> None:
-        """End the points under way; nothing of them is published."""
-        # Nobody is left to ask for what is said about the kernels' end.
-        for name in ("asyncio", "papermill"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        with self._lock:
-            self._interrupted = True
-            for watch in self._watches:
-                watch.interrupt()
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                yield future.result()
+    except BaseException:
+        runner.interrupt()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -227,7 +227,7 @@ def render_sweep(sweep: Sweep) -> Path:
     if not notebook.is_file():
         raise InputError(sweep.project.relative(notebook), "no such notebook; the project needs it")
     values = {"experiment": sweep.name, "results": str(sweep.results), "engine": "none"}
-    ending = execute_notebook(notebook, values, Watch())
+    ending = execute_notebook(notebook, values, Watch(), root=sweep.project.root)
     if ending.error is not None or ending.notebook is None:
         error = ending.error or RunError("NoNotebook", "it left no notebook", None)
         cell = "" if error.cell is None else f"cell {error.cell} failed: "

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fleetsim.errors import InputError
+from fleetsim.mirror import Mirror
+from fleetsim.places import is_remote
 from fleetsim.record import Record, read_record
 from fleetsim.runs import VERDICTS
 from fleetsim.sweep import Point, Sweep
@@ -71,8 +73,9 @@ def sweep_results(sweep: Sweep) -> SweepResults:
     return SweepResults(sweep, tuple(runs))
 
 
-def listing(sweep: Sweep) -> list[dict[str, Any]]:
-    """Return the points of a sweep as strict JSON has them."""
+def listing(sweep: Sweep, home: Mirror | None = None) -> list[dict[str, Any]]:
+    """Return the points of a sweep as strict JSON has them; `home` says where runs really are."""
+    home = home or Mirror(sweep.project, sweep.results)
     rows = []
     for point in sweep.points:
         path = sweep.finished.get(point.key) or sweep.failed.get(point.key)
@@ -82,10 +85,14 @@ def listing(sweep: Sweep) -> list[dict[str, Any]]:
                 "parameters": point.parameters,
                 "key": point.key,
                 "state": state_of(sweep, point),
-                "path": None if path is None else sweep.project.relative(path),
+                "path": None if path is None else _named(sweep, home.named(path)),
             }
         )
     return rows
+
+
+def _named(sweep: Sweep, path: Path) -> str:
+    return str(path) if is_remote(path) else sweep.project.relative(path)
 
 
 def state_of(sweep: Sweep, point: Point) -> str:
