@@ -34,6 +34,7 @@ R = TypeVar("R")
 
 _PATIENCE = 10  # seconds for a scheduler to answer, and for a first worker to come
 _LOOK, _ALONE = 5, 60  # seconds between looks whether workers are there; without any, the end
+_FETCH = 60  # seconds for a result to come from its worker, which may have died
 _WANTED = 0.5  # seconds between two looks at whether a task is still wanted
 WAITING = 2  # tasks for each thread beside the one that it works on
 _ALLOWED = "allowed: tcp://HOST:PORT of a Dask scheduler, or local:N for N worker processes here"
@@ -86,8 +87,14 @@ class Cluster:
                         break
                     results: list[tuple[T, R]] = []
                     for future in self._ended(list(under_way)):
-                        results.append((under_way[future], future.result()))
-                        del under_way[future]  # or else the scheduler keeps the result
+                        try:
+                            result = future.result(timeout=_FETCH)
+                        except TimeoutError:
+                            if future.status == "error":  # the task's own
+                                raise
+                            continue  # it died with its worker, and is to be made again
+                        # Forgotten, or else the scheduler keeps the result.
+                        results.append((under_way.pop(future), result))
                     del future
                 yield from results
         finally:

@@ -30,6 +30,7 @@ NOTEBOOK = "scale_out.ipynb"
 #: What a run on one machine leaves open; it stands beside every plan.
 UNSEEN = (
     "What few cores of one machine cannot show: more workers than it has cores gain nothing here; "
+    "client and scheduler take their time from the same cores, so that it is part of a task's; "
     "no byte crosses a network, and no object store takes any, so that their throughput is not "
     "in the model; and the scheduler is never near its limit, of which its CPU time for a task "
     "gives an upper bound alone. A plan is arithmetic on this machine's costs."

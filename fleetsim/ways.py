@@ -71,7 +71,7 @@ WAYS = {
     "local:1": Way("1 worker", 1),
     "local:2": Way("2 workers", 2),
     "local:4": Way("4 workers", 4),
-    "cluster:2": Way("2 workers and a scheduler that run already", 2),
+    "cluster:2": Way("2 workers, running before", 2),
 }
 LOCAL, CLUSTER = "local:2", "cluster:2"
 #: What the seconds of a run by workers are made of.

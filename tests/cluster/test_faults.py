@@ -155,6 +155,7 @@ def test_a_task_that_kills_its_workers(project, fleetsim_cli, start_dask, tmp_pa
 def test_no_worker_is_left(project, fleetsim_cli, start_dask, monkeypatch) -> None:
     """Nobody comes in place of the only one that died: an end, not a wait for ever."""
     monkeypatch.setattr("fleetsim.cluster._LOOK", 0.2)
+    monkeypatch.setattr("fleetsim.cluster._FETCH", 1)
     monkeypatch.setattr("fleetsim.cluster._ALONE", 1)
     project.write(number_of_companies=100, drivers_per_company=100, event_rate_per_driver=400)
     project.companies.unlink()
