@@ -15,6 +15,10 @@ from support import AT, Cli, Outcome, Project
 
 import fleetsim.cli
 
+# A shell that starts this in the background lets it ignore interrupts, and all children would too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # The same examples every time, however slow the machine: a red test is a fault, not bad luck.
 settings.register_profile("fleetsim", deadline=None, derandomize=True, database=None)
 settings.load_profile("fleetsim")
