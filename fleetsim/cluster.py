@@ -305,7 +305,7 @@ def _check_versions(client: Any) -> None:
 def _told() -> Iterator[None]:
     """Turn what Dask raises of workers and scheduler into one clear error."""
     from distributed import KilledWorker
-    from distributed.client import FutureCancelledError
+    from distributed.client import FutureCancelledError, FuturesCancelledError
     from distributed.comm import CommClosedError
 
     try:
@@ -316,7 +316,7 @@ def _told() -> Iterator[None]:
             f"{getattr(error.last_worker, 'address', '?')}; see their logs, and whether memory ran "
             "out"
         ) from None
-    except (CommClosedError, FutureCancelledError):
+    except (CommClosedError, FutureCancelledError, FuturesCancelledError):
         raise FleetsimError("the Dask scheduler is gone, and with it the work under way") from None
 
 
