@@ -39,7 +39,7 @@ calibrate: setup ## Test the tests: experiment 003, 10,000 honest seeds and ever
 scaling: setup ## Time and memory from 10^3 to 10^8 events: experiment 005 (a quarter of an hour, 27 GB)
 	@$(BIN)/fleetsim run 005-scaling
 
-scale-out: ## What workers, tasks and a scheduler cost: experiment 020 (a quarter of an hour, 13 GB)
+scale-out: ## What workers, tasks and a scheduler cost: experiment 020 (20 minutes or more, 13 GB)
 	@sh .ci/setup 'cluster,$(EXTRAS)' '$(PYTHON)'
 	@$(BIN)/fleetsim run 020-scale-out
 
