@@ -16,14 +16,14 @@ from fleetsim.batch_meta import META_NAME, META_SCHEMA, BatchMeta, CompaniesUsed
 from fleetsim.clock import Instant, batch_name, format_time
 from fleetsim.config import Config
 from fleetsim.errors import FleetsimError, InputError, found, nearest
-from fleetsim.files import exclusive, free_bytes, make_folder
+from fleetsim.files import free_bytes
 from fleetsim.fleet import Fleet
 from fleetsim.formats import FORMATS, Job, Written
 from fleetsim.model import STREAM_VERSION
 from fleetsim.parts import PART_EVENTS, Maker, Part, tasks_of, write_events
 from fleetsim.places import is_remote, require
 from fleetsim.produce import Kernel, Producer
-from fleetsim.stage import stage_batch
+from fleetsim.stage import alone, stage_batch
 from fleetsim.targets import (
     Request,
     Target,
@@ -145,12 +145,9 @@ def _writing(request: Request) -> Iterator[None]:
     output = request.output
     if is_remote(output):
         require(output)
-        yield
-        return
-    if not output.exists():  # refused before any folder is made
+    elif not output.exists():  # refused before any folder is made
         plan_targets(request, {})
-    make_folder(output)
-    with exclusive(output, _BATCH_NAMES):
+    with alone(output, _BATCH_NAMES):
         yield
 
 

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from fleetsim.documents import text
 
-__all__ = ["Criterion", "Judgement", "Verdict"]
+__all__ = ["Criterion", "Judgement", "Verdict", "undecided"]
 
 
 class Verdict(StrEnum):
@@ -55,3 +55,8 @@ class Judgement:
     note: str
     low: float | None = None
     high: float | None = None
+
+
+def undecided(why: str, low: float | None, high: float | None) -> Judgement:
+    """Return a judgement that says why there is no verdict."""
+    return Judgement(None, Verdict.INCONCLUSIVE, f"No verdict: {why}.", low, high)

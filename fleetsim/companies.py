@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from glob import escape
 from itertools import islice
 from pathlib import Path
@@ -18,10 +17,10 @@ from fleetsim.clock import LAST_US, format_time, parse_time
 from fleetsim.config import Config
 from fleetsim.encode import encode_companies
 from fleetsim.errors import LINE_LIMIT, FleetsimError, InputError, found
-from fleetsim.files import exclusive, make_folder, write_file
+from fleetsim.files import write_file
 from fleetsim.fleet import Fleet, draw_companies
 from fleetsim.places import is_remote, require, told
-from fleetsim.stage import open_output
+from fleetsim.stage import alone, open_output
 from fleetsim.streams import BLOCK
 
 __all__ = ["CompaniesResult", "read_companies", "write_companies"]
@@ -76,7 +75,7 @@ def write_companies(
     if not path.exists():  # refused before any folder is made
         _check_years(config, cohorts, now_us if at_us is None else at_us)
     total = config.number_of_companies * cohorts
-    with told(path), _alone(path):
+    with told(path), alone(path.parent, escape(path.name)):
         base_us = _base_time(path, at_us)
         if base_us is None:
             base_us = now_us if at_us is None else at_us
@@ -90,17 +89,6 @@ def write_companies(
                     f"{path}: could not be written ({error.strerror}); it is as it was before"
                 ) from error
     return CompaniesResult(total, total - kept)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the only right to write beside a file; on an object store the last writer wins."""
-    if is_remote(path):
-        yield
-        return
-    make_folder(path.parent)
-    with exclusive(path.parent, escape(path.name)):
-        yield
 
 
 def _replace(path: Path, content: Iterator[bytes]) -> None:

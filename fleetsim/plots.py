@@ -41,6 +41,7 @@ __all__ = [
     "draw_types",
     "render",
     "render_png",
+    "sentence",
     "style",
     "tick_label",
     "titled_figure",
@@ -352,6 +353,11 @@ def draw(
         return plot.draw(list(axes), evidence, criteria)
 
     return titled_figure(plot.title, size, fill)
+
+
+def sentence(what: str, told: list[str]) -> str:
+    """Return an alt text: what a plot shows, and what is to be seen in it."""
+    return f"{what}: {'; '.join(told)}."
 
 
 def titled_figure(

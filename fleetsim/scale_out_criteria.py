@@ -12,7 +12,7 @@ import math
 import numpy as np
 from scipy.special import stdtrit
 
-from fleetsim.claims import Criterion, Judgement, Verdict
+from fleetsim.claims import Criterion, Judgement, Verdict, undecided
 from fleetsim.scaling import CONFIDENCE, PowerLaw
 from fleetsim.ways import WAYS, ScaleOut, WayRun
 
@@ -39,7 +39,7 @@ def judge_same_bytes(criterion: Criterion, found: ScaleOut) -> Judgement:
         elif run.sha256 != other.sha256:
             faults.append(f"{what} has other bytes than the first, by {WAYS[other.way].words}")
     if not found.runs:
-        return _open("nothing ran", None, None)
+        return undecided("nothing ran", None, None)
     if faults:
         note = f"{len(faults)} of {len(found.runs)} batches: {faults[0]}."
         return Judgement(float(len(faults)), Verdict.FAIL, note, None, 0.0)
@@ -58,10 +58,10 @@ def judge_throughput_ratio(criterion: Criterion, found: ScaleOut) -> Judgement:
     low = criterion.low or 0.0
     if found.missing:
         why = f"not measured: {', '.join(map(str, found.missing))} events"
-        return _open(why, low, None)
+        return undecided(why, low, None)
     ratios = np.log(found.ratios)
     if len(ratios) < 2:
-        return _open("it takes 2 rounds or more", low, None)
+        return undecided("it takes 2 rounds or more", low, None)
     # The mean of logarithms: a ratio and its inverse are as far from 1.
     middle = float(ratios.mean())
     error = float(ratios.std(ddof=1)) / math.sqrt(len(ratios))
@@ -89,7 +89,7 @@ def judge_task_overhead(criterion: Criterion, found: ScaleOut) -> Judgement:
     """Decide whether a task costs little besides its events."""
     high, law = criterion.high or 0.0, found.overhead
     if isinstance(law, str):
-        return _open(law, None, high)
+        return undecided(law, None, high)
     each = law.each("task")
     note = (
         f"By 2 workers a task of few events adds {each.value:.4f} s, 95 % interval {each.low:.4f} "
@@ -105,7 +105,7 @@ def judge_task_overhead(criterion: Criterion, found: ScaleOut) -> Judgement:
 def _memory(criterion: Criterion, found: ScaleOut, law: PowerLaw | str, whose: str) -> Judgement:
     high = criterion.high or 0.0
     if isinstance(law, str):
-        return _open(f"{whose}: {law}", None, high)
+        return undecided(f"{whose}: {law}", None, high)
     below, above = law.interval
     note = (
         f"Up to {law.largest:.0f} events the {whose}'s peak memory grows by an exponent of "
@@ -140,7 +140,3 @@ def _decided(
         verdict = Verdict.INCONCLUSIVE
         note += f" The interval reaches over {high if high is not None else low:g}."
     return Judgement(value, verdict, note, low, high)
-
-
-def _open(why: str, low: float | None, high: float | None) -> Judgement:
-    return Judgement(None, Verdict.INCONCLUSIVE, f"No verdict: {why}.", low, high)

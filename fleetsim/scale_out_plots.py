@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fleetsim.criteria import MB
-from fleetsim.plots import DARK, LIGHT, MIDDLE, SIGNAL, titled_figure
+from fleetsim.plots import DARK, LIGHT, MIDDLE, SIGNAL, sentence, titled_figure
 from fleetsim.scale_out import LinearLaw
 from fleetsim.scaling import PowerLaw
 from fleetsim.ways import CLUSTER, LOCAL, WAYS, ScaleOut, WayRun
@@ -68,7 +68,7 @@ def _throughput(figure: Figure, found: ScaleOut) -> str:
     ax.set_xticks(range(len(_MARKS)), [_LABELS[way] for way in _MARKS])
     ax.set(ylabel="million events a second", xlim=(-0.6, len(_MARKS) - 0.4))
     ax.set_ylim(bottom=0)
-    return _sentence(
+    return sentence(
         f"Million events a second of each cold run of {size} events, by the way of making, with a "
         "line at each median",
         told,
@@ -102,7 +102,7 @@ def _tasks(figure: Figure, found: ScaleOut) -> str:
     ax.set(xlabel="tasks, of about 50 events each", ylabel="generation [s]")
     _logarithmic(ax, x=True, y=True)
     figure.legend(loc="outside right upper", fontsize=8)
-    return _sentence("Seconds of each cold run over the number of its tasks", told)
+    return sentence("Seconds of each cold run over the number of its tasks", told)
 
 
 def _memory(figure: Figure, found: ScaleOut) -> str:
@@ -138,7 +138,7 @@ def _memory(figure: Figure, found: ScaleOut) -> str:
     _logarithmic(ax, x=True)
     ax.set_ylim(0, 1.6 * max(max(peaks) for _, _, _, peaks, _ in shown))
     ax.legend(ncols=2, loc="upper left", fontsize=8)
-    return _sentence(
+    return sentence(
         "Peak memory of client and scheduler, with two workers in processes of their own, over the "
         "events",
         told,
@@ -169,7 +169,7 @@ def _model(figure: Figure, found: ScaleOut) -> str:
             f"off by {100 * law.deviation:.0f} % at most"
         )
     ax.set(xlabel="generation by the model [s]", ylabel="generation measured [s]")
-    return _sentence("Measured seconds of each run by workers over what the model gives", told)
+    return sentence("Measured seconds of each run by workers over what the model gives", told)
 
 
 def _columns(runs: list[WayRun], of: Callable[[WayRun], float]) -> tuple[Floats, Floats]:
@@ -185,10 +185,6 @@ def _logarithmic(ax: Axes, *, x: bool = False, y: bool = False) -> None:
             axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_formatter(NullFormatter())
-
-
-def _sentence(what: str, told: list[str]) -> str:
-    return f"{what}: {'; '.join(told)}."
 
 
 SCALE_OUT_PLOTS: dict[str, ScaleOutPlot] = {

@@ -6,7 +6,7 @@ of the limits, and passes where all of it lies inside and every size of the expe
 
 from __future__ import annotations
 
-from fleetsim.claims import Criterion, Judgement, Verdict
+from fleetsim.claims import Criterion, Judgement, Verdict, undecided
 from fleetsim.sizes import PATHS, LawRow, Scaling
 
 __all__ = [
@@ -26,7 +26,7 @@ def judge_time_exponent(criterion: Criterion, scaling: Scaling) -> Judgement:
     rows = [scaling.row(path, "generation_seconds") for path in PATHS]
     fitted = [row for row in rows if row.interval is not None]
     if not fitted:
-        return _open(_unfitted(rows), low, high)
+        return undecided(_unfitted(rows), low, high)
     ends = [row.interval for row in fitted if row.interval is not None]
     note = "; ".join(_time_words(row) for row in fitted) + "."
     far = max(fitted, key=lambda row: abs((row.exponent or 0.0) - 1))
@@ -51,7 +51,7 @@ def judge_memory_exponent(criterion: Criterion, scaling: Scaling) -> Judgement:
     high = criterion.high or 0.0
     row = scaling.row("compiled", "peak_rss_bytes")
     if row.interval is None or row.exponent is None:
-        return _open(_unfitted([row]), None, high)
+        return undecided(_unfitted([row]), None, high)
     below, above = row.interval
     note = (
         f"{_range(scaling, 'compiled')}: exponent {row.exponent:.4f}, 95 % interval {below:.4f} to "
@@ -76,7 +76,7 @@ def judge_memory_of_largest(criterion: Criterion, scaling: Scaling) -> Judgement
     largest = max(size.events for size in scaling.sizes)
     peaks = [run.peak_rss_bytes / MB for run in scaling.runs if run.events == largest]
     if not peaks:
-        return _open(f"the largest size, {largest} events, was not measured", None, high)
+        return undecided(f"the largest size, {largest} events, was not measured", None, high)
     most = max(peaks)
     note = (
         f"The largest resident set of {len(peaks)} processes that made {largest} events was "
@@ -100,7 +100,7 @@ def judge_same_content(criterion: Criterion, scaling: Scaling) -> Judgement:
         elif run.sha256 != first.sha256:
             faults.append(f"a repeat of size {run.events} has other bytes than the first")
     if not scaling.runs:
-        return _open("nothing ran", None, None)
+        return undecided("nothing ran", None, None)
     if faults:
         note = f"{len(faults)} of {len(scaling.runs)} files: {faults[0]}."
         return Judgement(float(len(faults)), Verdict.FAIL, note, None, 0.0)
@@ -140,7 +140,3 @@ def _why_open(rows: list[LawRow], scaling: Scaling) -> str:
         more = f" to {missing[-1]} events, {len(missing)} sizes" if len(missing) > 1 else " events"
         said += f" Not measured: {missing[0]}{more}."
     return f"{said} No law: {unfitted}." if unfitted else said
-
-
-def _open(why: str, low: float | None, high: float | None) -> Judgement:
-    return Judgement(None, Verdict.INCONCLUSIVE, f"No verdict: {why}.", low, high)

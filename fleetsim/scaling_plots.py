@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from fleetsim.criteria import MB
-from fleetsim.plots import DARK, LIGHT, MIDDLE, SIGNAL, titled_figure
+from fleetsim.plots import DARK, LIGHT, MIDDLE, SIGNAL, sentence, titled_figure
 from fleetsim.sizes import PATHS, Scaling
 
 __all__ = ["SCALING_PLOTS", "ScalingPlot", "draw_scaling"]
@@ -69,7 +69,7 @@ def _time(figure: Figure, scaling: Scaling) -> str:
     curve.legend(loc="upper left", fontsize=8)
     away.legend(loc="upper right", fontsize=8)
     away.margins(y=0.2)
-    return _sentence(
+    return sentence(
         "Left: seconds of each cold run over its events, on logarithmic axes, with the fitted "
         "laws; right: how far each run is from its law",
         told,
@@ -103,7 +103,7 @@ def _memory(figure: Figure, scaling: Scaling) -> str:
     ax.set_ylim(10, 10 * top)
     ax.legend(ncols=2, loc="upper left", fontsize=8)
     what = "Peak memory of each cold run over its events, on logarithmic axes"
-    return _sentence(what, told)
+    return sentence(what, told)
 
 
 def _rate(figure: Figure, scaling: Scaling) -> str:
@@ -139,7 +139,7 @@ def _rate(figure: Figure, scaling: Scaling) -> str:
     ax.legend(ncols=2, loc="upper left", fontsize=8)
     shown = [f"{rate:.3g} million at {n:.3g} events" for n, rate in medians.items()]
     told = [shown[0], shown[-1]] if len(shown) > 1 else shown
-    return _sentence(
+    return sentence(
         "Median events a second of generation, and of the whole process, over the events of a "
         "batch, on logarithmic axes",
         told,
@@ -172,10 +172,6 @@ def _by_events(ax: Axes, scaling: Scaling, label: str, *, log: bool = False) -> 
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _sentence(what: str, told: list[str]) -> str:
-    return f"{what}: {'; '.join(told)}."
 
 
 SCALING_PLOTS: dict[str, ScalingPlot] = {

@@ -15,12 +15,12 @@ from secrets import token_hex
 from typing import Any
 
 from fleetsim.errors import FleetsimError
-from fleetsim.files import PARTIAL, publish_folder, staging_folder
+from fleetsim.files import PARTIAL, exclusive, make_folder, publish_folder, staging_folder
 from fleetsim.formats import Output
 from fleetsim.places import is_remote, sizes, told
 from fleetsim.sink import Sink
 
-__all__ = ["Stage", "open_output", "stage_batch"]
+__all__ = ["Stage", "alone", "open_output", "stage_batch"]
 
 #: What is held in memory before it is sent [bytes]: of 10,000 such pieces an object may consist.
 UPLOAD = 1 << 24
@@ -49,6 +49,20 @@ class _Upload:
         with suppress(Exception):  # the storage may be what failed
             self._file.discard()
         self._file.closed = True  # or else it would be sent when it is collected
+
+
+@contextmanager
+def alone(folder: Path, names: str) -> Iterator[None]:
+    """Hold the only right to write files of some names (a glob) in a folder, which is made.
+
+    There is no such right on an object store, where the last writer wins.
+    """
+    if is_remote(folder):
+        yield
+        return
+    make_folder(folder)
+    with exclusive(folder, names):
+        yield
 
 
 @contextmanager
