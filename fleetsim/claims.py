@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
@@ -11,7 +12,7 @@ from msgspec import Meta
 
 from fleetsim.documents import text
 
-__all__ = ["Criterion", "Judgement", "Verdict", "undecided"]
+__all__ = ["Criterion", "Judgement", "Verdict", "by_intervals", "undecided"]
 
 
 class Verdict(StrEnum):
@@ -60,3 +61,45 @@ class Judgement:
 def undecided(why: str, low: float | None, high: float | None) -> Judgement:
     """Return a judgement that says why there is no verdict."""
     return Judgement(None, Verdict.INCONCLUSIVE, f"No verdict: {why}.", low, high)
+
+
+def by_intervals(
+    intervals: Iterable[tuple[float, float]],
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    missing: str = "",
+) -> tuple[Verdict, str]:
+    """Decide a claim about estimates, which is one about their confidence intervals.
+
+    It fails where a whole interval lies beyond a limit, whatever else there is, and passes where
+    all of them lie between the limits and nothing is missing.
+
+    Parameters
+    ----------
+    intervals : iterable of (float, float)
+        The ends of each interval.
+    low, high : float, optional
+        Limits; without one, that side is open.
+    missing : str
+        A sentence of what was not measured.
+
+    Returns
+    -------
+    Verdict
+    str
+        The sentence, with a space before it, that says why there is neither pass nor fail.
+    """
+    ends = list(intervals)
+    least = float("-inf") if low is None else low
+    most = float("inf") if high is None else high
+    if any(below > most or above < least for below, above in ends):
+        return Verdict.FAIL, ""
+    if missing:
+        return Verdict.INCONCLUSIVE, f" {missing}"
+    if all(least < below and above < most for below, above in ends):
+        return Verdict.PASS, ""
+    if low is not None and high is not None:
+        return Verdict.INCONCLUSIVE, f" An interval reaches out of {low:g} to {high:g}."
+    beyond = f"above {high:g}" if high is not None else f"below {low:g}"
+    return Verdict.INCONCLUSIVE, f" The interval reaches {beyond}."

@@ -211,7 +211,7 @@ def connect(address: str) -> Iterator[Cluster]:
                     )
                 )
             client = stack.enter_context(distributed.Client(cluster, set_as_default=False))
-            client.run(_ignore_interrupts)
+            client.register_worker_callbacks(_ignore_interrupts)  # of restarted workers too
         else:
             client = stack.enter_context(_client(address))
             _check_versions(client)

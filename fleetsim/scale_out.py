@@ -425,7 +425,9 @@ def _bounds(
 def _remarks(goal: Goal, costs: Costs, bounds: Sequence[Bound]) -> list[str]:
     """Return where it breaks first, as sentences."""
     remarks = [
-        f"From {bound.cores:.3g} cores on: {bound.words}." for bound in bounds if bound.cores > 0
+        f"From {math.ceil(bound.cores)} cores on: {bound.words}."
+        for bound in bounds
+        if bound.cores > 0
     ]
     reading = goal.companies * costs.company_seconds
     peak = goal.companies * costs.company_peak_bytes / GB

@@ -1,18 +1,17 @@
 """How what was measured of workers decides its criteria; `KINDS` in `criteria` enters them.
 
-A claim about an estimate is one about its interval: it fails where the whole interval lies beyond
-the limit, and passes where all of it lies on the right side and everything that the experiment
-names was measured.
+A claim about an estimate is one about its interval: see `claims.by_intervals`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import stdtrit
 
-from fleetsim.claims import Criterion, Judgement, Verdict, undecided
+from fleetsim.claims import Criterion, Judgement, Verdict, by_intervals, undecided
 from fleetsim.scaling import CONFIDENCE, PowerLaw
 from fleetsim.ways import WAYS, ScaleOut, WayRun
 
@@ -72,7 +71,8 @@ def judge_throughput_ratio(criterion: Criterion, found: ScaleOut) -> Judgement:
         f"times the events a second of one process with 2 threads (geometric mean, 95 % interval "
         f"{below:.3f} to {above:.3f}; start-up of both included)."
     )
-    return _decided(value, below, above, note, low=low)
+    verdict, why = by_intervals([(below, above)], low=low)
+    return Judgement(value, verdict, note + why, low, None)
 
 
 def judge_client_memory(criterion: Criterion, found: ScaleOut) -> Judgement:
@@ -96,10 +96,9 @@ def judge_task_overhead(criterion: Criterion, found: ScaleOut) -> Judgement:
         f"to {each.high:.4f} s, over {law.runs} runs of {law.groups} numbers of tasks; the line is "
         f"off by {100 * law.deviation:.0f} % at most."
     )
-    missing = ""
-    if found.missing_tasks:
-        missing = f" Not measured: {', '.join(map(str, found.missing_tasks))} tasks."
-    return _decided(each.value, each.low, each.high, note, high=high, missing=missing)
+    missing = _not_measured(found.missing_tasks, "tasks")
+    verdict, why = by_intervals([(each.low, each.high)], high=high, missing=missing)
+    return Judgement(each.value, verdict, note + why, None, high)
 
 
 def _memory(criterion: Criterion, found: ScaleOut, law: PowerLaw | str, whose: str) -> Judgement:
@@ -113,30 +112,10 @@ def _memory(criterion: Criterion, found: ScaleOut, law: PowerLaw | str, whose: s
         f"{law.factor / 1e6:.1f} MB, and ten times the events take "
         f"{100 * (10**law.exponent - 1):+.1f} %."
     )
-    missing = ""
-    if found.missing:
-        missing = f" Not measured: {', '.join(map(str, found.missing))} events."
-    return _decided(law.exponent, below, above, note, high=high, missing=missing)
+    missing = _not_measured(found.missing, "events")
+    verdict, why = by_intervals([law.interval], high=high, missing=missing)
+    return Judgement(law.exponent, verdict, note + why, None, high)
 
 
-def _decided(
-    value: float,
-    below: float,
-    above: float,
-    note: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    missing: str = "",
-) -> Judgement:
-    """Return the judgement of an estimate that has to lie beyond one limit."""
-    if (high is not None and below > high) or (low is not None and above < low):
-        verdict = Verdict.FAIL
-    elif missing:
-        verdict, note = Verdict.INCONCLUSIVE, note + missing
-    elif (high is None or above < high) and (low is None or below > low):
-        verdict = Verdict.PASS
-    else:
-        verdict = Verdict.INCONCLUSIVE
-        note += f" The interval reaches over {high if high is not None else low:g}."
-    return Judgement(value, verdict, note, low, high)
+def _not_measured(numbers: Sequence[int], of: str) -> str:
+    return f"Not measured: {', '.join(map(str, numbers))} {of}." if numbers else ""

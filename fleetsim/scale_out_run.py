@@ -185,7 +185,7 @@ def _law_table(found: ScaleOut) -> Table:
             (
                 row.cost,
                 str(row.runs),
-                f"{number(row.value)} {row.unit}".strip(),
+                _with_unit(row.value, row.unit),
                 interval,
                 "–" if row.scale is None else f"{row.scale:.2f}",
                 row.note if row.deviation is None else f"{100 * row.deviation:.1f} %",
@@ -208,7 +208,7 @@ def plan_tables(plan: Plan | str) -> Stack:
     rows = tuple(
         (
             row.quantity,
-            f"{number(row.value)} {row.unit}".strip(),
+            _with_unit(row.value, row.unit),
             "–" if row.low is None and row.high is None else f"{_end(row.low)} to {_end(row.high)}",
             row.basis,
         )
@@ -228,6 +228,11 @@ def plan_tables(plan: Plan | str) -> Stack:
             Table(("what this does not show",), ((UNSEEN,),)),
         )
     )
+
+
+def _with_unit(value: float | None, unit: str) -> str:
+    """Return a value and its unit, which a narrow column keeps together."""
+    return f"{number(value)}\N{NO-BREAK SPACE}{unit}".strip()
 
 
 def _end(value: float | None) -> str:

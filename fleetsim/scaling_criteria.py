@@ -1,12 +1,11 @@
 """How the measurements at many sizes decide their criteria; `KINDS` in `criteria` enters them.
 
-A claim about an exponent is one about an interval: it fails where the whole interval lies outside
-of the limits, and passes where all of it lies inside and every size of the experiment was measured.
+A claim about an exponent is one about its interval: see `claims.by_intervals`.
 """
 
 from __future__ import annotations
 
-from fleetsim.claims import Criterion, Judgement, Verdict, undecided
+from fleetsim.claims import Criterion, Judgement, Verdict, by_intervals, undecided
 from fleetsim.sizes import PATHS, LawRow, Scaling
 
 __all__ = [
@@ -30,17 +29,9 @@ def judge_time_exponent(criterion: Criterion, scaling: Scaling) -> Judgement:
     ends = [row.interval for row in fitted if row.interval is not None]
     note = "; ".join(_time_words(row) for row in fitted) + "."
     far = max(fitted, key=lambda row: abs((row.exponent or 0.0) - 1))
-    if any(below > high or above < low for below, above in ends):
-        verdict = Verdict.FAIL
-    elif len(fitted) < len(rows) or scaling.missing:
-        verdict = Verdict.INCONCLUSIVE
-        note += _why_open(rows, scaling)
-    elif all(low < below and above < high for below, above in ends):
-        verdict = Verdict.PASS
-    else:
-        verdict = Verdict.INCONCLUSIVE
-        note += f" An interval reaches out of {low:g} to {high:g}."
-    return Judgement(far.exponent, verdict, note, low, high)
+    missing = _why_open(rows, scaling) if len(fitted) < len(rows) or scaling.missing else ""
+    verdict, why = by_intervals(ends, low=low, high=high, missing=missing)
+    return Judgement(far.exponent, verdict, note + why, low, high)
 
 
 def judge_memory_exponent(criterion: Criterion, scaling: Scaling) -> Judgement:
@@ -57,17 +48,9 @@ def judge_memory_exponent(criterion: Criterion, scaling: Scaling) -> Judgement:
         f"{_range(scaling, 'compiled')}: exponent {row.exponent:.4f}, 95 % interval {below:.4f} to "
         f"{above:.4f}; ten times the events take {100 * (10**row.exponent - 1):+.1f} % memory."
     )
-    if below > high:
-        verdict = Verdict.FAIL
-    elif scaling.missing:
-        verdict = Verdict.INCONCLUSIVE
-        note += _why_open([row], scaling)
-    elif above < high:
-        verdict = Verdict.PASS
-    else:
-        verdict = Verdict.INCONCLUSIVE
-        note += f" The interval reaches above {high:g}."
-    return Judgement(row.exponent, verdict, note, None, high)
+    missing = _why_open([row], scaling) if scaling.missing else ""
+    verdict, why = by_intervals([row.interval], high=high, missing=missing)
+    return Judgement(row.exponent, verdict, note + why, None, high)
 
 
 def judge_memory_of_largest(criterion: Criterion, scaling: Scaling) -> Judgement:
@@ -135,8 +118,10 @@ def _unfitted(rows: list[LawRow]) -> str:
 def _why_open(rows: list[LawRow], scaling: Scaling) -> str:
     """Return what is missing for a verdict, as sentences."""
     missing, unfitted = scaling.missing, _unfitted(rows)
-    said = ""
+    said = []
     if missing:
         more = f" to {missing[-1]} events, {len(missing)} sizes" if len(missing) > 1 else " events"
-        said += f" Not measured: {missing[0]}{more}."
-    return f"{said} No law: {unfitted}." if unfitted else said
+        said.append(f"Not measured: {missing[0]}{more}.")
+    if unfitted:
+        said.append(f"No law: {unfitted}.")
+    return " ".join(said)

@@ -197,7 +197,7 @@ def test_the_bounds_stand_in_the_order_in_which_they_are_met() -> None:
     assert cores["network"] == pytest.approx(12.5e9 / 125e6)
     assert cores["requests"] == pytest.approx(3500 * 2.0 / 17)
     assert cores["tasks under way"] == pytest.approx(16e9 / (3 * 113_500))
-    assert plan.remarks[0].startswith(f"From {plan.bounds[0].cores:.3g} cores on: ")
+    assert plan.remarks[0].startswith(f"From {math.ceil(plan.bounds[0].cores)} cores on: ")
     slow = plan_fleet(SMALL, costs(scheduler_task=Estimate(0.5, 0.4, 0.6)))
     assert slow.bounds[0].what == "scheduler"
 

@@ -113,7 +113,7 @@ def test_the_interval_of_the_ratio_decides(ratio: float, noise: float, verdict: 
     assert judgement.observed == pytest.approx(ratio, rel=3 * noise)
     assert (judgement.low, judgement.high) == (0.8, None)
     assert "In 4 rounds of 50000000 events" in judgement.note
-    assert ("reaches over 0.8" in judgement.note) == (verdict is OPEN)
+    assert ("reaches below 0.8" in judgement.note) == (verdict is OPEN)
 
 
 def test_another_size_says_nothing_of_the_ratio() -> None:

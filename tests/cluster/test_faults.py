@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -150,6 +152,29 @@ def test_a_task_that_kills_its_workers(project, fleetsim_cli, start_dask, tmp_pa
     assert "workers died of the same task" in done.err
     assert "Traceback" not in done.err
     assert list(project.events.iterdir()) == []
+
+
+def _hears() -> tuple[int, bool]:
+    """Return a worker's process, and whether Ctrl-C would be held back in what it starts."""
+    return os.getpid(), signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_a_worker_started_again_holds_no_interrupt_back() -> None:
+    """A kernel that it starts takes interrupts, as one of the first worker's does."""
+    from fleetsim.cluster import connect
+
+    with connect("local:1") as cluster:
+        client = cluster.client
+        ((first, held),) = client.run(_hears).values()
+        assert not held
+        os.kill(first, signal.SIGKILL)
+
+        def again() -> bool:
+            found = list(client.run(_hears, on_error="ignore").values())
+            return bool(found) and found[0][0] != first
+
+        wait_until(again, "another worker")
+        assert [held for _, held in client.run(_hears).values()] == [False]
 
 
 def test_no_worker_is_left(project, fleetsim_cli, start_dask, monkeypatch) -> None:
