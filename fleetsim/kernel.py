@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
 
+from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from papermill.engines import NBClientEngine, papermill_engines
+from traitlets import Type
 
 from fleetsim.progress import UNWATCHED
 from fleetsim.project import ROOT_VARIABLE
@@ -24,6 +27,8 @@ from fleetsim.warm import Nursery
 from fleetsim.watch import Watch
 
 __all__ = ["KEEPING", "OwnKernelManager", "watched"]
+
+_SILENCE = 0.01  # seconds; a message from another process of this machine takes a tenth of it
 
 #: Name of the engine that hands a notebook to its argument `keep`.
 KEEPING = "fleetsim"
@@ -71,9 +76,41 @@ class OwnKernelManager(AsyncKernelManager):
         return KernelSpec(argv=command, display_name="Python 3", language="python", env=environment)
 
 
+class _Outputs(AsyncZMQSocketChannel):
+    """The channel of a kernel's outputs, on which no wait is longer than it is told."""
+
+    longest: float | None = None  # [s]
+
+    async def get_msg(  # type: ignore[override]  # as its own base does
+        self, timeout: float | None = None
+    ) -> dict[str, Any]:
+        """Return the next message."""
+        if self.longest is not None:
+            timeout = self.longest if timeout is None else min(timeout, self.longest)
+        return await super().get_msg(timeout)
+
+
+class _Client(AsyncKernelClient):
+    """Talk to a kernel that is near."""
+
+    iopub_channel_class = Type(_Outputs)
+
+    async def wait_for_ready(self, timeout: float | None = None) -> None:
+        """Wait until the kernel answers, and then for silence.
+
+        Usually that has to last 0.2 s; what comes later belongs to no cell and is passed over.
+        """
+        self.iopub_channel.longest = _SILENCE
+        try:
+            await self._async_wait_for_ready(timeout)
+        finally:
+            self.iopub_channel.longest = None
+
+
 class _WatchedKernelManager(OwnKernelManager):
     """Let a watch end the kernel, and fork it where there is a nursery."""
 
+    client_factory = Type(_Client)
     watch: ClassVar[Watch]
     nursery: ClassVar[Nursery | None]
 

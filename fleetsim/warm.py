@@ -34,6 +34,7 @@ __all__ = ["Nursery", "WarmProcess"]
 #: would take the lock along and leave the thread behind.
 PRELOADED = (
     "ipykernel.kernelapp",
+    "ipykernel.debugger",  # every kernel imports it, half of the time of its start
     "pandas",  # DuckDB imports it when asked for a frame
     "fleetsim.calibration_run",
     "fleetsim.scaling_run",
@@ -163,11 +164,7 @@ def main(descriptor: int) -> None:
     from multiprocessing.connection import Connection
 
     pipe = Connection(descriptor)
-    # The kernel sets it for itself, but Matplotlib reads it when it is imported.
-    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
-    for name in PRELOADED:
-        importlib.import_module(name)
-    _rehearse()
+    variables = _preload()
     gc.collect()
     gc.freeze()  # what all kernels share is neither searched for garbage nor copied for that
     with suppress(EOFError):  # nobody is left to ask
@@ -175,10 +172,26 @@ def main(descriptor: int) -> None:
             request = pipe.recv()
             answer: object
             try:
-                answer = _forked(pipe, ended, *request) if len(request) > 1 else _ended(*request)
+                if len(request) > 1:
+                    answer = _forked(pipe, ended, variables, *request)
+                else:
+                    answer = _ended(*request)
             except OSError as error:
                 answer = error
             pipe.send(answer)
+
+
+def _preload() -> dict[str, str]:
+    """Import what kernels need, and use it once; return the variables that the imports have set."""
+    # The kernel sets it for itself, but Matplotlib reads it when it is imported.
+    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    # Nobody steps through a run's modules: no warning that a debugger would miss some.
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    before = set(os.environ)
+    for name in PRELOADED:
+        importlib.import_module(name)
+    _rehearse()
+    return {name: os.environ[name] for name in set(os.environ) - before}
 
 
 def _rehearse() -> None:
@@ -212,14 +225,19 @@ def _ended(pid: int) -> int | None:
 
 
 def _forked(
-    pipe: Connection, ended: list[int], argv: list[str], environment: dict[str, str], cwd: str
+    pipe: Connection,
+    ended: list[int],
+    variables: dict[str, str],
+    argv: list[str],
+    environment: dict[str, str],
+    cwd: str,
 ) -> int:
     server = os.getpid()
     pid = os.fork()
     if pid == 0:
         pipe.close()
         try:
-            _become_kernel(server, argv, environment, cwd)
+            _become_kernel(server, argv, variables | environment, cwd)
         except Exception:
             traceback.print_exc()
             sys.exit(1)
