@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import pytest
 import yaml
 from support import AT, ROOT
 
@@ -24,6 +26,7 @@ from fleetsim.sweep import plan_sweep, run_sweep
 from fleetsim.yaml12 import load_yaml
 
 SMOKE = "000-smoke"
+linux = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 #: Criteria whose outcome is no measurement of time or memory.
 CONTENT = ("batch_directory", "jsonl_valid", "batch_meta", "event_count_expected")
 
@@ -153,3 +156,18 @@ def generate_here(arguments: Sequence[str], cwd: Path) -> Child:
         batches = int(options["--batches"])
         list(write_batches(config, fleet, output, start_us=start, started=now, batches=batches))
     return Child(0, 0.01, 0.01, 10**7)
+
+
+def lone_project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Make a project that the commands find, whose experiment has one point and no sweep report."""
+    monkeypatch.setenv("FLEETSIM_ROOT", str(folder))
+    monkeypatch.setattr("fleetsim.sweep_report.render_sweep", lambda sweep: sweep.folder)
+    return smoke_project(folder, grid={"number_of_companies": [2]})
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    """Wait until a condition holds; two minutes at most."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)

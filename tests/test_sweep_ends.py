@@ -1,33 +1,33 @@
-"""How a sweep and its points end: errors, limits, signals, and kills at any moment."""
+"""How a sweep and its points end: errors, limits, and signals."""
 
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from support import ROOT, Cli
+from support import Cli
 from sweeps import (
     SMOKE,
     content,
     contents,
     generate_here,
     hidden,
+    linux,
     living,
+    lone_project,
     make_ready,
     ready_cell,
     rewrite,
     runs,
     set_cells,
-    smoke_project,
+    wait_for,
 )
 
 from fleetsim.engines import Job, run_library
@@ -38,23 +38,11 @@ from fleetsim.report import check_report
 from fleetsim.sweep import plan_sweep, run_sweep
 from fleetsim.watch import Watch
 
-linux = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
-
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """Return a project that the commands find; its experiment has one point."""
-    monkeypatch.setenv("FLEETSIM_ROOT", str(tmp_path))
-    monkeypatch.setattr("fleetsim.sweep_report.render_sweep", lambda sweep: sweep.folder)
-    return smoke_project(tmp_path, grid={"number_of_companies": [2]})
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    """Wait until a condition holds; two minutes at most."""
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
+    """Return a project that the commands find."""
+    return lone_project(tmp_path, monkeypatch)
 
 
 def sweep_process(project: Project, *options: str) -> subprocess.Popen[str]:
@@ -267,84 +255,3 @@ def test_an_interrupted_library_sweep_keeps_what_is_finished(
     assert (runs(sweep.results, "failed"), hidden(sweep.results)) == ([], [])
     count = run_sweep(sweep, engine="library")
     assert (count.done + count.skipped, len(contents(sweep.results))) == (3, 3)
-
-
-# ---- kill -9 at any moment
-
-
-def drive(project: Project, results: str, engine: str, jobs: int, *whens: str) -> list[str]:
-    """Run sweeps that are killed, one after the other; return how each ended."""
-    driver = [sys.executable, str(ROOT / "tests" / "sweep_driver.py")]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # it forks
-    done = subprocess.run(
-        [*driver, results, engine, str(jobs), *whens],
-        cwd=project.root,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return [line.split()[-1] for line in done.stdout.splitlines() if line.startswith(whens)]
-
-
-CALLS = (
-    "before:1:fleetsim.execute.claim_folder",
-    "after:1:fleetsim.execute.claim_folder",
-    "before:1:fleetsim.measure.run_child",
-    "after:7:fleetsim.measure.run_child",
-    "before:1:fleetsim.run.write_run_files",
-    "after:1:fleetsim.run.publish_folder",
-    "before:1:fleetsim.execute._publish",
-    "before:2:fleetsim.run.publish_folder",
-    "after:2:fleetsim.run.publish_folder",
-    "after:2:fleetsim.files.os.symlink",
-    "before:1:fleetsim.execute.shutil.rmtree",
-)
-
-
-@linux
-def test_a_sweep_that_is_killed_at_any_moment_comes_to_the_same_end(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Killed around each step of its work and at random times, then resumed.
-
-    All points are there once, with what an unbroken sweep has, and nothing else.
-    """
-    grid = {"number_of_companies": [2, 3], "event_rate_per_driver": [1.0, 2.0]}
-    rewrite(project.root, criteria=("jsonl_valid",), grid=grid, seeds=3)
-    chance = random.Random(11)  # noqa: S311 (when to kill)
-    kills = [*CALLS, *(f"at:{chance.uniform(0.1, 0.5):.3f}" for _ in range(3))]
-    kills += [f"cold:at:{chance.uniform(0.2, 1.5):.3f}" for _ in range(2)]
-    chance.shuffle(kills)
-    ends = drive(project, "killed", "library", 2, *kills, "end")
-    assert ends == ["-9"] * len(kills) + ["0"]
-    wait_for(lambda: not living(project.root), "a generator lives on")
-    monkeypatch.setattr("fleetsim.measure.run_child", generate_here)
-    run_sweep(plan_sweep(project, SMOKE, results="unbroken"), engine="library")
-    killed, unbroken = (project.root / name for name in ("killed", "unbroken"))
-    assert len(contents(killed)) == 12
-    assert contents(killed) == contents(unbroken)
-    assert runs(killed, "failed") == []
-    assert hidden(killed) == hidden(unbroken) == []
-    assert os.readlink(killed / SMOKE / "latest") == runs(killed)[-1].name
-
-
-@linux
-@pytest.mark.notebook
-def test_a_sweep_that_is_killed_while_it_renders_comes_to_the_same_end(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Notebook and report are in a run, or there is no run."""
-    monkeypatch.setattr("fleetsim.measure.run_child", generate_here)
-    ready = project.root / "ready"
-    set_cells(project.root, ready_cell(ready))
-    rewrite(project.root, seeds=2)
-    make_ready(project, ready)
-    kills = ("before:1:fleetsim.report.render_html", "before:2:fleetsim.report.write_file")
-    assert drive(project, "killed", "notebook", 1, *kills, "end") == ["-9", "-9", "0"]
-    killed = project.root / "killed"
-    assert hidden(killed) == []
-    assert len(contents(killed)) == 2
-    for folder in runs(killed):
-        assert check_report(folder) == []
-    wait_for(lambda: not living(project.root), "a kernel lives on")
