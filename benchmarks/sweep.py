@@ -6,10 +6,10 @@ Python of its own that imports what it needs, over sockets in a private folder l
 sweep; and the same one after the other, as a loop over papermill does. The cost of generation is
 taken out in two ways, both shown. *Made in the kernel*: a cell of the notebook replaces the cold
 processes by the same functions within the kernel, whose cost (some 0.1 s a point) stays in the
-result. *Less the children*: from the wall of the untouched sweep the
-seconds of its measured children are subtracted. These run one at a time under the machine's lock,
-so that their sum is a part of the wall, but the other thread works beside them: this is a lower
-bound of what remains, and not more.
+result. *Less the children*: from the wall of the untouched sweep the seconds of its measured
+children are subtracted. These run one at a time under the machine's lock, so that their sum is a
+part of the wall, but the other thread works beside them: this is a lower bound of what remains, and
+not more.
 
 Wall times are those of a quiet machine or they mean little; CPU times of this process and of all
 that it started stand beside them, and the load before and after.

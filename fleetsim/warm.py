@@ -173,7 +173,8 @@ def main(descriptor: int) -> None:
             answer: object
             try:
                 if len(request) > 1:
-                    answer = _forked(pipe, ended, variables, *request)
+                    argv, environment, cwd = request
+                    answer = _forked(pipe, ended, argv, variables | environment, cwd)
                 else:
                     answer = _ended(*request)
             except OSError as error:
@@ -225,19 +226,14 @@ def _ended(pid: int) -> int | None:
 
 
 def _forked(
-    pipe: Connection,
-    ended: list[int],
-    variables: dict[str, str],
-    argv: list[str],
-    environment: dict[str, str],
-    cwd: str,
+    pipe: Connection, ended: list[int], argv: list[str], environment: dict[str, str], cwd: str
 ) -> int:
     server = os.getpid()
     pid = os.fork()
     if pid == 0:
         pipe.close()
         try:
-            _become_kernel(server, argv, variables | environment, cwd)
+            _become_kernel(server, argv, environment, cwd)
         except Exception:
             traceback.print_exc()
             sys.exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,20 @@ def command_named(name: str) -> click.Command:
     command = cli.get_command(click.Context(cli), name)
     assert command is not None, name
     return command
+
+
+PATIENCE = 60  # seconds until something that starts has to be there
+
+
+def wait_until(condition: Callable[[], Any], what: str, *, seconds: float = PATIENCE) -> Any:
+    """Return what a condition gives when it holds; fail where it does not in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"{what}: not within {seconds} s")
 
 
 class Outcome(NamedTuple):

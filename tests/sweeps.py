@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,16 +157,13 @@ def generate_here(arguments: Sequence[str], cwd: Path) -> Child:
     return Child(0, 0.01, 0.01, 10**7)
 
 
-def lone_project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """Make a project that the commands find, whose experiment has one point and no sweep report."""
-    monkeypatch.setenv("FLEETSIM_ROOT", str(folder))
+def found_project(root: Path, monkeypatch: pytest.MonkeyPatch, **keys: Any) -> Project:
+    """Return a `smoke_project` that the commands find; its sweeps are not reported."""
+    monkeypatch.setenv("FLEETSIM_ROOT", str(root))
     monkeypatch.setattr("fleetsim.sweep_report.render_sweep", lambda sweep: sweep.folder)
-    return smoke_project(folder, grid={"number_of_companies": [2]})
+    return smoke_project(root, **keys)
 
 
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    """Wait until a condition holds; two minutes at most."""
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
+def lone_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Return a `found_project` of one point; the fixture `project` of some files."""
+    return found_project(tmp_path, monkeypatch, grid={"number_of_companies": [2]})

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jupyter_client.manager import KernelManager
-from support import ROOT
+from support import ROOT, wait_until
 from sweeps import SMOKE, hidden, living, smoke_project
 
 from fleetsim.engines import execute_notebook
@@ -126,18 +125,12 @@ def test_an_interrupted_cell_leaves_nothing_broken(kernels: Any, project: Path) 
     kernel.run(OPEN.format(name=SMOKE, more=more))
     cell = kernel.begin("run.generate()")
     results = project / "results"
-    deadline = time.monotonic() + 60
-    half = ".events.jsonl.*.partial"
-    while not list(results.rglob(half)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert list(results.rglob(half))
+    wait_until(lambda: list(results.rglob(".events.jsonl.*.partial")), "no half batch")
     kernel.manager.interrupt_kernel()
     reply, _ = kernel.end(cell)
     assert reply["status"] == "error"
     assert reply["ename"] == "KeyboardInterrupt"
-    while len(living(results)) > 0 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert living(results) == []
+    wait_until(lambda: not living(results), "the generator lives on")
     assert not list(results.glob(f"{SMOKE}/[!.]*"))
     code = OPEN.format(name=SMOKE, more="")
     steps = "run.generate(); run.inspect(); run.test(); run.judge(); run.finish()"

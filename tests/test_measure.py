@@ -6,13 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from analysis import config_of
+from support import wait_until
 
 from fleetsim import launcher, measure
 from fleetsim.clock import parse_time
@@ -85,19 +84,10 @@ run_command([sys.executable, "-c", {child!r}], Path({str(tmp_path)!r}))
 """
     with subprocess.Popen([sys.executable, "-c", code]) as measuring:
         file = tmp_path / "pid"
-        wait_for(lambda: file.is_file() and file.read_text())
+        wait_until(lambda: file.is_file() and file.read_text(), "the child did not start")
         measuring.kill()
     pid = int(file.read_text())
-    wait_for(lambda: not Path(f"/proc/{pid}").exists())
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds; a minute at most."""
-    for _ in range(6000):
-        if condition():
-            return
-        time.sleep(0.01)
-    pytest.fail("it did not come to that within a minute")
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the child lives on")
 
 
 def test_a_failing_child_surfaces_with_what_it_printed(tmp_path: Path) -> None:

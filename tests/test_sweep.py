@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Cli, tree
+from support import Cli, tree, wait_until
 from sweeps import SMOKE, content, contents, generate_here, hidden, rewrite, runs, smoke_project
 
 import fleetsim.run
@@ -524,18 +523,11 @@ def test_a_second_sweep_waits_and_takes_over_what_the_first_completed(
     early = plan_sweep(project, SMOKE)
     with sweep_lock(early):
         waiting.start()
-        wait_for(lambda: "waiting for another sweep of this experiment" in caplog.text)
+        wait_until(
+            lambda: "waiting for another sweep of this experiment" in caplog.text, "no second sweep"
+        )
         for point in early.points[:3]:
             execute(project, SMOKE, point.parameters, engine="library")
     waiting.join()
     assert [(count.done, count.skipped) for count in counts] == [(1, 3)]
     assert len(contents(early.results)) == 4
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds; a minute at most."""
-    for _ in range(3000):
-        if condition():
-            return
-        time.sleep(0.02)
-    pytest.fail("it did not come to that within a minute")

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from support import Cli
+from support import Cli, wait_until
 from sweeps import (
     SMOKE,
     content,
@@ -27,7 +27,6 @@ from sweeps import (
     rewrite,
     runs,
     set_cells,
-    wait_for,
 )
 
 from fleetsim.engines import Job, run_library
@@ -38,11 +37,7 @@ from fleetsim.report import check_report
 from fleetsim.sweep import plan_sweep, run_sweep
 from fleetsim.watch import Watch
 
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """Return a project that the commands find."""
-    return lone_project(tmp_path, monkeypatch)
+project = pytest.fixture(lone_project)
 
 
 def sweep_process(project: Project, *options: str) -> subprocess.Popen[str]:
@@ -156,7 +151,7 @@ def test_a_run_over_its_time_is_ended_with_all_that_it_started(
     assert error is not None
     assert (error.kind, error.message) == ("RunTimeout", "the run took longer than 8 s")
     assert (folder / "report.ipynb").is_file()
-    wait_for(lambda: not living(project.root), "processes live on")
+    wait_until(lambda: not living(project.root), "processes live on", seconds=120)
 
 
 def test_a_run_without_a_kernel_ends_between_two_steps(
@@ -217,13 +212,13 @@ def test_an_ended_sweep_leaves_nobody_behind(
     rewrite(project.root, seeds=3)
     results = project.root / "results"
     with sweep_process(project, "--jobs", "2") as process:
-        wait_for((project.root / "started").exists, "no generator started")
+        wait_until((project.root / "started").exists, "no generator started", seconds=120)
         # What kernels are forked from, and one of them at least.
         assert len([line for line in living(project.root) if "fleetsim.warm" in line]) >= 2
         process.send_signal(signum)
         out, err = process.communicate(timeout=120)
     assert process.returncode == code
-    wait_for(lambda: not living(project.root), "processes live on")
+    wait_until(lambda: not living(project.root), "processes live on", seconds=120)
     assert runs(results) == runs(results, "failed") == []
     assert "Traceback" not in err
     if signum == signal.SIGKILL:

@@ -6,10 +6,9 @@ import os
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from support import ROOT
+from support import ROOT, wait_until
 from sweeps import (
     SMOKE,
     contents,
@@ -23,18 +22,13 @@ from sweeps import (
     rewrite,
     runs,
     set_cells,
-    wait_for,
 )
 
 from fleetsim.project import Project
 from fleetsim.report import check_report
 from fleetsim.sweep import plan_sweep, run_sweep
 
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """Return a project that the commands find."""
-    return lone_project(tmp_path, monkeypatch)
+project = pytest.fixture(lone_project)
 
 
 def drive(project: Project, results: str, engine: str, jobs: int, *whens: str) -> list[str]:
@@ -83,7 +77,7 @@ def test_a_sweep_that_is_killed_at_any_moment_comes_to_the_same_end(
     chance.shuffle(kills)
     ends = drive(project, "killed", "library", 2, *kills, "end")
     assert ends == ["-9"] * len(kills) + ["0"]
-    wait_for(lambda: not living(project.root), "a generator lives on")
+    wait_until(lambda: not living(project.root), "a generator lives on", seconds=120)
     monkeypatch.setattr("fleetsim.measure.run_child", generate_here)
     run_sweep(plan_sweep(project, SMOKE, results="unbroken"), engine="library")
     killed, unbroken = (project.root / name for name in ("killed", "unbroken"))
@@ -112,4 +106,4 @@ def test_a_sweep_that_is_killed_while_it_renders_comes_to_the_same_end(
     assert len(contents(killed)) == 2
     for folder in runs(killed):
         assert check_report(folder) == []
-    wait_for(lambda: not living(project.root), "a kernel lives on")
+    wait_until(lambda: not living(project.root), "a kernel lives on", seconds=120)

@@ -6,32 +6,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import wait_until
 
 #: Of the environment; it may appear nowhere.
 SECRET = "wJalrXUtnFEMI-a-secret-that-nobody-sees"  # noqa: S105 (of no account)
 BUCKET = "fleet"
-PATIENCE = 60  # seconds until something that starts has to be there
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    """Return what a condition gives when it holds."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"{what}: not within {PATIENCE} s")
 
 
 @contextmanager

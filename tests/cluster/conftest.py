@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from cluster_support import DaskProcesses, Store, process, s3_server, wait_until
+from cluster_support import DaskProcesses, Store, process, s3_server
+from support import wait_until
 
 if importlib.util.find_spec("distributed") is None:  # `make test-cluster` sees to it
     collect_ignore_glob = ["test_*.py"]

@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from cluster_support import BUCKET, PATIENCE, SECRET, forget_storages, s3_server, stop, wait_until
-from support import NAME, Cli, Outcome, Project
+from cluster_support import BUCKET, SECRET, forget_storages, s3_server, stop
+from support import NAME, PATIENCE, Cli, Outcome, Project, wait_until
 
 import fleetsim
 

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cluster_support import BUCKET, PATIENCE, SECRET, stop, wait_until
-from support import AT, NAME, Cli, Project
+from cluster_support import BUCKET, SECRET, stop
+from support import AT, NAME, PATIENCE, Cli, Project, wait_until
 
 from fleetsim.batch_meta import read_meta
 from fleetsim.places import place

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Cli
+from support import Cli, wait_until
 from sweeps import (
     SMOKE,
     contents,
+    found_project,
     generate_here,
     hidden,
     living,
@@ -22,7 +22,6 @@ from sweeps import (
     rewrite,
     runs,
     set_cells,
-    smoke_project,
 )
 
 from fleetsim.cluster import Cluster, connect
@@ -51,18 +50,8 @@ def workers() -> Iterator[Cluster]:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """Return a project that the commands find; its experiment has three points."""
-    monkeypatch.setenv("FLEETSIM_ROOT", str(tmp_path))
-    monkeypatch.setattr("fleetsim.sweep_report.render_sweep", lambda sweep: sweep.folder)
     monkeypatch.setattr("fleetsim.measure.run_child", generate_here)  # workers start cold ones
-    return smoke_project(tmp_path, seeds=3)
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    """Wait until a condition holds; a minute at most."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
+    return found_project(tmp_path, monkeypatch, seeds=3)
 
 
 def test_workers_make_the_same_runs_as_threads(project: Project, workers: Cluster) -> None:
@@ -103,7 +92,7 @@ def test_a_worker_that_is_killed_costs_no_point(project: Project, workers: Clust
     def kill(outcome: Any) -> None:
         done.append(by_seed[outcome.record.key])
         if len(done) == 1:
-            wait_for(started.exists, "the first point came to no kernel")
+            wait_until(started.exists, "the first point came to no kernel")
             pids = workers.client.run(os.getpid)
             for pid in pids.values():
                 os.kill(pid, signal.SIGKILL)
@@ -115,7 +104,7 @@ def test_a_worker_that_is_killed_costs_no_point(project: Project, workers: Clust
     for run in runs(sweep.results):
         assert read_record(run).provenance["engine"] == "library"  # as it stood ready
         assert (run / "report.html").is_file()
-    wait_for(lambda: not hidden_runs(sweep.results), "a dead point's folder is left")
+    wait_until(lambda: not hidden_runs(sweep.results), "a dead point's folder is left")
 
 
 def hidden_runs(results: Path) -> list[str]:
@@ -146,10 +135,10 @@ def test_an_interrupted_sweep_leaves_nothing_on_its_workers(
 
     with pytest.raises(KeyboardInterrupt):
         run_sweep(sweep, cluster=workers, progress=interrupt)
-    wait_for(lambda: not hidden(sweep.results), "a point is still under way")
+    wait_until(lambda: not hidden(sweep.results), "a point is still under way")
     assert runs(sweep.results) == []
     assert len(runs(sweep.results, "failed")) == 1
-    wait_for(lambda: not living(started), "a kernel is left")
+    wait_until(lambda: not living(started), "a kernel is left")
 
 
 def test_failed_points_are_tried_again_and_end_the_sweep_when_told_to(
