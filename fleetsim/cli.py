@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import signal
 import sys
 
 import click
@@ -12,6 +11,7 @@ import fleetsim
 from fleetsim.cli_shared import State, say
 from fleetsim.clock import Instant
 from fleetsim.errors import FleetsimError
+from fleetsim.signals import Terminated, unwinding
 
 __all__ = ["cli", "main"]
 
@@ -54,12 +54,20 @@ def cli(state: State, debug: bool) -> None:
 def main(wall_ns: int, monotonic_ns: int) -> None:
     """Run the command line and exit with its code."""
     state = State(Instant(wall_ns, monotonic_ns))
-    signal.signal(signal.SIGTERM, _terminate)
+    with unwinding():
+        code = _run(state)
+    sys.exit(code)
+
+
+def _run(state: State) -> int:
     try:
-        code = cli.main(standalone_mode=False, prog_name="fleetsim", obj=state)
+        code: int = cli.main(standalone_mode=False, prog_name="fleetsim", obj=state)
     except click.exceptions.Abort:
         say("interrupted")
         code = 130
+    except Terminated as end:
+        say("terminated")
+        code = end.code
     except click.ClickException as error:
         error.show()
         code = 2
@@ -71,7 +79,7 @@ def main(wall_ns: int, monotonic_ns: int) -> None:
     except Exception as error:
         text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
         code = _failure(state, FleetsimError(text), 1)
-    sys.exit(code)
+    return code
 
 
 def _failure(state: State, error: FleetsimError, code: int) -> int:
@@ -81,8 +89,3 @@ def _failure(state: State, error: FleetsimError, code: int) -> int:
         traceback.print_exc()
     say(str(error))
     return code
-
-
-def _terminate(signum: int, frame: object) -> None:
-    say("terminated")
-    sys.exit(128 + signum)  # unwinds, so that nothing half-written stays

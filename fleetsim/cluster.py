@@ -340,9 +340,12 @@ def _deaf_children() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what Dask logs of lost connections, tracebacks and all: our errors say it."""
+    """Keep back what Dask logs of lost connections, tracebacks and all: our errors say it.
+
+    So with what it has Tornado call back later: an interrupted wait cancels what may not exist yet.
+    """
     names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
-    loggers = [logging.getLogger(name) for name in names]  # some have levels of their own
+    loggers = [logging.getLogger(name) for name in [*names, "tornado.application"]]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)

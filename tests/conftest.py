@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +36,8 @@ def small() -> dict[str, Any]:
 
 
 @pytest.fixture
-def fleetsim_cli(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Cli]:
+def fleetsim_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     """Return a function that runs a command in this process, by the way of the real entry point."""
-    before = signal.getsignal(signal.SIGTERM)
 
     def call(*arguments: object) -> Outcome:
         monkeypatch.setattr("sys.argv", ["fleetsim", *map(str, arguments)])
@@ -51,8 +47,7 @@ def fleetsim_cli(
         printed = capsys.readouterr()
         return Outcome(stopped.value.code or 0, printed.out, printed.err)
 
-    yield call
-    signal.signal(signal.SIGTERM, before)
+    return call
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ ORDER = [
     "documents",
     "clock",
     "progress",
+    "signals",
     "config",
     "parameters",
     "model",
