@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import msgspec
 from msgspec import Meta
 
 from fleetsim.documents import text
 
-__all__ = ["Criterion", "Judgement", "Verdict", "by_intervals", "undecided"]
+__all__ = ["Criterion", "Judgement", "Verdict", "by_contents", "by_intervals", "undecided"]
 
 
 class Verdict(StrEnum):
@@ -103,3 +103,43 @@ def by_intervals(
         return Verdict.INCONCLUSIVE, f" An interval reaches out of {low:g} to {high:g}."
     beyond = f"above {high:g}" if high is not None else f"below {low:g}"
     return Verdict.INCONCLUSIVE, f" The interval reaches {beyond}."
+
+
+class ReadBack(Protocol):
+    """A batch that was read back, beside what its record and its streams say of it."""
+
+    @property
+    def as_recorded(self) -> bool: ...
+    @property
+    def counted(self) -> int: ...
+    @property
+    def lines(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+
+
+def by_contents(batches: Sequence[tuple[Hashable, str, ReadBack]], well: str) -> Judgement:
+    """Decide whether batches are as recorded, with no event too few, and alike where they must be.
+
+    Parameters
+    ----------
+    batches : sequence of (hashable, str, ReadBack)
+        Each with what it has in common with those of the same content, and its name.
+    well : str
+        What to say where all is well.
+    """
+    if not batches:
+        return undecided("nothing ran", None, None)
+    first: dict[Hashable, str] = {}
+    faults = []
+    for group, name, batch in batches:
+        if not batch.as_recorded:
+            faults.append(f"{name} is not what its record says")
+        elif batch.lines != batch.counted:
+            faults.append(f"{name} has {batch.lines} lines, the streams give {batch.counted}")
+        elif batch.sha256 != first.setdefault(group, batch.sha256):
+            faults.append(f"{name} has other bytes than the first")
+    if faults:
+        note = f"{len(faults)} of {len(batches)} batches: {faults[0]}."
+        return Judgement(float(len(faults)), Verdict.FAIL, note, None, 0.0)
+    return Judgement(0.0, Verdict.PASS, well, None, 0.0)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 __all__ = [
+    "DAY_US",
     "Instant",
     "batch_name",
     "format_duration",
@@ -18,6 +19,8 @@ __all__ = [
     "parse_time",
 ]
 
+#: Microseconds of a day.
+DAY_US = 86_400_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 #: The last microsecond that RFC 3339 can write: the end of the year 9999.

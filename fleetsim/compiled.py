@@ -17,6 +17,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from fleetsim.clock import DAY_US
 from fleetsim.streams import BLOCK
 
 __all__ = ["DAY_COLUMN", "RUN_COLUMNS", "SLACK", "Op", "draw", "encode", "plan"]
@@ -65,7 +66,7 @@ _W0, _W1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
 _KEEP_HIGH, _VERSION = np.uint64(0xFFFFFFFFFFFF0FFF), np.uint64(0x4000)
 _KEEP_LOW, _VARIANT = np.uint64(0x3FFFFFFFFFFFFFFF), np.uint64(0x8000000000000000)
 
-_DAY_US = np.uint64(86_400_000_000)
+_DAY_US = np.uint64(DAY_US)
 _MILLION, _HOUR, _MINUTE = np.uint64(10**6), np.uint64(3600), np.uint64(60)
 _TEN_THOUSAND, _HUNDRED = np.uint64(10**4), np.uint64(100)
 _PAIRS = np.array([ord("0") + i // 10 + (ord("0") + i % 10 << 8) for i in range(100)], np.uint64)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleetsim.record import CriterionRecord, Record
-from fleetsim.tables import number
+from fleetsim.tables import number, with_unit
 
 __all__ = ["Difference", "VerdictChange", "differences", "same_machine", "verdict_changes"]
 
@@ -73,7 +73,7 @@ def _differing(group: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterat
 def _limits(record: Record) -> dict[str, str]:
     """Return what each criterion asks for; limits that follow the configuration are rounded."""
     return {
-        c.id: f"{c.kind}, {number(c.low)} to {number(c.high)} {c.unit}".strip()
+        c.id: f"{c.kind}, {number(c.low)} to {with_unit(c.high, c.unit)}"
         for c in record.criteria
         if c.verdict
     }
@@ -109,4 +109,4 @@ def verdict_changes(a: Record, b: Record) -> list[VerdictChange]:
 
 
 def _observed(row: CriterionRecord | None) -> str:
-    return "" if row is None else f"{number(row.observed)} {row.unit}".strip()
+    return "" if row is None else with_unit(row.observed, row.unit)

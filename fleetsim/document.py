@@ -24,7 +24,7 @@ from fleetsim.record import (
     Record,
     overall_line,
 )
-from fleetsim.tables import Table, number
+from fleetsim.tables import Table, number, with_unit
 
 __all__ = [
     "chance",
@@ -137,6 +137,7 @@ def render_document(record: Record) -> str:
         answers_line=answers_line(record.tests),
         chance=chance,
         number=number,
+        with_unit=with_unit,
         median=median,
         power_table=power_table,
         power_words=POWER_WORDS,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fleetsim.clock import DAY_US
 from fleetsim.config import Config
 from fleetsim.fleet import CompanyColumns, Fleet
 from fleetsim.generate import EventColumns
@@ -33,7 +34,6 @@ Bytes = npt.NDArray[np.uint8]
 _PAD = b"\0"
 _HEX = np.frombuffer("".join(f"{i:02x}" for i in range(256)).encode(), np.uint8).reshape(256, 2)
 _UUID_GROUPS = ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))  # hex digits between the hyphens
-_DAY_US = 86_400_000_000
 _UUID_WIDTH = 36
 _TIME_WIDTH = 27
 
@@ -153,9 +153,9 @@ def uuid_text(pairs: npt.NDArray[np.integer[Any]]) -> Bytes:
 
 def interval_dates(start_us: int, width: int) -> Bytes:
     """Return the date of an interval's start and the next one, as ``2025-11-08T``, padded rows."""
-    day = start_us // _DAY_US
+    day = start_us // DAY_US
     rows = np.zeros((2, width), np.uint8)
-    rows[:, :11] = time_text(np.array([day, day + 1]) * _DAY_US)[:, :11]
+    rows[:, :11] = time_text(np.array([day, day + 1]) * DAY_US)[:, :11]
     return rows.ravel()
 
 
@@ -182,7 +182,7 @@ def time_text(us: npt.NDArray[np.integer[Any]]) -> Bytes:
     """Return microseconds since 1970 as 27 characters, ``2025-11-08T12:00:00.000000Z``."""
     text = np.empty((len(us), 27), np.uint8)
     text[:] = np.frombuffer(b"0000-00-00T00:00:00.000000Z", np.uint8)
-    day, in_day = np.divmod(us, _DAY_US)
+    day, in_day = np.divmod(us, DAY_US)
     days, index = np.unique(day, return_inverse=True)
     dates = np.datetime_as_string(days.astype("datetime64[D]")).astype("S10")
     text[:, :10] = dates.view(np.uint8).reshape(-1, 10)[index]

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from fleetsim.answers import answer, answers_line
 from fleetsim.battery import BATTERY, Kind, run_battery
 from fleetsim.calibration import counted
-from fleetsim.clock import format_time, parse_time
+from fleetsim.clock import DAY_US, format_time, parse_time
 from fleetsim.config import Config, make_config
 from fleetsim.controls import CONTROLS, Control, draw_columns, sample_of
 from fleetsim.effects import law_of
@@ -62,7 +62,6 @@ _OBJECTS: dict[str, Any] = {"marker": "s", "ls": "", "mfc": SIGNAL, "mec": SIGNA
 _CLOSE: dict[str, Any] = {"marker": "^", "ls": "", "mfc": "none", "mec": DARK, "ms": 5.5}
 _SILENT: dict[str, Any] = {"marker": "o", "ls": "", "mfc": MIDDLE, "mec": DARK, "ms": 5.5}
 _LEAST_P = 1e-8  # smaller ones stand at the edge of the plot
-_DAY_US = 86_400_000_000
 
 
 def explored_config(experiment: str = "001-baseline", **configuration: Any) -> Config:
@@ -400,7 +399,7 @@ def driver_day(config: Config, driver: int = 0, *, day: str = "2025-11-08") -> D
         start_us = parse_time(f"{day}T00:00:00Z")
     except ValueError:
         raise InputError("day", f"found {found(day)}; allowed: a date, as 2025-11-08") from None
-    batches = -(-_DAY_US // config.interval_us)
+    batches = -(-DAY_US // config.interval_us)
     if batches > 1440:
         fault = f"found {config.batch_interval}; allowed here: PT1M or longer"
         raise InputError("batch_interval", fault)

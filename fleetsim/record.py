@@ -21,7 +21,7 @@ from fleetsim.project import Project, find_project, source_hash
 from fleetsim.runs import VERDICTS, RunError, Versioned, find_run, read_versioned
 from fleetsim.scale_out import Plan
 from fleetsim.sizes import LawRow, Size, SizeRun
-from fleetsim.tables import Table, number
+from fleetsim.tables import Table, with_unit
 from fleetsim.ways import Constants, ModelRow, Tasks, WayRun
 
 __all__ = [
@@ -186,7 +186,7 @@ class Record(Versioned, frozen=True, kw_only=True):
     def table(self) -> Table:
         """Return the criteria with what was observed and the verdicts."""
         rows = [
-            (c.id, c.stated, f"{number(c.observed)} {c.unit}".strip(), c.verdict, c.note)
+            (c.id, c.stated, with_unit(c.observed, c.unit), c.verdict, c.note)
             for c in self.criteria
         ]
         header = ("criterion", "stated", "observed", "verdict", "why")

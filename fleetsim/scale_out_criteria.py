@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import stdtrit
 
-from fleetsim.claims import Criterion, Judgement, Verdict, by_intervals, undecided
+from fleetsim.claims import Criterion, Judgement, by_contents, by_intervals, undecided
 from fleetsim.scaling import CONFIDENCE, PowerLaw
-from fleetsim.ways import WAYS, ScaleOut, WayRun
+from fleetsim.ways import WAYS, ScaleOut
 
 __all__ = [
     "judge_client_memory",
@@ -26,30 +26,20 @@ __all__ = [
 
 def judge_same_bytes(criterion: Criterion, found: ScaleOut) -> Judgement:
     """Decide whether every way makes the same content, as recorded, with no event too few."""
-    first: dict[tuple[int, int], WayRun] = {}
-    faults = []
-    for run in found.runs:
-        other = first.setdefault((run.events, run.stated_tasks), run)
-        what = f"a batch of {run.events} events by {WAYS[run.way].words}"
-        if not run.as_recorded:
-            faults.append(f"{what} is not what its record says")
-        elif run.lines != run.counted:
-            faults.append(f"{what} has {run.lines} lines, the streams give {run.counted}")
-        elif run.sha256 != other.sha256:
-            faults.append(f"{what} has other bytes than the first, by {WAYS[other.way].words}")
-    if not found.runs:
-        return undecided("nothing ran", None, None)
-    if faults:
-        note = f"{len(faults)} of {len(found.runs)} batches: {faults[0]}."
-        return Judgement(float(len(faults)), Verdict.FAIL, note, None, 0.0)
-    total = sum(run.lines for run in found.runs)
     ways = len({run.way for run in found.runs})
-    note = (
-        f"{len(found.runs)} batches, {total} lines made in {ways} ways, were read back: each has "
-        "the lines, bytes and hashes that its record says and the events that its streams give, "
-        "and the content of all ways is equal byte for byte."
+    return by_contents(
+        [
+            (
+                (run.events, run.stated_tasks),
+                f"a batch of {run.events} events by {WAYS[run.way].words}",
+                run,
+            )
+            for run in found.runs
+        ],
+        f"{len(found.runs)} batches, {sum(run.lines for run in found.runs)} lines made in {ways} "
+        "ways, were read back: each has the lines, bytes and hashes that its record says and the "
+        "events that its streams give, and the content of all ways is equal byte for byte.",
     )
-    return Judgement(0.0, Verdict.PASS, note, None, 0.0)
 
 
 def judge_throughput_ratio(criterion: Criterion, found: ScaleOut) -> Judgement:

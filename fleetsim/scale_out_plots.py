@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
 from fleetsim.criteria import MB
 from fleetsim.plots import DARK, LIGHT, MIDDLE, SIGNAL, sentence, titled_figure
@@ -136,6 +136,7 @@ def _memory(figure: Figure, found: ScaleOut) -> str:
     ax.plot([], [], color=SIGNAL, lw=1.2, label="power law, with its 95 % band")
     ax.set(xlabel="events of the batch", ylabel="peak resident set [MB]")
     _logarithmic(ax, x=True)
+    ax.xaxis.set_major_formatter(EngFormatter())  # thousands and millions
     ax.set_ylim(0, 1.6 * max(max(peaks) for _, _, _, peaks, _ in shown))
     ax.legend(ncols=2, loc="upper left", fontsize=8)
     return sentence(

@@ -20,7 +20,7 @@ from fleetsim.run import BaseRun, find_experiment
 from fleetsim.scale_out import Plan
 from fleetsim.scale_out_plots import SCALE_OUT_PLOTS, draw_scale_out
 from fleetsim.sizes import check_room
-from fleetsim.tables import Stack, Table, number
+from fleetsim.tables import Stack, Table, number, with_unit
 from fleetsim.ways import CLUSTER, WAYS, ScaleOut, measure_ways, steps_of
 
 __all__ = ["UNSEEN", "ScaleOutRun", "open_scale_out", "plan_tables"]
@@ -185,7 +185,7 @@ def _law_table(found: ScaleOut) -> Table:
             (
                 row.cost,
                 str(row.runs),
-                _with_unit(row.value, row.unit),
+                _together(row.value, row.unit),
                 interval,
                 "–" if row.scale is None else f"{row.scale:.2f}",
                 row.note if row.deviation is None else f"{100 * row.deviation:.1f} %",
@@ -208,7 +208,7 @@ def plan_tables(plan: Plan | str) -> Stack:
     rows = tuple(
         (
             row.quantity,
-            _with_unit(row.value, row.unit),
+            _together(row.value, row.unit),
             "–" if row.low is None and row.high is None else f"{_end(row.low)} to {_end(row.high)}",
             row.basis,
         )
@@ -230,9 +230,9 @@ def plan_tables(plan: Plan | str) -> Stack:
     )
 
 
-def _with_unit(value: float | None, unit: str) -> str:
-    """Return a value and its unit, which a narrow column keeps together."""
-    return f"{number(value)}\N{NO-BREAK SPACE}{unit}".strip()
+def _together(value: float | None, unit: str) -> str:
+    """Return a value and its unit, which a narrow column would part."""
+    return with_unit(value, unit).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _end(value: float | None) -> str:

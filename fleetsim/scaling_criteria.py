@@ -5,7 +5,7 @@ A claim about an exponent is one about its interval: see `claims.by_intervals`.
 
 from __future__ import annotations
 
-from fleetsim.claims import Criterion, Judgement, Verdict, by_intervals, undecided
+from fleetsim.claims import Criterion, Judgement, Verdict, by_contents, by_intervals, undecided
 from fleetsim.sizes import PATHS, LawRow, Scaling
 
 __all__ = [
@@ -71,30 +71,13 @@ def judge_memory_of_largest(criterion: Criterion, scaling: Scaling) -> Judgement
 
 def judge_same_content(criterion: Criterion, scaling: Scaling) -> Judgement:
     """Decide whether every file is what its record says, all of its size alike, none too short."""
-    faults = []
-    for run in scaling.runs:
-        first = next(other for other in scaling.runs if other.events == run.events)
-        if not run.as_recorded:
-            faults.append(f"a file of size {run.events} is not what its record says")
-        elif run.lines != run.counted:
-            faults.append(
-                f"a file of size {run.events} has {run.lines} lines, the streams give {run.counted}"
-            )
-        elif run.sha256 != first.sha256:
-            faults.append(f"a repeat of size {run.events} has other bytes than the first")
-    if not scaling.runs:
-        return undecided("nothing ran", None, None)
-    if faults:
-        note = f"{len(faults)} of {len(scaling.runs)} files: {faults[0]}."
-        return Judgement(float(len(faults)), Verdict.FAIL, note, None, 0.0)
-    total = sum(run.lines for run in scaling.runs)
     sizes = len({run.events for run in scaling.runs})
-    note = (
-        f"{len(scaling.runs)} files of {sizes} sizes, {total} lines, were read back: each has the "
-        "lines, bytes and hash that its record says and the events that its streams give, and the "
-        "repeats of a size are equal byte for byte."
+    return by_contents(
+        [(run.events, f"a file of size {run.events}", run) for run in scaling.runs],
+        f"{len(scaling.runs)} files of {sizes} sizes, {sum(run.lines for run in scaling.runs)} "
+        "lines, were read back: each has the lines, bytes and hash that its record says and the "
+        "events that its streams give, and the repeats of a size are equal byte for byte.",
     )
-    return Judgement(0.0, Verdict.PASS, note, None, 0.0)
 
 
 def _time_words(row: LawRow) -> str:

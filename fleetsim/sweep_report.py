@@ -22,7 +22,7 @@ from fleetsim.sweep import Sweep, plan_sweep, run_sweep
 from fleetsim.sweep_analysis import QUANTITIES, SweepRecord, analyse
 from fleetsim.sweep_plots import SWEEP_PLOTS, draw_sweep, offered_plots
 from fleetsim.sweep_results import end_table, sweep_results
-from fleetsim.tables import Stack, Table, number
+from fleetsim.tables import Stack, Table, number, with_unit
 from fleetsim.watch import Watch
 
 __all__ = ["SweepReport", "open_sweep", "render_sweep"]
@@ -155,7 +155,7 @@ class SweepReport:
         rows = tuple(
             (
                 QUANTITIES[row.quantity].title,
-                "–" if row.startup is None else f"{number(row.startup, 3)} {row.unit}",
+                "–" if row.startup is None else with_unit(row.startup, row.unit, 3),
                 number(row.exponent, 4),
                 "–" if row.interval is None else f"{row.interval[0]:.3f} to {row.interval[1]:.3f}",
                 "–" if row.deviation is None else f"{100 * row.deviation:.0f} %",

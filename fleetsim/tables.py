@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["Stack", "Table", "number"]
+__all__ = ["Stack", "Table", "number", "with_unit"]
 
 _LEFT = 'style="text-align: left"'  # JupyterLab would align text to the right
 
@@ -80,3 +80,8 @@ def number(value: float | bool | None, digits: int = 4) -> str:
     if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15):
         return str(int(value))
     return f"{value:.{digits}g}"
+
+
+def with_unit(value: float | bool | None, unit: str, digits: int = 4) -> str:
+    """Return a `number` with its unit, if it has one."""
+    return f"{number(value, digits)} {unit}".rstrip()

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetsim import compiled
+from fleetsim.clock import DAY_US
 from fleetsim.config import Config, make_config
 from fleetsim.crew import Crew, Piece, Task
 from fleetsim.encode import driver_digits, interval_dates, line_width
@@ -34,7 +35,6 @@ PIECE_EVENTS = 1 << 14
 
 _SCAN = np.uint64(1 << 22)  # drivers looked at in one call of the kernel, which no signal ends
 _AHEAD = 8  # pieces in the making at most: more jobs than these would only wait
-_DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Workshop:
             slot.out[at:],
             slot.drawn,
             np.uint64(n),
-            np.uint64(start_us % _DAY_US),
+            np.uint64(start_us % DAY_US),
             interval_dates(start_us, compiled.DAY_COLUMN),
             np.uint64(config.drivers_per_company),
             np.uint64(driver_digits(config)),

@@ -182,7 +182,7 @@ def test_tasks_that_are_missing_leave_their_cost_open() -> None:
     [
         ({"as_recorded": False}, "is not what its record says"),
         ({"lines": 5, "sha256": "5"}, "has 5 lines, the streams give"),
-        ({"sha256": "5"}, "has other bytes than the first, by one process"),
+        ({"sha256": "5"}, "has other bytes than the first"),
     ],
 )
 def test_one_batch_at_fault_is_enough(change: dict[str, object], words: str) -> None:

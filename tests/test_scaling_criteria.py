@@ -154,7 +154,7 @@ def test_the_largest_size_decides_on_the_peak() -> None:
     [
         ({"as_recorded": False}, "a file of size 1000 is not what its record says"),
         ({"lines": 999}, "a file of size 1000 has 999 lines, the streams give 1007"),
-        ({"sha256": "f" * 64}, "a repeat of size 1000 has other bytes than the first"),
+        ({"sha256": "f" * 64}, "a file of size 1000 has other bytes than the first"),
     ],
 )
 def test_one_file_at_fault_fails_the_content(change, words) -> None:
@@ -165,7 +165,7 @@ def test_one_file_at_fault_fails_the_content(change, words) -> None:
     assert "150 files of 15 sizes" in judgement.note
     judgement = judge(claim, changed(measured(), 5, **change))
     assert (judgement.verdict, judgement.observed) == (FAIL, 1)
-    assert judgement.note == f"1 of 150 files: {words}."
+    assert judgement.note == f"1 of 150 batches: {words}."
 
 
 def test_no_run_is_no_pass() -> None:
