@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # The same examples every time, however slow the machine: a red test is a fault, not bad luck.
 settings.register_profile("fleetsim", deadline=None, derandomize=True, database=None)
 settings.load_profile("fleetsim")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one more than there are cores: now and then a test only waits for its processes."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return cores + 1
 
 
 @pytest.fixture

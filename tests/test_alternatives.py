@@ -415,7 +415,7 @@ def test_the_variations_verdicts_add_up(n: int, limit: float, ratio: float) -> N
     assert 0 < below < limit < above
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(
     companies=st.integers(1, 10**9),
     drivers=st.integers(1, 10**6),

@@ -337,7 +337,7 @@ def test_a_signal_at_any_time_leaves_no_half_batch(
     project: Project, fleetsim_cli: Cli, start, number, name
 ) -> None:
     """From the first event on: nothing under any name, or a whole batch that verifies."""
-    project.write(**LARGE | {"event_rate_per_driver": 300 if name == "jsonl" else 100})
+    project.write(**LARGE | {"event_rate_per_driver": 150 if name == "jsonl" else 50})
     random = Random(f"{number} {name}")  # noqa: S311 - no secret
     hidden = project.events / f".{NAME}{files.PARTIAL}"
     codes = {0, 128 + number, -number}  # the last one where Python was leaving already

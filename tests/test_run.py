@@ -15,6 +15,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from support import check_files
+from sweeps import found_project, generate_here
 
 import fleetsim
 from fleetsim.errors import FleetsimError, InputError
@@ -42,6 +43,13 @@ def outcome(project, tmp_path_factory):
     """Return one run of the smoke experiment, made by papermill."""
     results = tmp_path_factory.mktemp("results")
     return execute(project, SMOKE, {"seed": 9}, results=str(results))
+
+
+@pytest.fixture
+def quick(tmp_path, monkeypatch):
+    """Let 000-smoke be at a fixed time, and its data be made in this process."""
+    monkeypatch.setattr("fleetsim.measure.run_child", generate_here)
+    found_project(tmp_path / "project", monkeypatch)
 
 
 def library_run(results, **parameters):
@@ -191,7 +199,7 @@ def same_but_for_measurements(record):
     return kept
 
 
-def test_two_runs_of_one_seed_are_equal_and_another_seed_differs(tmp_path):
+def test_two_runs_of_one_seed_are_equal_and_another_seed_differs(tmp_path, quick):
     """Records agree but for what was measured; another seed gives another count."""
     first, again = (
         json.loads((library_run(tmp_path / name, seed=5) / "result.json").read_text())
@@ -234,7 +242,7 @@ def test_what_a_dead_run_left_is_cleared_and_a_living_one_is_not(tmp_path):
     assert living.folder.is_dir()
 
 
-def test_a_run_of_the_same_name_is_never_overwritten(tmp_path, monkeypatch):
+def test_a_run_of_the_same_name_is_never_overwritten(tmp_path, quick):
     """Two runs of the same inputs in the same second: the second is refused, the first stays."""
     folder = library_run(tmp_path, seed=3)
     before = (folder / "result.json").read_bytes()

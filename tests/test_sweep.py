@@ -200,41 +200,44 @@ def test_retries_are_made_where_asked_for(
     assert (len(runs(sweep.results)), len(runs(sweep.results, "failed"))) == (1, 2)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b"{}",
-        b"\xff\xfe",
-        b"[" * 100_000,
-        b'{"key": "KEY", "status": "completed"}',
-        b'{"key": "KEY", "status": ["completed"]}',
-        None,
-    ],
-    ids=["empty", "cut", "list", "no keys", "no text", "deep", "no record", "types", "folder"],
-)
-def test_a_damaged_record_is_named_and_counts_for_nothing(
-    project: Project, fleetsim_cli: Cli, damage: bytes | None
+DAMAGES = [
+    b"",
+    b"{",
+    b"[]",
+    b"{}",
+    b"\xff\xfe",
+    b"[" * 100_000,
+    b'{"key": "KEY", "status": "completed"}',  # no record
+    b'{"key": "KEY", "status": ["completed"]}',
+    None,  # a folder
+]
+
+
+def test_damaged_records_are_named_and_count_for_nothing(
+    project: Project, fleetsim_cli: Cli
 ) -> None:
-    """The sweep says which record it skips, and runs that point again."""
-    rewrite(project.root, grid={"event_rate_per_driver": [1.0]})
+    """The sweep says which records it skips, and runs these points again, and no other one."""
+    rewrite(project.root, grid={"event_rate_per_driver": [1.0 + n for n in range(10)]})
     _, sweep = do(project)
-    folder = sweep.finished[sweep.points[0].key]
-    path = folder / "result.json"
-    if damage is None:
-        path.unlink()
-        path.mkdir()
-    else:
-        path.write_bytes(damage.replace(b"KEY", sweep.points[0].key.encode()))
+    folders = [sweep.finished[point.key] for point in sweep.points]
+    for point, folder, damage in zip(sweep.points, folders, DAMAGES, strict=False):
+        path = folder / "result.json"
+        if damage is None:
+            path.unlink()
+            path.mkdir()
+        else:
+            path.write_bytes(damage.replace(b"KEY", point.key.encode()))
     outcome = fleetsim_cli("sweep", SMOKE, "--dry-run", "--json")
     assert outcome.code == 0
-    assert f"fleetsim: skipped: {folder.name}/result.json: damaged: " in outcome.err
-    assert [row["state"] for row in json.loads(outcome.out)] == ["to do"]
+    for folder in folders[:-1]:
+        assert f"fleetsim: skipped: {folder.name}/result.json: damaged: " in outcome.err
+    found = [row["state"] for row in json.loads(outcome.out)]
+    assert found == ["to do"] * 9 + ["finished"]
     count, sweep = do(project)
-    assert count.done == 1
-    assert os.readlink(sweep.folder / "latest") == sweep.finished[sweep.points[0].key].name
+    assert (count.done, count.skipped) == (9, 1)
+    assert os.readlink(sweep.folder / "latest") in {
+        sweep.finished[point.key].name for point in sweep.points[:-1]
+    }
 
 
 def test_foreign_things_in_the_results_are_left_alone(project: Project) -> None:

@@ -196,10 +196,11 @@ def test_every_plot_that_is_offered_can_be_drawn(results):
     assert "6 points with 2 seeds each" in told["spread"]
 
 
-def test_a_grid_of_words_has_no_axis_of_numbers(tmp_path):
+def test_a_grid_of_words_has_no_axis_of_numbers(tmp_path, monkeypatch):
     """Costs over a parameter that is text are not drawn as a curve; verdicts are."""
     grid = {"batch_interval": ["PT5M", "PT15M"]}
-    sweep = plan_sweep(make_project(tmp_path, grid=grid), SMOKE)
+    monkeypatch.setattr("fleetsim.measure.run_child", generate_here)
+    sweep = plan_sweep(make_project(tmp_path, grid=grid, interval=AT), SMOKE)
     run_sweep(sweep, engine="library")
     results = sweep_results(sweep)
     record = analyse(results)
