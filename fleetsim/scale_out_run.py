@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from fleetsim.cluster import require_dask
 from fleetsim.criteria import MB
 from fleetsim.experiment import Experiment
+from fleetsim.measure_ways import measure_ways, steps_of
 from fleetsim.plots import ShownFigure
 from fleetsim.progress import notebook_bar
 from fleetsim.project import Project
@@ -21,7 +22,7 @@ from fleetsim.scale_out import Plan
 from fleetsim.scale_out_plots import SCALE_OUT_PLOTS, draw_scale_out
 from fleetsim.sizes import check_room
 from fleetsim.tables import Stack, Table, number, with_unit
-from fleetsim.ways import CLUSTER, WAYS, ScaleOut, measure_ways, steps_of
+from fleetsim.ways import CLUSTER, WAYS, ScaleOut
 
 __all__ = ["UNSEEN", "ScaleOutRun", "open_scale_out", "plan_tables"]
 

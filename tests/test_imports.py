@@ -65,6 +65,7 @@ ORDER = [
     "sizes",
     "scale_out",
     "ways",
+    "measure_ways",
     "laws",
     "stats",
     "two_samples",

@@ -12,13 +12,14 @@ from analysis import config_of, criterion
 
 from fleetsim.claims import Judgement, Verdict
 from fleetsim.criteria import KINDS, judge
+from fleetsim.measure_ways import steps_of
 from fleetsim.plots import render
 from fleetsim.record import ScaleOutRecord
 from fleetsim.scale_out import LinearLaw, Plan
 from fleetsim.scale_out_plots import SCALE_OUT_PLOTS, draw_scale_out
 from fleetsim.scale_out_run import UNSEEN, plan_tables
 from fleetsim.sizes import Size
-from fleetsim.ways import CLUSTER, WAYS, Constants, ScaleOut, Tasks, WayRun, steps_of
+from fleetsim.ways import CLUSTER, WAYS, Constants, ScaleOut, Tasks, WayRun
 
 PASS, FAIL, OPEN = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
 SIZES = tuple(Size(events=n * 10**6, repeats=4) for n in (2, 10, 50))

@@ -13,13 +13,13 @@ import fleetsim
 from fleetsim import cluster, sizes
 from fleetsim.errors import FleetsimError, InputError
 from fleetsim.experiment import load_experiment
+from fleetsim.measure_ways import config_of_tasks
 from fleetsim.parameters import run_parameters
 from fleetsim.project import Project
 from fleetsim.run import repeat_commands, run_key
 from fleetsim.scale_out_plots import SCALE_OUT_PLOTS
 from fleetsim.scale_out_run import ScaleOutRun, open_scale_out
 from fleetsim.streams import BLOCK
-from fleetsim.ways import config_of_tasks
 
 EXPERIMENT = "020-scale-out"
 

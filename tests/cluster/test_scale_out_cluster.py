@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
-from fleetsim import ways
+from fleetsim import measure_ways
 from fleetsim.execute import Outcome
+from fleetsim.measure_ways import steps_of
 from fleetsim.project import Project
 from fleetsim.record import read_record
 from fleetsim.report import check_report, render_report
 from fleetsim.runs import find_run
 from fleetsim.scale_out_plots import SCALE_OUT_PLOTS
-from fleetsim.ways import CLUSTER, WAYS, ScaleOut, steps_of
+from fleetsim.ways import CLUSTER, WAYS, ScaleOut
 
 EXPERIMENT = "020-scale-out"
 
@@ -86,7 +87,7 @@ def test_what_was_started_ends_with_the_context(tmp_path: Path) -> None:
     import psutil
 
     before = psutil.Process().children(recursive=True)  # of other tests
-    with ways._cluster(2, tmp_path) as (scheduler, address):
+    with measure_ways._cluster(2, tmp_path) as (scheduler, address):
         assert address.startswith("tcp://127.0.0.1:")
         assert scheduler.cpu_seconds() > 0
         started = [p for p in psutil.Process().children(recursive=True) if p not in before]
