@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
+import pytest
 
+import fleetsim.project
 from fleetsim.cli import COMMANDS, cli
+from fleetsim.errors import InputError
+from fleetsim.execute import Outcome as RunOutcome
+from fleetsim.experiment import load_experiment
+from fleetsim.record import read_record
+from fleetsim.report import render_report
+from fleetsim.runs import find_run
 
 ROOT = Path(__file__).resolve().parents[1]
 AT = "2025-11-08T12:00:00Z"
@@ -100,6 +110,34 @@ def check_files(folder: Path, plots: Iterable[str], *more: str) -> None:
     assert figures == {f"{name}.{form}" for name in plots for form in ("png", "svg")}
     html = (folder / "report.html").read_text(encoding="utf-8")
     assert len(re.findall(r"<img[^>]* alt=\"[^\"]{40,}", html)) == len(figures) / 2
+
+
+def by_papermill(folder: Path, experiment: str, notebook: str, **parameters: Any) -> RunOutcome:
+    """Return a run of this repository's experiment, made by plain papermill, with its report."""
+    results, out = str(folder / "results"), folder / "out.ipynb"
+    command = [sys.executable, "-m", "papermill", f"notebooks/{notebook}", str(out)]
+    for name, value in {"results": results, **parameters}.items():
+        command += ["-p", name, str(value)]
+    subprocess.run([*command, "--no-progress-bar"], cwd=ROOT, check=True, capture_output=True)
+    run = find_run(fleetsim.project.Project(ROOT), experiment, results)
+    render_report(run, out)
+    return RunOutcome(run, read_record(run))
+
+
+def faults_of(
+    project: fleetsim.project.Project, experiment: str, *changes: tuple[str, str]
+) -> tuple[str, ...]:
+    """Return what is wrong with an experiment after changes of its text."""
+    path = project.experiments / experiment / "experiment.yaml"
+    text = path.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        load_experiment(project, experiment)
+    assert error.value.where == f"experiments/{experiment}/experiment.yaml"
+    return error.value.faults
 
 
 def tree(folder: Path) -> dict[str, tuple[bytes | None, int]]:

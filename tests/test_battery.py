@@ -12,13 +12,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from analysis import config_of
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from fleetsim import controls, effects, moments, stats
 from fleetsim.battery import BATTERY, Kind, entries, run_battery
-from fleetsim.config import Config, make_config
 from fleetsim.effects import Law
 from fleetsim.sample import TIME_CELLS, Columns, make_sample
 
@@ -47,18 +47,6 @@ def sample_from(rows, *, batches=1, drivers=6, types=3, per_company=2, length=MI
         drivers_per_company=per_company,
         length_us=length,
     )
-
-
-def baseline(**values) -> Config:
-    """Return the configuration of experiment 001, with some keys changed."""
-    keys = {
-        "seed": 42,
-        "number_of_companies": 100,
-        "drivers_per_company": 10,
-        "event_rate_per_driver": 3.5,
-        "company_onboarding_interval": "PT1H",
-    }
-    return make_config(keys | values)
 
 
 def two_sided(value, mean, variance, skewness, half_step=0.0) -> float:
@@ -501,7 +489,7 @@ def test_names_are_unique_and_every_test_of_evidence_has_its_control():
 
 def test_honest_baseline_passes_and_every_row_says_what_it_sees():
     """Seed 42 passes all tests; each row has a sentence without unfilled places."""
-    config = baseline()
+    config = config_of()
     sample = controls.sample_of(controls.draw_columns(config, 2), config, 2)
     rows = run_battery(sample, effects.law_of(config))
     assert {row.verdict for row in rows} == {"pass"}
@@ -513,7 +501,7 @@ def test_honest_baseline_passes_and_every_row_says_what_it_sees():
 
 def test_holm_runs_over_the_evidence_alone():
     """Equivalence and structure stand outside of the family; adjusted values are those of stats."""
-    config = baseline()
+    config = config_of()
     sample = controls.sample_of(controls.draw_columns(config), config)
     rows = run_battery(sample, effects.law_of(config))
     family = [row for row in rows if row.entry.kind is Kind.EVIDENCE]
@@ -532,7 +520,7 @@ def test_one_batch_leaves_the_tests_between_batches_out():
 
 def test_no_event_is_never_a_pass_of_what_was_not_seen():
     """Of an empty batch only the counts are judged; all else is inconclusive."""
-    config = baseline()
+    config = config_of()
     sample = controls.sample_of(columns_of([]), config)
     verdicts = {row.entry.name: row.verdict for row in run_battery(sample, effects.law_of(config))}
     assert verdicts.pop("event_count") == "fail"
@@ -554,7 +542,7 @@ def test_rate_zero_and_no_event_leave_nothing_to_doubt():
 
 def test_a_single_event_outside_fails_whatever_else_is_tested():
     """Structure needs no adjustment: one timestamp at the interval's end is enough."""
-    config = baseline()
+    config = config_of()
     columns = controls.draw_columns(config)
     columns.offset_us[-1] = config.interval_us
     rows = run_battery(controls.sample_of(columns, config), effects.law_of(config))
@@ -645,7 +633,7 @@ def effect_of(name: str, sample, law, level=0.01) -> float:
 @pytest.fixture(scope="module")
 def honest():
     """Return the sample of two baseline batches, and its law."""
-    config = baseline()
+    config = config_of()
     sample = controls.sample_of(controls.draw_columns(config, 2), config, 2)
     return sample, effects.law_of(config)
 
@@ -715,7 +703,7 @@ def test_chi_square_effects_have_the_power_of_the_noncentral_law(honest):
 def test_correlation_effects_have_the_power_of_the_normal_law(honest):
     """At the stated correlation z is beyond the critical value 9 times in 10, pairs paid for."""
     _, law = honest
-    config = baseline()
+    config = config_of()
     four = controls.sample_of(controls.draw_columns(config, 4), config, 4)
     for name, products, looks in (
         ("driver_neighbours", 4 * 999, 1),
@@ -752,7 +740,7 @@ def test_trend_power_is_what_simulation_finds():
 def test_more_data_sees_smaller_effects(honest):
     """Every effect shrinks from one batch to two, or stays where it counts pairs of events."""
     sample, law = honest
-    config = baseline()
+    config = config_of()
     single = controls.sample_of(controls.draw_columns(config), config)
     grows = {"event_times_ties", "event_count_within_margin", "event_types_within_margin"}
     for entry in entries(1):

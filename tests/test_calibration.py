@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from analysis import config_of
 from scipy import stats as scipy_stats
 
 from fleetsim import battery, calibration, controls, effects
@@ -20,7 +21,6 @@ from fleetsim.calibration import (
     size_table,
     uniformity_table,
 )
-from fleetsim.config import Config, make_config
 from fleetsim.controls import CONTROLS
 
 ALARM = 1e-6
@@ -28,18 +28,6 @@ POWER_SEEDS = 40
 #: Too small to be caught for certain at the baseline: their power is compared, and they are caught
 #: in more batches.
 WEAK = {control.name for control in CONTROLS if control.caught_in}
-
-
-def baseline(**values) -> Config:
-    """Return the configuration of experiment 001, with some keys changed."""
-    keys = {
-        "seed": 42,
-        "number_of_companies": 100,
-        "drivers_per_company": 10,
-        "event_rate_per_driver": 3.5,
-        "company_onboarding_interval": "PT1H",
-    }
-    return make_config(keys | values)
 
 
 def assert_calibrated(found: PValues) -> None:
@@ -59,7 +47,7 @@ def assert_calibrated(found: PValues) -> None:
 
 def test_honest_batches_are_rejected_as_often_as_the_level_says():
     """600 seeds of the baseline batch: no test rejects too often or too rarely."""
-    found = calibrate(baseline(), 600)
+    found = calibrate(config_of(), 600)
     assert found.values.shape == (600, len(entries(1)))
     assert not np.isnan(found.values).any()
     assert_calibrated(found)
@@ -67,7 +55,7 @@ def test_honest_batches_are_rejected_as_often_as_the_level_says():
 
 def test_honest_sets_of_batches_are_rejected_as_often_as_the_level_says():
     """150 seeds of eight baseline batches: the tests between batches hold as well."""
-    found = calibrate(baseline(), 150, 8)
+    found = calibrate(config_of(), 150, 8)
     assert found.tests[-1] == "batch_ties"
     assert_calibrated(found)
 
@@ -84,7 +72,7 @@ def test_honest_sets_of_batches_are_rejected_as_often_as_the_level_says():
 )
 def test_small_or_odd_fleets_are_not_rejected_too_often(values):
     """Where samples are small the tests may be conservative, but never the other way."""
-    found = calibrate(baseline(**values), 150, 2)
+    found = calibrate(config_of(**values), 150, 2)
     rows = size_table(found)
     for row in rows:
         _, high = binomial_band(row.seeds, row.level, 1 - ALARM / len(rows))
@@ -93,11 +81,11 @@ def test_small_or_odd_fleets_are_not_rejected_too_often(values):
 
 def test_the_seeds_are_those_after_the_configurations_own():
     """Row r is what seed + r gives, over the end of the range; workers change nothing."""
-    config = baseline(seed=2**64 - 2, number_of_companies=10)
+    config = config_of(seed=2**64 - 2, number_of_companies=10)
     found = calibrate(config, 60, workers=2)
     assert found.seeds[:4] == (2**64 - 2, 2**64 - 1, 0, 1)
     assert np.array_equal(found.values, calibrate(config, 60).values)
-    later = calibrate(baseline(seed=1, number_of_companies=10), 1)
+    later = calibrate(config_of(seed=1, number_of_companies=10), 1)
     assert np.array_equal(found.values[3], later.values[0])
     law = effects.law_of(config)
     sample = controls.sample_of(controls.draw_columns(config), config)
@@ -108,7 +96,7 @@ def test_the_seeds_are_those_after_the_configurations_own():
 def test_no_seed_is_an_error():
     """A calibration of nothing is refused."""
     with pytest.raises(ValueError, match="seeds is 0"):
-        calibrate(baseline(), 0)
+        calibrate(config_of(), 0)
 
 
 # ---------------------------------------------------------------------------- bands and the tables
@@ -188,10 +176,10 @@ def test_missing_p_values_are_not_counted():
 @pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
 def test_control_is_caught_with_the_power_that_was_computed(control):
     """The test that is there for the fault decides after Holm; measured power is the computed."""
-    rows = {row.test: row for row in measure_power(control, baseline(), POWER_SEEDS)}
+    rows = {row.test: row for row in measure_power(control, config_of(), POWER_SEEDS)}
     for test, formula in control.computed.items():
         row = rows[test]
-        assert row.computed == formula(baseline(), control.batches, 0.05)
+        assert row.computed == formula(config_of(), control.batches, 0.05)
         low, high = binomial_band(POWER_SEEDS, row.computed, 1 - ALARM)
         assert low <= row.share * POWER_SEEDS <= high, row
     strongest = rows[control.caught_by[0]]
@@ -207,16 +195,16 @@ def test_control_is_caught_with_the_power_that_was_computed(control):
 def test_a_small_fault_is_caught_in_many_batches(name):
     """What one batch cannot show, 32 do: in every seed and after Holm's adjustment."""
     control = next(control for control in CONTROLS if control.name == name)
-    rows = {row.test: row for row in measure_power(control, baseline(), 8, control.caught_in)}
+    rows = {row.test: row for row in measure_power(control, config_of(), 8, control.caught_in)}
     assert rows[control.caught_by[0]].share_holm == 1
 
 
 @pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
 def test_controls_are_drawn_by_their_seed_alone(control):
     """A control repeats itself, and another seed gives another one."""
-    config = baseline(number_of_companies=20)
+    config = config_of(number_of_companies=20)
     one, again, other = (
-        control.draw(c, control.batches) for c in (config, config, baseline(seed=43))
+        control.draw(c, control.batches) for c in (config, config, config_of(seed=43))
     )
     assert all(
         np.array_equal(getattr(one, name), getattr(again, name))
@@ -237,7 +225,7 @@ def test_names_of_controls_are_unique():
 def test_power_stands_with_its_exact_interval():
     """The share is hits over seeds, its interval Clopper and Pearson's; no row for equivalence."""
     control = next(c for c in CONTROLS if c.name == "time_at_interval_end")
-    rows = measure_power(control, baseline(number_of_companies=5), 6)
+    rows = measure_power(control, config_of(number_of_companies=5), 6)
     inside = next(row for row in rows if row.test == "event_times_inside")
     assert (inside.share, inside.share_holm, inside.seeds) == (1.0, 1.0, 6)
     assert inside.interval == pytest.approx((0.025 ** (1 / 6), 1.0))

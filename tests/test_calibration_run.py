@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 
 import msgspec
 import pytest
-from support import ROOT, check_files
+from support import ROOT, by_papermill, check_files
 
 import fleetsim
 from fleetsim.calibration import (
@@ -24,13 +22,12 @@ from fleetsim.calibration_run import open_calibration
 from fleetsim.config import load_config
 from fleetsim.controls import CONTROLS
 from fleetsim.errors import FleetsimError, InputError
-from fleetsim.execute import Outcome, execute
+from fleetsim.execute import execute
 from fleetsim.experiment import load_experiment
 from fleetsim.project import Project
 from fleetsim.record import Record, read_record
-from fleetsim.report import check_report, render_report
+from fleetsim.report import check_report
 from fleetsim.run import open_run, repeat_commands
-from fleetsim.runs import find_run
 
 EXPERIMENT = "003-calibration"
 SMALL = {"replicates": 100, "control_seeds": 5}  # the notebook's defaults
@@ -39,14 +36,7 @@ SMALL = {"replicates": 100, "control_seeds": 5}  # the notebook's defaults
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
     """Return a run at the notebook's defaults, made by plain papermill, with its report."""
-    folder = tmp_path_factory.mktemp("calibration")
-    results, out = str(folder / "results"), folder / "out.ipynb"
-    command = [sys.executable, "-m", "papermill", "notebooks/calibration.ipynb", str(out)]
-    command += ["-p", "results", results, "--no-progress-bar"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    run = find_run(Project(ROOT), EXPERIMENT, results)
-    render_report(run, out)
-    return Outcome(run, read_record(run))
+    return by_papermill(tmp_path_factory.mktemp("calibration"), EXPERIMENT, "calibration.ipynb")
 
 
 @pytest.mark.notebook

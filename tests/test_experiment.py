@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import ROOT
+from support import ROOT, faults_of
 
 from fleetsim.errors import InputError
 from fleetsim.experiment import load_experiment
@@ -27,16 +27,7 @@ def project(tmp_path: Path) -> Project:
 
 def faults(project: Project, *changes: tuple[str, str]) -> tuple[str, ...]:
     """Return what is wrong with the smoke experiment after changes of its text."""
-    path = project.experiments / "000-smoke" / "experiment.yaml"
-    text = path.read_text()
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new)
-    path.write_text(text)
-    with pytest.raises(InputError) as error:
-        load_experiment(project, "000-smoke")
-    assert error.value.where == "experiments/000-smoke/experiment.yaml"
-    return error.value.faults
+    return faults_of(project, "000-smoke", *changes)
 
 
 def refused(project: Project, **parameters: Any) -> tuple[str, ...]:
@@ -134,15 +125,7 @@ def test_a_single_fault_is_the_only_one(
 
 def changed_calibration(project: Project, *changes: tuple[str, str]) -> tuple[str, ...]:
     """Return what is wrong with the calibration after changes of its text."""
-    path = project.experiments / "003-calibration" / "experiment.yaml"
-    text = path.read_text()
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new)
-    path.write_text(text)
-    with pytest.raises(InputError) as error:
-        load_experiment(project, "003-calibration")
-    return error.value.faults
+    return faults_of(project, "003-calibration", *changes)
 
 
 def test_a_calibration_has_numbers_of_its_own(project: Project) -> None:

@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from support import ROOT
+from support import ROOT, faults_of
 
 import fleetsim
 from fleetsim import cluster, sizes
@@ -146,14 +146,8 @@ def test_no_room_is_refused_before_anything_is_written(tmp_path, with_dask, monk
 def test_a_fault_of_the_experiment_is_named(tmp_path, change, words):
     """One wrong thing in the file gives one sentence."""
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
-    path = tmp_path / "experiments" / EXPERIMENT / "experiment.yaml"
-    old, new = change
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
-    with pytest.raises(InputError) as error:
-        load_experiment(Project(tmp_path), EXPERIMENT)
-    assert [fault for fault in error.value.faults if fault.startswith(words)], error.value.faults
+    faults = faults_of(Project(tmp_path), EXPERIMENT, change)
+    assert [fault for fault in faults if fault.startswith(words)], faults
 
 
 def test_steps_out_of_order_are_refused(tmp_path, with_dask):

@@ -5,27 +5,23 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from support import ROOT, check_files
+from support import ROOT, by_papermill, check_files, faults_of
 
 import fleetsim
 from fleetsim import sizes
 from fleetsim.errors import FleetsimError, InputError
-from fleetsim.execute import Outcome
 from fleetsim.experiment import load_experiment
 from fleetsim.parameters import run_parameters
 from fleetsim.project import Project
 from fleetsim.record import Record, read_record
-from fleetsim.report import check_report, render_report
+from fleetsim.report import check_report
 from fleetsim.run import repeat_commands, run_key
-from fleetsim.runs import find_run
 from fleetsim.scaling_plots import SCALING_PLOTS
 from fleetsim.scaling_run import open_scaling
 from fleetsim.sizes import Scaling, Size
@@ -37,13 +33,7 @@ EXPERIMENT = "005-scaling"
 def outcome(tmp_path_factory):
     """Return a run of few sizes, made by plain papermill, with its report."""
     folder = tmp_path_factory.mktemp("scaling")
-    results, out = str(folder / "results"), folder / "out.ipynb"
-    command = [sys.executable, "-m", "papermill", "notebooks/scaling.ipynb", str(out)]
-    command += ["-p", "results", results, "-p", "largest_events", "2000", "--no-progress-bar"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    run = find_run(Project(ROOT), EXPERIMENT, results)
-    render_report(run, out)
-    return Outcome(run, read_record(run))
+    return by_papermill(folder, EXPERIMENT, "scaling.ipynb", largest_events=2000)
 
 
 @pytest.mark.notebook
@@ -222,14 +212,8 @@ def test_no_room_is_refused_before_anything_is_written(tmp_path, monkeypatch):
 def test_a_fault_of_the_experiment_is_named(tmp_path, change, words):
     """One wrong thing in the file gives one sentence."""
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
-    path = tmp_path / "experiments" / EXPERIMENT / "experiment.yaml"
-    old, new = change
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
-    with pytest.raises(InputError) as error:
-        load_experiment(Project(tmp_path), EXPERIMENT)
-    assert [fault for fault in error.value.faults if fault.startswith(words)], error.value.faults
+    faults = faults_of(Project(tmp_path), EXPERIMENT, change)
+    assert [fault for fault in faults if fault.startswith(words)], faults
 
 
 @pytest.mark.parametrize("value", ["[]", "{}", "7", "~"])

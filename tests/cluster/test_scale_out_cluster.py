@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from support import by_papermill, check_files
 
 from fleetsim import measure_ways
 from fleetsim.execute import Outcome
 from fleetsim.measure_ways import steps_of
-from fleetsim.project import Project
 from fleetsim.record import read_record
-from fleetsim.report import check_report, render_report
-from fleetsim.runs import find_run
+from fleetsim.report import check_report
 from fleetsim.scale_out_plots import SCALE_OUT_PLOTS
 from fleetsim.ways import CLUSTER, WAYS, ScaleOut
 
@@ -25,24 +21,12 @@ EXPERIMENT = "020-scale-out"
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """Return a run as the notebook stands, made by plain papermill, with its report."""
-    folder = tmp_path_factory.mktemp("scale-out")
-    results, out = str(folder / "results"), folder / "out.ipynb"
-    command = [sys.executable, "-m", "papermill", "notebooks/scale_out.ipynb", str(out)]
-    command += ["-p", "results", results, "--no-progress-bar"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    run = find_run(Project(ROOT), EXPERIMENT, results)
-    render_report(run, out)
-    return Outcome(run, read_record(run))
+    return by_papermill(tmp_path_factory.mktemp("scale-out"), EXPERIMENT, "scale_out.ipynb")
 
 
 def test_a_run_leaves_everything_that_belongs_to_it(outcome: Outcome) -> None:
     """Report, notebook, document, record, parameters and figures; data and processes are gone."""
-    names = {path.name for path in outcome.path.iterdir()}
-    assert names == {
-        *("report.html", "report.ipynb", "experiment.md", "result.json", "params.yaml", "figures")
-    }
-    figures = {path.name for path in (outcome.path / "figures").iterdir()}
-    assert figures == {f"{name}.{form}" for name in SCALE_OUT_PLOTS for form in ("png", "svg")}
+    check_files(outcome.path, SCALE_OUT_PLOTS)
     assert check_report(outcome.path) == []
     assert "___" not in (outcome.path / "experiment.md").read_text(encoding="utf-8")
 
