@@ -96,7 +96,7 @@ def _joined(*parts: Any) -> Any:
 
 
 class _Writer(pq.ParquetWriter):  # type: ignore[misc]
-    """A writer of which nothing is written any more once it was given up."""
+    """A writer that gives memory back, and is closed by its user alone."""
 
     def write_table(self, table: Any, row_group_size: int | None = None) -> None:
         """Write a row group, and give back what it took."""

@@ -11,7 +11,7 @@ import io
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol, cast
+from typing import Any, BinaryIO, NamedTuple, Protocol, Self, cast
 
 from fleetsim.config import Config
 from fleetsim.crew import Crew, Digest, Piece, Task
@@ -53,7 +53,13 @@ class Job(NamedTuple):
 
 
 class Writer:
-    """Writes the pieces of one batch."""
+    """Writes the pieces of one batch; a context, after which it writes nothing any more."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Let go of the output."""
 
     def write(self, piece: Piece) -> None:
         """Take the next piece."""
@@ -178,17 +184,29 @@ class _Rows(Writer):
         self._parquet.close()
         return Written(self._digest.size, self._digest.hexdigest(), None)
 
+    def __exit__(self, *exception: object) -> None:
+        # Arrow writes the end of a file that was given up when its memory is freed, which may be
+        # at any step of this process: into another file by then, or waiting for itself forever.
+        self._out.forget()
+
 
 class _Hashed(io.RawIOBase):
     """A file that knows the hash of what was written into it."""
 
     def __init__(self, sink: Output, digest: Digest) -> None:
-        self._sink, self._digest = sink, digest
+        self._sink: Output | None = sink
+        self._digest = digest
+
+    def forget(self) -> None:
+        """Drop what may still come."""
+        self._sink = None
 
     def writable(self) -> bool:
         return True
 
     def write(self, content: Any) -> int:
+        if self._sink is None:
+            return len(content)
         held = bytes(content)  # the writer may use its memory again
         self._sink.write(held)
         self._digest.update(held)

@@ -198,8 +198,7 @@ def write_events(
         Called with the number of events after each piece of writing.
     """
     count = 0
-    with open_output(folder, name) as output:
-        writer = FORMATS[format].writer(output, job)
+    with open_output(folder, name) as output, FORMATS[format].writer(output, job) as writer:
         for piece in producer.pieces(job.start_us, ordinal, drivers):
             writer.write(piece)
             count += piece.events

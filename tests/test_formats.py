@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import hashlib
 import json
@@ -27,7 +28,8 @@ from fleetsim.batch import write_batches
 from fleetsim.clock import Instant
 from fleetsim.config import make_config
 from fleetsim.errors import FleetsimError, InputError
-from fleetsim.formats import FORMATS
+from fleetsim.formats import FORMATS, Job
+from fleetsim.produce import Producer
 from fleetsim.verify import verify_batch
 
 OTHERS = [name for name in FORMATS if name != "jsonl"]
@@ -322,6 +324,40 @@ def test_a_workers_failure_surfaces_once(tmp_path, monkeypatch, capfd, name, job
     assert list(tmp_path.iterdir()) == []
     assert threading.active_count() == before
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("after", ["no row", "a row group"])
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_a_file_that_was_given_up_is_written_no_more(name, after, monkeypatch) -> None:
+    """Neither when its writer is left, nor when its memory is freed, whenever that may be."""
+    monkeypatch.setattr(formats, "FRAME", 1000)
+    monkeypatch.setattr(columnar, "ROWS", 10)
+    config, fleet, format = make_config(BASE), make_fleet(7), FORMATS[name]
+    written: list[bytes] = []
+
+    class Output:
+        def write(self, content: Any, paged: Any = None) -> None:
+            written.append(bytes(content))
+
+        def finish(self) -> None:
+            raise AssertionError("it is not whole")
+
+    def give_up() -> None:
+        job = Job(config, fleet, AT_US, producer.crew)
+        with format.writer(Output(), job) as writer:
+            for piece in producer.pieces(AT_US, 0):
+                if after == "a row group":
+                    writer.write(piece)
+                raise MemoryError
+
+    columns = format.columns
+    with Producer(config, fleet, 1e6, columns=columns, kernel="numpy", jobs=1) as producer:
+        with pytest.raises(MemoryError):
+            give_up()
+        before = len(written)
+        assert before > 0 or after == "no row"
+    gc.collect()
+    assert len(written) == before
 
 
 @pytest.mark.parametrize("name", list(FORMATS))
