@@ -103,9 +103,6 @@ class _Writer(pq.ParquetWriter):  # type: ignore[misc]
         super().write_table(table, row_group_size)
         pa.default_memory_pool().release_unused()
 
-    def __del__(self) -> None:
-        """Do not close: what was not closed failed, and its end would not make it whole."""
-
 
 def open_writer(file: Any) -> Any:
     """Return a writer of Parquet into a file; it takes tables of `table_of`, a row group each."""

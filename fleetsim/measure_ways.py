@@ -25,10 +25,11 @@ from fleetsim.measure import Standing, standing
 from fleetsim.parts import PART_EVENTS, tasks_of
 from fleetsim.sizes import Size, Workplace, config_of_size, path_of, read_back, running_order
 from fleetsim.streams import BLOCK
-from fleetsim.ways import CLUSTER, LOCAL, TASK_RATE, WAYS, Constants, Tasks, WayRun
+from fleetsim.ways import CLUSTER, LOCAL, WAYS, Constants, Tasks, WayRun
 
 __all__ = ["config_of_tasks", "measure_ways", "steps_of"]
 
+_TASK_RATE = 0.05  # events of a driver where tasks are counted, not events
 _JOBS = 2  # threads of the one process at a size; where tasks are counted, one
 _CLUSTER_REPEATS = 2  # of a size: memory hardly varies
 _FEW_PARTS = 2  # a small size still has work for two workers
@@ -116,7 +117,7 @@ def measure_ways(
 def config_of_tasks(config: Config, row: Tasks) -> Config:
     """Return the configuration of a number of tasks: few events for each driver of a block."""
     companies = max(1, row.drivers // config.drivers_per_company)
-    changes = {"number_of_companies": companies, "event_rate_per_driver": TASK_RATE}
+    changes = {"number_of_companies": companies, "event_rate_per_driver": _TASK_RATE}
     return make_config(config.as_dict(), changes)
 
 
@@ -133,8 +134,8 @@ class _Place:
             part_events = _part_events(what)
         else:
             setting, self._jobs, self._tasks = config_of_tasks(config, what), 1, what.tasks
-            self._events = round(what.drivers * TASK_RATE)
-            part_events = int(BLOCK * TASK_RATE)  # each block begins a part
+            self._events = round(what.drivers * _TASK_RATE)
+            part_events = int(BLOCK * _TASK_RATE)  # each block begins a part
         self._parts = ("--part-events", str(part_events))
         self.work = Workplace(setting, folder, interval)
 

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from fleetsim.plots import DARK, LIGHT, MIDDLE, SIGNAL, titled_figure
 from fleetsim.sweep_analysis import QUANTITIES, Cell, SweepRecord, fit_quantity
 from fleetsim.sweep_results import SweepResults
-from fleetsim.tables import number
+from fleetsim.tables import number, with_unit
 
 __all__ = ["SWEEP_PLOTS", "draw_sweep", "offered_plots"]
 
@@ -72,7 +72,7 @@ def _costs(axes: Sequence[Axes], results: SweepResults, record: SweepRecord) -> 
         ax.set(xlabel=name, ylabel=f"{words.title} [{words.unit}]")
         told.append(
             f"{words.title} from {number(min(row.value for row in rows), 3)} to "
-            f"{number(max(row.value for row in rows), 3)} {words.unit}"
+            f"{with_unit(max(row.value for row in rows), words.unit, 3)}"
         )
     if len(record.names) > 1:
         title = f"{', '.join(record.names[1:])}:"

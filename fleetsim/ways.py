@@ -32,7 +32,6 @@ __all__ = [
     "CLUSTER",
     "LOCAL",
     "MODEL_TERMS",
-    "TASK_RATE",
     "WAYS",
     "Constants",
     "ModelRow",
@@ -61,8 +60,6 @@ WAYS = {
 LOCAL, CLUSTER = "local:2", "cluster:2"
 #: What the seconds of a run by workers are made of.
 MODEL_TERMS = ("start", "worker", "task", "event")
-#: Events of a driver where tasks are counted, not events.
-TASK_RATE = 0.05
 
 
 class Tasks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

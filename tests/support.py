@@ -109,7 +109,7 @@ def check_files(folder: Path, plots: Iterable[str], *more: str) -> None:
     figures = {path.name for path in (folder / "figures").iterdir()}
     assert figures == {f"{name}.{form}" for name in plots for form in ("png", "svg")}
     html = (folder / "report.html").read_text(encoding="utf-8")
-    assert len(re.findall(r"<img[^>]* alt=\"[^\"]{40,}", html)) == len(figures) / 2
+    assert len(re.findall(r"<img[^>]* alt=\"[^\"]{80,}", html)) == len(figures) / 2
 
 
 def by_papermill(folder: Path, experiment: str, notebook: str, **parameters: Any) -> RunOutcome:

@@ -30,7 +30,9 @@ linux = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="need
 CONTENT = ("batch_directory", "jsonl_valid", "batch_meta", "event_count_expected")
 
 
-def smoke_project(root: Path, *, criteria: tuple[str, ...] = CONTENT, **keys: Any) -> Project:
+def smoke_project(
+    root: Path, *, criteria: tuple[str, ...] | None = CONTENT, **keys: Any
+) -> Project:
     """Return a project with one experiment, 000-smoke with other keys; None takes one out.
 
     Its interval is fixed, so that two runs of one key write the same bytes.

@@ -1,19 +1,15 @@
 """What a sweep's runs say together, held to plain arithmetic, and the report that shows it."""
 
 import re
-import shutil
 from dataclasses import replace
 
 import msgspec
 import numpy as np
 import pytest
-import yaml
 from scipy import stats as laws
-from support import AT, ROOT
-from sweeps import generate_here
+from sweeps import generate_here, smoke_project
 
 from fleetsim.errors import FleetsimError, InputError
-from fleetsim.project import Project
 from fleetsim.sweep import plan_sweep, run_sweep
 from fleetsim.sweep_analysis import SweepRecord, analyse
 from fleetsim.sweep_plots import SWEEP_PLOTS, draw_sweep, offered_plots
@@ -25,20 +21,15 @@ GRID = {"number_of_companies": [5, 10, 40], "event_rate_per_driver": [2.0, 4.0]}
 
 
 def make_project(folder, **changes):
-    """Copy the project with a smoke experiment of few replicates and another grid."""
-    shutil.copytree(ROOT / "experiments" / SMOKE, folder / "experiments" / SMOKE)
-    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
-    path = folder / "experiments" / SMOKE / "experiment.yaml"
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    data |= {"replicates": 20, "date": "2026-11-23", **changes}
-    path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return Project(folder)
+    """Return a project with all criteria of 000-smoke, few replicates and another grid."""
+    given = {"replicates": 20, "date": "2026-11-23", **changes}
+    return smoke_project(folder, criteria=None, **given)
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     """Return a finished sweep of six points with two seeds each."""
-    project = make_project(tmp_path_factory.mktemp("project"), grid=GRID, seeds=2, interval=AT)
+    project = make_project(tmp_path_factory.mktemp("project"), grid=GRID, seeds=2)
     sweep = plan_sweep(project, SMOKE)
     with pytest.MonkeyPatch.context() as here:  # 120 cold processes would take 20 s
         here.setattr("fleetsim.measure.run_child", generate_here)
@@ -200,7 +191,7 @@ def test_a_grid_of_words_has_no_axis_of_numbers(tmp_path, monkeypatch):
     """Costs over a parameter that is text are not drawn as a curve; verdicts are."""
     grid = {"batch_interval": ["PT5M", "PT15M"]}
     monkeypatch.setattr("fleetsim.measure.run_child", generate_here)
-    sweep = plan_sweep(make_project(tmp_path, grid=grid, interval=AT), SMOKE)
+    sweep = plan_sweep(make_project(tmp_path, grid=grid, seeds=2), SMOKE)
     run_sweep(sweep, engine="library")
     results = sweep_results(sweep)
     record = analyse(results)
