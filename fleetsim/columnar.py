@@ -96,7 +96,7 @@ def _joined(*parts: Any) -> Any:
 
 
 class _Writer(pq.ParquetWriter):  # type: ignore[misc]
-    """A writer that gives memory back, and is closed by its user alone."""
+    """A writer that gives back the memory of each row group."""
 
     def write_table(self, table: Any, row_group_size: int | None = None) -> None:
         """Write a row group, and give back what it took."""
