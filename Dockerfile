@@ -49,8 +49,8 @@ RUN useradd --uid 1000 --user-group --home-dir "$HOME" --no-create-home fleetsim
     && mkdir -p data results "$NUMBA_CACHE_DIR" "$IPYTHONDIR" \
         "$JUPYTER_CONFIG_DIR" "$JUPYTER_DATA_DIR" "$JUPYTER_RUNTIME_DIR" \
     && python -c "import matplotlib.font_manager" \
-    && touch -d "@$(stat -c %Y fleetsim/compiled.py)" fleetsim/compiled.py \
-    && python -c "from fleetsim.workshop import compile_kernel; compile_kernel()" \
+    && touch -d "@$(stat -c %Y fleetsim/generate/kernel/compiled.py)" fleetsim/generate/kernel/compiled.py \
+    && python -c "from fleetsim.generate.kernel.pieces import compile_kernel; compile_kernel()" \
     && chown -R fleetsim:fleetsim data results experiments notebooks "$HOME" \
     && chmod 1777 . \
     && find data results experiments notebooks "$HOME" -type d -exec chmod 1777 {} + \

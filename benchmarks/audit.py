@@ -16,9 +16,9 @@ from statistics import median
 
 import yaml
 
-from fleetsim.config import make_config
-from fleetsim.measure import Child, run_child, run_command
-from fleetsim.tables import Table
+from fleetsim.base.tables import Table
+from fleetsim.generate.config import make_config
+from fleetsim.measure.cold import Child, run_child, run_command
 
 RATE = 10.0  # events per driver
 BASELINE = """

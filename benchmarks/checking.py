@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from fleetsim.battery import run_battery
-from fleetsim.config import Config
-from fleetsim.effects import law_of
-from fleetsim.errors import FleetsimError
-from fleetsim.faults import FaultKind
-from fleetsim.tally import tally_batches
+from fleetsim.base.errors import FleetsimError
+from fleetsim.generate.config import Config
+from fleetsim.stats.battery import run_battery
+from fleetsim.stats.effects import law_of
+from fleetsim.tally.batches import tally_batches
+from fleetsim.tally.faults import FaultKind
 
 __all__ = ["ALPHA", "check_batch", "check_same", "file_hash"]
 

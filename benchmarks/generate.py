@@ -33,8 +33,8 @@ from benchmarks.programs import (
     work_of,
 )
 from benchmarks.rates import Run
-from fleetsim.errors import FleetsimError
-from fleetsim.measure import Child, run_command
+from fleetsim.base.errors import FleetsimError
+from fleetsim.measure.cold import Child, run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 COLD_PAIRS = 10  # in each round: a cold start takes a moment, and scatters

@@ -39,14 +39,16 @@ class Unhashed:
 
 def leave_out_hashing() -> None:
     """Let what is imported from here on make no hash of what it writes."""
-    from fleetsim import crew
+    from fleetsim.generate import threads as crew
 
     crew.Digest = Unhashed  # type: ignore[assignment,misc]
 
 
 def profile() -> dict[str, float]:
     """Return the seconds of each part, which grow as the command runs."""
-    from fleetsim import crew, produce, sink
+    from fleetsim.batch import direct_io as sink
+    from fleetsim.generate import producer as produce
+    from fleetsim.generate import threads as crew
 
     seconds = dict.fromkeys((LOADING, KERNEL, HASHING, WRITING, FSYNC), 0.0)
 
@@ -65,7 +67,7 @@ def profile() -> dict[str, float]:
         setattr(owner, name, timed)
 
     def time_the_kernel() -> None:  # once it is loaded, and has tried itself out
-        from fleetsim.workshop import Workshop
+        from fleetsim.generate.kernel.pieces import Workshop
 
         for name in ("_plan", "_draw", "_encode"):
             time_it(Workshop, name, KERNEL)

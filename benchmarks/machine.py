@@ -8,8 +8,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from fleetsim.crew import cores
-from fleetsim.record import cpu_model
+from fleetsim.experiment.record import cpu_model
+from fleetsim.generate.threads import cores
 
 __all__ = ["describe_machine"]
 

@@ -14,10 +14,10 @@ from benchmarks.kit import FSYNC, HASHING, KERNEL, LOADING, WRITING
 from benchmarks.machine import describe_machine
 from benchmarks.programs import BARE, KIT, PEERS
 from benchmarks.rates import MEASURES, Run, Spread, best, ratio, significant, spread_of, values_of
-from fleetsim.files import write_file
-from fleetsim.measure import Child
-from fleetsim.plots import DARK, LIGHT, MIDDLE, SIGNAL, render, style
-from fleetsim.tables import Table
+from fleetsim.base.files import write_file
+from fleetsim.base.tables import Table
+from fleetsim.experiment.figures import DARK, LIGHT, MIDDLE, SIGNAL, render, style
+from fleetsim.measure.cold import Child
 
 __all__ = ["Results", "draw_rates", "tell", "write_page"]
 

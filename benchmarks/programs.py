@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 from benchmarks import peers
-from fleetsim.clock import batch_name, format_time
-from fleetsim.config import Config, make_config
-from fleetsim.measure import run_child
+from fleetsim.base.clock import batch_name, format_time
+from fleetsim.generate.config import Config, make_config
+from fleetsim.measure.cold import run_child
 
 __all__ = [
     "BARE",

@@ -36,21 +36,22 @@ import numpy as np
 import yaml
 from scipy import stats
 
-from fleetsim.execute import Outcome
-from fleetsim.project import Project
-from fleetsim.sweep import plan_sweep, run_sweep
-from fleetsim.tables import Table
-from fleetsim.yaml12 import load_yaml
+from fleetsim.base.project import Project
+from fleetsim.base.tables import Table
+from fleetsim.base.yaml12 import load_yaml
+from fleetsim.runner.execute import Outcome
+from fleetsim.sweep.plan import plan_sweep
+from fleetsim.sweep.run import run_sweep
 
 ROOT = Path(__file__).parents[1]
 SMOKE = "000-smoke"
 STUB = """
 from pathlib import Path
-import fleetsim.measure
+import fleetsim.measure.cold
 from fleetsim.batch import write_batches
-from fleetsim.clock import Instant, parse_time
-from fleetsim.companies import read_companies, write_companies
-from fleetsim.config import load_config
+from fleetsim.base.clock import Instant, parse_time
+from fleetsim.batch.companies import read_companies, write_companies
+from fleetsim.generate.config import load_config
 
 def run_child(arguments, cwd):
     words = dict(zip(arguments[1::2], arguments[2::2]))
@@ -62,9 +63,11 @@ def run_child(arguments, cwd):
     else:
         fleet = read_companies(cwd / words["--companies"])
         list(write_batches(config, fleet, output, start_us=at, started=now))
-    return fleetsim.measure.Child(exit_code=0, seconds=0.1, cpu_seconds=0.1, peak_rss_bytes=10**7)
+    return fleetsim.measure.cold.Child(
+        exit_code=0, seconds=0.1, cpu_seconds=0.1, peak_rss_bytes=10**7
+    )
 
-fleetsim.measure.run_child = run_child
+fleetsim.measure.cold.run_child = run_child
 """
 
 
@@ -136,7 +139,7 @@ def _timed(cost: Cost) -> Iterator[None]:
 def _bare(folder: Path, count: int, jobs: int) -> Cost:
     import papermill
 
-    from fleetsim.kernel import OwnKernelManager
+    from fleetsim.runner.kernel import OwnKernelManager
 
     path = folder / "empty.ipynb"
     cells = [nbformat.v4.new_code_cell("")]

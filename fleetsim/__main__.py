@@ -35,7 +35,7 @@ def entry() -> None:
 def main() -> None:
     """Run the command line."""
     try:
-        from fleetsim import cli  # after the clock, and only where a command runs
+        from fleetsim.cli import main as cli  # after the clock, and only where a command runs
 
         cli.main(_WALL_NS, _MONOTONIC_NS)
     except KeyboardInterrupt:  # before the command line could catch it

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
-from support import ROOT
+from support import ROOT, judge
 
-from fleetsim.batch_meta import EVENTS_NAME, META_NAME
-from fleetsim.config import Config, make_config
-from fleetsim.criteria import Criterion, Judgement, judge
-from fleetsim.evidence import Evidence, gather
-from fleetsim.experiment import Experiment, load_experiment
-from fleetsim.faults import FaultKind
-from fleetsim.measure import DataSet, Repeat
-from fleetsim.project import Project
-from fleetsim.sample import Columns, make_sample
-from fleetsim.tally import Tally, tally_batches
+from fleetsim.base.project import Project
+from fleetsim.batch.meta import EVENTS_NAME, META_NAME
+from fleetsim.experiment.spec import Experiment, load_experiment
+from fleetsim.generate.config import Config, make_config
+from fleetsim.kinds.baseline.criteria import Criterion, Judgement
+from fleetsim.kinds.baseline.evidence import Evidence, gather
+from fleetsim.measure.cold import DataSet, Repeat
+from fleetsim.stats.sample import Columns, make_sample
+from fleetsim.tally.batches import Tally, tally_batches
+from fleetsim.tally.faults import FaultKind
 
 BASELINE: dict[str, Any] = {
     "seed": 42,
@@ -42,6 +43,13 @@ def config_of(**values: Any) -> Config:
 def baseline(**parameters: Any) -> Experiment:
     """Return experiment 001."""
     return load_experiment(Project(ROOT), "001-baseline", parameters)
+
+
+def with_keys(*, batches: int = 1, **keys: Any) -> Experiment:
+    """Return experiment 001 with other keys of its kind."""
+    experiment = baseline()
+    changed = msgspec.structs.replace(experiment.keys, **keys)
+    return replace(experiment, keys=changed, batches=batches)
 
 
 @dataclass

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 from support import AT, Cli, Outcome, Project
 
-import fleetsim.cli
+import fleetsim.cli.main
 
 # A shell that starts this in the background lets it ignore interrupts, and all children would too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -52,7 +52,7 @@ def fleetsim_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
         monkeypatch.setattr("sys.argv", ["fleetsim", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
-            fleetsim.cli.main(time.time_ns(), time.monotonic_ns())
+            fleetsim.cli.main.main(time.time_ns(), time.monotonic_ns())
         printed = capsys.readouterr()
         return Outcome(stopped.value.code or 0, printed.out, printed.err)
 

@@ -10,14 +10,14 @@ import msgspec
 import numpy as np
 from support import AT_US, ROOT
 
-from fleetsim.batch import write_batches
-from fleetsim.clock import Instant, format_time
-from fleetsim.companies import read_companies, write_companies
-from fleetsim.document import planned_record
-from fleetsim.experiment import load_experiment
-from fleetsim.project import Project
-from fleetsim.record import Measurements, Record
-from fleetsim.runs import RunError
+from fleetsim.base.clock import Instant, format_time
+from fleetsim.base.project import Project
+from fleetsim.batch.companies import read_companies, write_companies
+from fleetsim.batch.write import write_batches
+from fleetsim.experiment.document import planned_record
+from fleetsim.experiment.record import Measurements, Record
+from fleetsim.experiment.results import RunError
+from fleetsim.experiment.spec import load_experiment
 
 EXPERIMENT = "000-smoke"
 PROVENANCE = {

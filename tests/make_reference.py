@@ -5,8 +5,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fleetsim.execute import execute
-from fleetsim.project import Project
+from fleetsim.base.project import Project
+from fleetsim.runner.execute import execute
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "001-baseline" / "reference"

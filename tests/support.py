@@ -14,14 +14,16 @@ from typing import Any, NamedTuple
 import click
 import pytest
 
-import fleetsim.project
-from fleetsim.cli import COMMANDS, cli
-from fleetsim.errors import InputError
-from fleetsim.execute import Outcome as RunOutcome
-from fleetsim.experiment import load_experiment
-from fleetsim.record import read_record
-from fleetsim.report import render_report
-from fleetsim.runs import find_run
+import fleetsim.base.project
+from fleetsim.base.errors import InputError
+from fleetsim.cli.main import COMMANDS, cli
+from fleetsim.experiment.criterion import Criterion, CriterionKind, Judgement
+from fleetsim.experiment.kind import kinds
+from fleetsim.experiment.record import read_record
+from fleetsim.experiment.results import find_run
+from fleetsim.experiment.spec import load_experiment
+from fleetsim.report.run_report import render_report
+from fleetsim.runner.execute import Outcome as RunOutcome
 
 ROOT = Path(__file__).resolve().parents[1]
 AT = "2025-11-08T12:00:00Z"
@@ -119,13 +121,13 @@ def by_papermill(folder: Path, experiment: str, notebook: str, **parameters: Any
     for name, value in {"results": results, **parameters}.items():
         command += ["-p", name, str(value)]
     subprocess.run([*command, "--no-progress-bar"], cwd=ROOT, check=True, capture_output=True)
-    run = find_run(fleetsim.project.Project(ROOT), experiment, results)
+    run = find_run(fleetsim.base.project.Project(ROOT), experiment, results)
     render_report(run, out)
     return RunOutcome(run, read_record(run))
 
 
 def faults_of(
-    project: fleetsim.project.Project, experiment: str, *changes: tuple[str, str]
+    project: fleetsim.base.project.Project, experiment: str, *changes: tuple[str, str]
 ) -> tuple[str, ...]:
     """Return what is wrong with an experiment after changes of its text."""
     path = project.experiments / experiment / "experiment.yaml"
@@ -149,3 +151,20 @@ def tree(folder: Path) -> dict[str, tuple[bytes | None, int]]:
         )
         for path in sorted(folder.rglob("*"))
     }
+
+
+#: What the generator's path and the lists of runs have no time to load.
+HEAVY = (
+    "scipy pandas matplotlib papermill nbformat IPython jinja2 tqdm numba llvmlite pyarrow duckdb "
+    "concurrent"
+).split()
+
+
+def all_criteria() -> dict[str, CriterionKind]:
+    """Return the kinds of criteria of all kinds of experiments."""
+    return {name: of for kind in kinds().values() for name, of in kind.criteria().items()}
+
+
+def judge(criterion: Criterion, evidence: Any) -> Judgement:
+    """Return the verdict on one criterion."""
+    return all_criteria()[criterion.kind].judge(criterion, evidence)

@@ -22,29 +22,29 @@ from typing import Any
 
 from sweeps import SMOKE, assert_whole, generate_here
 
-import fleetsim.cli
-import fleetsim.execute
-import fleetsim.measure
-import fleetsim.sweep
-import fleetsim.sweep_report
+import fleetsim.cli.main
+import fleetsim.measure.cold
+import fleetsim.runner.execute
+import fleetsim.sweep.report
+import fleetsim.sweep.run
 
 
 def main() -> None:
     """Run the sweeps that the command line names."""
     results, engine, jobs, *whens = sys.argv[1:]
-    fleetsim.sweep_report.render_sweep = lambda sweep: sweep.folder
+    fleetsim.sweep.report.render_sweep = lambda sweep: sweep.folder
     for when in whens:
         cold, word = when.startswith("cold:"), when.removeprefix("cold:")
         child = os.fork()
         if child == 0:
             os.setsid()
             if not cold:
-                fleetsim.measure.run_child = generate_here
+                fleetsim.measure.cold.run_child = generate_here
                 os.fsync = lambda descriptor: None  # a kill is no power cut
             arm(word)
             sys.argv = ["fleetsim", "sweep", SMOKE, "--engine", engine, "--jobs", jobs]
             sys.argv += ["--results", results]
-            fleetsim.cli.main(time.time_ns(), time.monotonic_ns())
+            fleetsim.cli.main.main(time.time_ns(), time.monotonic_ns())
         if word.startswith("at:"):
             time.sleep(float(word.removeprefix("at:")))
             os.kill(child, signal.SIGKILL)

@@ -14,15 +14,16 @@ import pytest
 import yaml
 from support import AT, ROOT
 
-from fleetsim.batch import write_batches
-from fleetsim.clock import Instant, parse_time
-from fleetsim.companies import read_companies, write_companies
-from fleetsim.config import load_config
-from fleetsim.measure import Child
-from fleetsim.project import Project
-from fleetsim.record import read_record
-from fleetsim.sweep import plan_sweep, run_sweep
-from fleetsim.yaml12 import load_yaml
+from fleetsim.base.clock import Instant, parse_time
+from fleetsim.base.project import Project
+from fleetsim.base.yaml12 import load_yaml
+from fleetsim.batch.companies import read_companies, write_companies
+from fleetsim.batch.write import write_batches
+from fleetsim.experiment.record import read_record
+from fleetsim.generate.config import load_config
+from fleetsim.measure.cold import Child
+from fleetsim.sweep.plan import plan_sweep
+from fleetsim.sweep.run import run_sweep
 
 SMOKE = "000-smoke"
 linux = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
@@ -162,7 +163,7 @@ def generate_here(arguments: Sequence[str], cwd: Path) -> Child:
 def found_project(root: Path, monkeypatch: pytest.MonkeyPatch, **keys: Any) -> Project:
     """Return a `smoke_project` that the commands find; its sweeps are not reported."""
     monkeypatch.setenv("FLEETSIM_ROOT", str(root))
-    monkeypatch.setattr("fleetsim.sweep_report.render_sweep", lambda sweep: sweep.folder)
+    monkeypatch.setattr("fleetsim.sweep.report.render_sweep", lambda sweep: sweep.folder)
     return smoke_project(root, **keys)
 
 

@@ -14,9 +14,9 @@ from benchmarks.generate import Bench
 from benchmarks.performance import Results, tell, write_page
 from benchmarks.programs import BARE, KIT, PEERS, PROFILED, Program, Work, make_work, work_of
 from benchmarks.rates import MEASURES, Run, Spread, best, ratio, spread_of
-from fleetsim.config import make_config
-from fleetsim.errors import FleetsimError
-from fleetsim.measure import Child, run_command
+from fleetsim.base.errors import FleetsimError
+from fleetsim.generate.config import make_config
+from fleetsim.measure.cold import Child, run_command
 
 EVENTS = 3000
 

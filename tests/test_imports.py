@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import HEAVY
 
 import fleetsim
 
@@ -131,10 +132,6 @@ ORDER = [
     "cli",
     "__main__",
 ]
-HEAVY = (
-    "scipy pandas matplotlib papermill nbformat IPython jinja2 tqdm numba llvmlite pyarrow duckdb "
-    "concurrent"
-).split()
 
 
 def imported_modules(path: Path) -> set[str]:

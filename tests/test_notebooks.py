@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetsim.parameters import NOTEBOOK_PARAMETERS
+from fleetsim.experiment.notebook import notebook_parameters
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 FORBIDDEN = ("def ", "class ", "for ", "while ", "try:", "%", "!", "open(", "/home", "~/")
@@ -55,4 +55,4 @@ def test_notebooks_tell_what_to_expect(notebook):
 
 def test_every_notebook_with_parameters_is_there():
     """What an experiment may name, and what else has parameters, is a committed notebook."""
-    assert set(NOTEBOOK_PARAMETERS) <= {path.name for path in NOTEBOOKS}
+    assert set(notebook_parameters()) <= {path.name for path in NOTEBOOKS}

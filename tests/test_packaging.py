@@ -430,4 +430,4 @@ def test_what_is_hashed_keeps_its_bytes() -> None:
     """Git converts no line ends in data and golden files, on any machine."""
     rules = (ROOT / ".gitattributes").read_text().splitlines()
     assert "* text=auto eol=lf" in rules
-    assert {"*.jsonl -text", "results/** -text", "tests/golden/** -text"} <= set(rules)
+    assert {"*.jsonl -text", "results/** -text", "tests/generate/golden/** -text"} <= set(rules)

@@ -15,10 +15,10 @@ import papermill
 import pytest
 from support import AT, COMMAND_NAMES, ROOT, Cli, command_named
 
-from fleetsim.cli import cli
-from fleetsim.document import verdict_table
-from fleetsim.record import read_record
-from fleetsim.run import Summary
+from fleetsim.cli.main import cli
+from fleetsim.experiment.document import verdict_table
+from fleetsim.experiment.record import read_record
+from fleetsim.experiment.steps import Summary
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Pages whose commands need what an ordinary environment has not; tests/cluster runs them.

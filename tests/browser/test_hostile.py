@@ -9,9 +9,9 @@ import msgspec
 import nbformat
 import pytest
 
-from fleetsim.html import render_html
-from fleetsim.record import Record, read_record
-from fleetsim.report import carry_record
+from fleetsim.experiment.record import Record, read_record
+from fleetsim.report.html import render_html
+from fleetsim.report.run_report import carry_record
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "window.caught = (window.caught || 0) + 1"

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from support import AT, NAME, Cli, Project
 
-from fleetsim import tally
+from fleetsim.tally import batches as tally
 
 pytestmark = pytest.mark.cluster
 pytest.importorskip("distributed")

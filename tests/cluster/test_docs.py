@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
-from fleetsim.batch_meta import read_meta
-from fleetsim.places import place
+from fleetsim.base.storage import place
+from fleetsim.batch.meta import read_meta
 
 PAGE = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
 

@@ -56,14 +56,14 @@ def test_jobs_and_workers_are_not_asked_for_together(project, fleetsim_cli) -> N
 
 def test_a_scheduler_that_does_not_answer(project, fleetsim_cli, monkeypatch) -> None:
     """Nothing listens there."""
-    monkeypatch.setattr("fleetsim.cluster._PATIENCE", 1)
+    monkeypatch.setattr("fleetsim.base.cluster._PATIENCE", 1)
     done = fleetsim_cli(*make(project, "--scheduler", "tcp://127.0.0.1:9"))
     assert_refused(done, "no Dask scheduler answers at tcp://127.0.0.1:9", "dask scheduler")
 
 
 def test_a_scheduler_without_workers(project, fleetsim_cli, start_dask, monkeypatch) -> None:
     """The message says how to start one."""
-    monkeypatch.setattr("fleetsim.cluster._PATIENCE", 1)
+    monkeypatch.setattr("fleetsim.base.cluster._PATIENCE", 1)
     dask = start_dask(0)
     done = fleetsim_cli(*make(project, "--scheduler", dask.address))
     assert_refused(done, "has no workers", f"dask worker {dask.address}")
@@ -105,7 +105,7 @@ def test_a_worker_of_another_version(project, fleetsim_cli, start_dask, tmp_path
 
 def test_a_worker_of_other_sources(project, fleetsim_cli, start_dask, tmp_path) -> None:
     """The same version, but not the same program."""
-    code = "import fleetsim.project\nfleetsim.project.source_hash = lambda: 'deadbeef' * 8\n"
+    code = "import fleetsim.base.project\nfleetsim.project.source_hash = lambda: 'deadbeef' * 8\n"
     dask = start_dask(0)
     dask.add_worker(PYTHONPATH=patched(tmp_path / "changed", code))
     done = fleetsim_cli(*make(project, "--scheduler", dask.address))
@@ -142,7 +142,10 @@ def test_a_scheduler_that_dies_in_the_middle(project, start_dask, fleetsim_cli) 
 
 def test_a_task_that_kills_its_workers(project, fleetsim_cli, start_dask, tmp_path) -> None:
     """After some of them the work is given up, and the message says of what they died."""
-    code = "import os, fleetsim.parts\nfleetsim.parts.write_events = lambda *a, **k: os._exit(9)\n"
+    code = (
+        "import os, fleetsim.batch.parts\n"
+        "fleetsim.batch.parts.write_events = lambda *a, **k: os._exit(9)\n"
+    )
     dask = start_dask(0)
     path = patched(tmp_path / "deadly", code)
     for _ in range(4):
@@ -161,7 +164,7 @@ def _hears() -> tuple[int, bool]:
 
 def test_a_worker_started_again_holds_no_interrupt_back() -> None:
     """A kernel that it starts takes interrupts, as one of the first worker's does."""
-    from fleetsim.cluster import connect
+    from fleetsim.base.cluster import connect
 
     with connect("local:1") as cluster:
         client = cluster.client
@@ -179,9 +182,9 @@ def test_a_worker_started_again_holds_no_interrupt_back() -> None:
 
 def test_no_worker_is_left(project, fleetsim_cli, start_dask, monkeypatch) -> None:
     """Nobody comes in place of the only one that died: an end, not a wait for ever."""
-    monkeypatch.setattr("fleetsim.cluster._LOOK", 0.2)
-    monkeypatch.setattr("fleetsim.cluster._FETCH", 1)
-    monkeypatch.setattr("fleetsim.cluster._ALONE", 1)
+    monkeypatch.setattr("fleetsim.base.cluster._LOOK", 0.2)
+    monkeypatch.setattr("fleetsim.base.cluster._FETCH", 1)
+    monkeypatch.setattr("fleetsim.base.cluster._ALONE", 1)
     project.write(number_of_companies=100, drivers_per_company=100, event_rate_per_driver=400)
     project.companies.unlink()
     assert fleetsim_cli(*project.make_companies("--at", "2025-01-01T00:00:00Z")).code == 0

@@ -12,8 +12,8 @@ import pytest
 from cluster_support import BUCKET, SECRET, stop
 from support import AT, NAME, PATIENCE, Cli, Project, wait_until
 
-from fleetsim.batch_meta import read_meta
-from fleetsim.places import place
+from fleetsim.base.storage import place
+from fleetsim.batch.meta import read_meta
 
 #: Ten thousand drivers in ten blocks of the address space, and some 20,000 events.
 SIZES = {"number_of_companies": 100, "drivers_per_company": 100, "event_rate_per_driver": 2}

@@ -12,12 +12,13 @@ import pytest
 from support import Cli
 from sweeps import SMOKE, contents, generate_here, hidden, runs, smoke_project
 
-from fleetsim.errors import InputError
-from fleetsim.execute import execute
-from fleetsim.mirror import mirrored
-from fleetsim.places import place
-from fleetsim.project import Project
-from fleetsim.sweep import plan_sweep, run_sweep
+from fleetsim.base.errors import InputError
+from fleetsim.base.project import Project
+from fleetsim.base.storage import place
+from fleetsim.runner.execute import execute
+from fleetsim.runner.mirror import mirrored
+from fleetsim.sweep.plan import plan_sweep
+from fleetsim.sweep.run import run_sweep
 
 pytest_plugins = ("results_fixtures",)
 BUCKET, SECRET = "fleet", "a-secret-that-nobody-may-see"  # as the plugin sets them
@@ -29,14 +30,14 @@ pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore::ResourceW
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """Return a project that the commands find; its experiment has two points, made in no time."""
     monkeypatch.setenv("FLEETSIM_ROOT", str(tmp_path))
-    monkeypatch.setattr("fleetsim.measure.run_child", generate_here)
+    monkeypatch.setattr("fleetsim.measure.cold.run_child", generate_here)
     return smoke_project(tmp_path, grid={"number_of_companies": [2, 3]})
 
 
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make no report of a sweep."""
-    monkeypatch.setattr("fleetsim.sweep_report.render_sweep", lambda sweep: sweep.folder)
+    monkeypatch.setattr("fleetsim.sweep.report.render_sweep", lambda sweep: sweep.folder)
 
 
 def stored(url: str) -> dict[str, bytes]:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from support import by_papermill, check_files
 
-from fleetsim import measure_ways
-from fleetsim.execute import Outcome
-from fleetsim.measure_ways import steps_of
-from fleetsim.record import read_record
-from fleetsim.report import check_report
-from fleetsim.scale_out_plots import SCALE_OUT_PLOTS
-from fleetsim.ways import CLUSTER, WAYS, ScaleOut
+from fleetsim.experiment.record import read_record
+from fleetsim.kinds.scale_out import measure as measure_ways
+from fleetsim.kinds.scale_out.measure import steps_of
+from fleetsim.kinds.scale_out.plots import SCALE_OUT_PLOTS
+from fleetsim.kinds.scale_out.ways import CLUSTER, WAYS, ScaleOut
+from fleetsim.report.run_report import check_report
+from fleetsim.runner.execute import Outcome
 
 EXPERIMENT = "020-scale-out"
 
@@ -61,7 +61,7 @@ def test_the_record_holds_every_way(outcome: Outcome) -> None:
 
 def found_config(run: Path) -> object:
     """Return the configuration of a run."""
-    from fleetsim.config import make_config
+    from fleetsim.generate.config import make_config
 
     return make_config(read_record(run).config, {})
 

@@ -24,13 +24,14 @@ from sweeps import (
     set_cells,
 )
 
-from fleetsim.cluster import Cluster, connect
-from fleetsim.errors import FleetsimError, InputError
-from fleetsim.mirror import mirrored
-from fleetsim.points import Order, run_on_worker
-from fleetsim.project import Project
-from fleetsim.record import read_record
-from fleetsim.sweep import plan_sweep, run_sweep
+from fleetsim.base.cluster import Cluster, connect
+from fleetsim.base.errors import FleetsimError, InputError
+from fleetsim.base.project import Project
+from fleetsim.experiment.record import read_record
+from fleetsim.runner.mirror import mirrored
+from fleetsim.sweep.plan import plan_sweep
+from fleetsim.sweep.run import run_sweep
+from fleetsim.sweep.worker import Order, run_on_worker
 
 pytest_plugins = ("results_fixtures",)
 pytestmark = [
@@ -50,7 +51,7 @@ def workers() -> Iterator[Cluster]:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """Return a project that the commands find; its experiment has three points."""
-    monkeypatch.setattr("fleetsim.measure.run_child", generate_here)  # workers start cold ones
+    monkeypatch.setattr("fleetsim.measure.cold.run_child", generate_here)  # workers start cold ones
     return found_project(tmp_path, monkeypatch, seeds=3)
 
 
@@ -109,7 +110,7 @@ def test_a_worker_that_is_killed_costs_no_point(project: Project, workers: Clust
 
 def hidden_runs(results: Path) -> list[str]:
     """Return the private folders that are left, once the next run has cleared those of the dead."""
-    from fleetsim.files import PARTIAL, claim_folder
+    from fleetsim.base.files import PARTIAL, claim_folder
 
     probe = results / f".probe{PARTIAL}"
     os.close(claim_folder(probe))

@@ -1,0 +1,60 @@
+"""Progress bars for those who watch: on a terminal and in a notebook, none in a pipe or a batch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+#: Set in the environment of a kernel that executes a notebook while nobody looks.
+UNWATCHED = "FLEETSIM_UNWATCHED"
+
+Update = Callable[[int], object]
+
+
+@contextmanager
+def terminal_bar(total: float, unit: str) -> Iterator[Update | None]:
+    """Yield an update function that draws a bar on a terminal, and None in a pipe."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=round(total), unit=unit, unit_scale=True, delay=1, file=sys.stderr) as bar:
+        yield bar.update
+
+
+@contextmanager
+def notebook_bar(total: int, unit: str) -> Iterator[Update | None]:
+    """Yield an update function that draws a bar below a notebook's cell, and None elsewhere.
+
+    The bar is gone from the cell at the end, so that a saved notebook has the result alone.
+    """
+    if not _in_notebook() or os.environ.get(UNWATCHED):
+        yield None
+        return
+    from IPython.display import clear_output
+
+    with _bar()(total=total, unit=unit, leave=False) as bar:
+        yield bar.update
+    clear_output()  # type: ignore[no-untyped-call]
+
+
+def _in_notebook() -> bool:
+    shell = sys.modules.get("IPython")
+    here = shell.get_ipython() if shell is not None else None
+    return getattr(here, "kernel", None) is not None
+
+
+def _bar() -> Any:
+    try:
+        import ipywidgets  # noqa: F401
+    except ImportError:
+        from tqdm import tqdm
+
+        return tqdm
+    from tqdm.notebook import tqdm_notebook
+
+    return tqdm_notebook

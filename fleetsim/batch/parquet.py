@@ -1,0 +1,186 @@
+"""Events as Arrow tables, for Parquet and for data frames, and tables back to JSON Lines."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fleetsim.generate.config import Config
+from fleetsim.generate.encode import driver_digits, time_text, uuid_text
+from fleetsim.generate.events import EventColumns
+from fleetsim.generate.fleet import Fleet
+from fleetsim.generate.model import EVENT_FIELDS, FieldKind, choice_law, escaped
+
+#: Rows of a row group, about as many as DuckDB writes; what is in the making stays small.
+ROWS = 1 << 17
+
+_AT_ONCE = 1 << 14
+_TIME = pa.timestamp("us", tz="UTC")
+_CODED = pa.dictionary(pa.int32(), pa.string())
+_DICTIONARIES = [
+    field.name for field in EVENT_FIELDS if field.kind not in (FieldKind.UUID, FieldKind.TIME)
+]
+
+
+def _schema(coded: Any) -> Any:
+    kinds = {FieldKind.UUID: pa.string(), FieldKind.TIME: _TIME}
+    return pa.schema([(field.name, kinds.get(field.kind, coded)) for field in EVENT_FIELDS])
+
+
+def table_of(config: Config, fleet: Fleet, start_us: int, events: EventColumns) -> Any:
+    """Return events of an interval that starts at `start_us` as an Arrow table.
+
+    Ids and types are strings (dictionary-coded but for the event's own id), the time is
+    timestamp[us, UTC]. Few enough events that their ids fill less than 2 GB.
+    """
+    new = np.concatenate([np.ones(min(1, len(events)), np.bool_), np.diff(events.driver) != 0])
+    drivers, driver_code = events.driver[new], _codes(new)
+    company, number = np.divmod(drivers, config.drivers_per_company)
+    first = np.concatenate([np.ones(min(1, len(company)), np.bool_), np.diff(company) != 0])
+    companies, company_code = _fixed(fleet.ids_of(company[first])), _codes(first)[driver_code]
+    columns = []
+    for field in EVENT_FIELDS:
+        if field.kind is FieldKind.UUID:
+            columns.append(_fixed(_uuids(events.drawn[field.name])))
+        elif field.kind is FieldKind.COMPANY:
+            columns.append(_coded(company_code, companies))
+        elif field.kind is FieldKind.DRIVER:
+            numbers = pc.utf8_lpad(pa.array(number).cast("string"), driver_digits(config), "0")
+            ids = _fixed(fleet.ids_of(company))
+            columns.append(_coded(driver_code, _joined("DRV-", ids, "-", numbers)))
+        elif field.kind is FieldKind.TRUCK:
+            trucks = _joined("TRK-", pa.array(drivers + 1).cast("string"))
+            columns.append(_coded(driver_code, trucks))
+        elif field.kind is FieldKind.TIME:
+            columns.append(pa.array(start_us + events.drawn[field.name]).cast(_TIME))
+        else:
+            names = pa.array(choice_law(config, field.key or field.name).names, pa.string())
+            columns.append(_coded(events.drawn[field.name], names))
+    return pa.table(columns, schema=_schema(_CODED))
+
+
+def _uuids(pairs: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Return the text of UUIDs, some at a time, since the way to it takes much room."""
+    text = np.empty((len(pairs), 36), np.uint8)
+    for start in range(0, len(pairs), _AT_ONCE):
+        text[start : start + _AT_ONCE] = uuid_text(pairs[start : start + _AT_ONCE])
+    return text
+
+
+def _codes(new: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    return np.cumsum(new) - 1
+
+
+def _coded(codes: npt.NDArray[Any], values: Any) -> Any:
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), values)
+
+
+def _fixed(text: npt.NDArray[np.uint8]) -> Any:
+    """Return rows of characters as strings."""
+    n, width = text.shape
+    ends = np.arange(0, (n + 1) * width, width, dtype=np.int32)[: n + 1]
+    data = np.ascontiguousarray(text)
+    return pa.StringArray.from_buffers(n, pa.py_buffer(ends), pa.py_buffer(data))
+
+
+def _joined(*parts: Any) -> Any:
+    return pc.binary_join_element_wise(*parts, "")
+
+
+class _Writer(pq.ParquetWriter):  # type: ignore[misc]
+    """A writer that gives back the memory of each row group."""
+
+    def write_table(self, table: Any, row_group_size: int | None = None) -> None:
+        """Write a row group, and give back what it took."""
+        super().write_table(table, row_group_size)
+        pa.default_memory_pool().release_unused()
+
+
+def open_writer(file: Any) -> Any:
+    """Return a writer of Parquet into a file; it takes tables of `table_of`, a row group each."""
+    return _Writer(
+        file,
+        _schema(_CODED),
+        compression="zstd",
+        use_dictionary=_DICTIONARIES,
+        store_schema=False,  # readers see plain strings, whatever they were made from
+    )
+
+
+def read_rows(path: Path) -> io.BufferedReader:
+    """Return the rows of a Parquet file as a stream of JSON Lines.
+
+    Raises
+    ------
+    ValueError
+        Where the file is none, or has not the columns of events.
+    """
+    file = pq.ParquetFile(path if isinstance(path, Path) else path.open("rb"))
+    try:
+        if not file.schema_arrow.equals(_schema(pa.string())):
+            raise ValueError("it has not the columns of events")
+    except ValueError:
+        file.close()
+        raise
+    return io.BufferedReader(_Stream(file), 1 << 20)
+
+
+class _Stream(io.RawIOBase):
+    """Reads the rows of a file as bytes."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._pieces = map(_lines, file.iter_batches(ROWS))
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = memoryview(piece)
+        n = min(len(buffer), len(self._rest))
+        buffer[:n] = self._rest[:n]
+        self._rest = self._rest[n:]
+        return n
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _lines(batch: Any) -> bytes:
+    """Return rows as JSON Lines; a null becomes an empty text, which no row has."""
+    parts: list[Any] = []
+    for number, field in enumerate(EVENT_FIELDS):
+        parts.append(f'{"," if number else "{"}"{field.name}":"')
+        column = batch.column(number)
+        if field.kind is FieldKind.TIME:
+            text = _fixed(time_text(column.cast("int64").fill_null(0).to_numpy()))
+            parts.append(pc.if_else(column.is_null(), "", text))
+        elif field.kind is FieldKind.CHOICE:
+            coded = column.fill_null("").dictionary_encode()
+            names = [escaped(name).decode() for name in coded.dictionary.to_pylist()]
+            parts.append(pa.array(names, pa.string()).take(coded.indices))
+        else:
+            parts.append(column.fill_null(""))
+        parts.append('"')
+    return b"".join(_texts(_joined(*parts, "}\n")))
+
+
+def _texts(lines: Any) -> Iterator[memoryview]:
+    _, ends, data = lines.buffers()
+    if len(lines):
+        first, last = np.frombuffer(ends, np.int32)[[lines.offset, lines.offset + len(lines)]]
+        yield memoryview(data)[first:last]

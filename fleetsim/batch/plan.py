@@ -1,0 +1,243 @@
+"""What batches are asked for, and which of them may be made: all are looked at before any is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from fleetsim.base.clock import LAST_US, batch_name, format_time
+from fleetsim.base.errors import InputError, found
+from fleetsim.base.files import free_bytes
+from fleetsim.base.storage import folders_with, is_remote, sizes
+from fleetsim.batch.formats import FORMATS
+from fleetsim.batch.meta import META_NAME, BatchMeta, read_meta
+from fleetsim.generate.config import SEED_MAX, Config
+from fleetsim.generate.encode import mean_width
+from fleetsim.generate.fleet import Fleet
+from fleetsim.generate.model import STREAM_VERSION
+from fleetsim.generate.producer import Kernel, expected_events
+
+_FAULTS_SHOWN = 10
+
+
+class Target(NamedTuple):
+    """One batch to be made."""
+
+    path: Path
+    start_us: int
+    ordinal: int
+
+
+class Request(NamedTuple):
+    """What `write_batches` is asked for; its docstring says what each field means."""
+
+    config: Config
+    fleet: Fleet
+    output: Path
+    starts: list[int]
+    ordinal: int | Literal["next"]
+    force: bool
+    allow_empty: bool
+    allow_repeat: bool
+    format: str
+    part_events: int | None
+    kernel: Kernel
+
+
+def starts_of(config: Config, start_us: int, batches: int) -> list[int]:
+    """Return where the intervals start [microseconds since 1970 UTC]."""
+    if start_us + batches * config.interval_us > LAST_US:
+        raise InputError(
+            "interval",
+            f"found {batches} x {config.batch_interval} from {format_time(start_us)} on; allowed: "
+            "an end before the year 10000",
+        )
+    return [start_us + k * config.interval_us for k in range(batches)]
+
+
+def batches_present(output: Path, replaceable: set[str]) -> dict[str, BatchMeta]:
+    """Return the records of the batches that stand in a folder, by folder name.
+
+    One that cannot be read is an error, since it may have used any seed and ordinal, unless the
+    batch is among the `replaceable`.
+    """
+    present = {}
+    for folder in folders_with(output, META_NAME):
+        try:
+            present[folder.name] = read_meta(folder)
+        except InputError:
+            if folder.name not in replaceable:
+                raise
+    return present
+
+
+def events_to_make(request: Request, plan: list[tuple[Target, BatchMeta | None]]) -> float:
+    """Return how many events the targets that do not stand yet are expected to have."""
+    config, fleet = request.config, request.fleet
+    return sum(expected_events(config, fleet, t.start_us) for t, equal in plan if not equal)
+
+
+def _next_ordinal(config: Config, present: dict[str, BatchMeta]) -> int:
+    return max((m.ordinal + 1 for m in present.values() if m.seed == config.seed), default=0)
+
+
+def plan_targets(
+    request: Request, present: dict[str, BatchMeta]
+) -> list[tuple[Target, BatchMeta | None]]:
+    """Return the targets, each with the record of an equal batch that stands there already.
+
+    Raises
+    ------
+    InputError
+        One error that lists every target that is refused.
+    """
+    config, fleet = request.config, request.fleet
+    free = _next_ordinal(config, present)
+    first = free if request.ordinal == "next" else request.ordinal
+    if first + len(request.starts) - 1 > SEED_MAX:
+        limit = f"up to 2**64 - {len(request.starts)}"
+        raise InputError("--ordinal", f"found {first}; allowed: {limit}")
+    targets = [
+        Target(request.output / batch_name(at), at, first + k)
+        for k, at in enumerate(request.starts)
+    ]
+    plan: list[tuple[Target, BatchMeta | None]] = []
+    differing: list[str] = []
+    empty: list[str] = []
+    for target in targets:
+        differences = _standing_differences(request, target, present)
+        if differences and not (request.force and _is_replaceable(target, present)):
+            differing.append(f"{target.path.name} exists and {differences}")
+        if not (request.allow_empty or fleet.eligible(target.start_us).any()):
+            empty.append(f"{target.path.name}: {_why_empty(fleet, target.start_us)}")
+        plan.append((target, None if differences else present.get(target.path.name)))
+    repeated = [] if request.allow_repeat else _repeats(request, plan, present)
+    oversized = [] if request.force else _oversize(request, plan)
+    next_steps = (
+        (
+            repeated,
+            f"--ordinal next (or --ordinal {free}, the next free one) for new events, "
+            "--allow-repeat for the copy",
+        ),
+        (differing, "--force to replace what differs, or another --output"),
+        (empty, "a later interval, or --allow-empty to write an empty batch"),
+        (oversized, "fewer events, another --output or --format, or --force to begin all the same"),
+    )
+    if faults := repeated + differing + empty + oversized:
+        steps = "; ".join(step for kind, step in next_steps if kind)
+        raise InputError(str(request.output), *_shorten(faults), next_step=steps)
+    return plan
+
+
+def _is_replaceable(target: Target, present: dict[str, BatchMeta]) -> bool:
+    return target.path.name in present or target.path.is_dir()
+
+
+def _oversize(request: Request, plan: list[tuple[Target, BatchMeta | None]]) -> list[str]:
+    """Return a fault where the file system has no room for what is expected."""
+    events = events_to_make(request, plan)
+    drivers = len(request.fleet) * request.config.drivers_per_company
+    share = FORMATS[request.format].share
+    size = events * mean_width(request.config, drivers) * share
+    free = None if is_remote(request.output) else free_bytes(request.output)
+    if free is None or size <= free:
+        return []
+    return [
+        f"about {events:.3g} events need about {amount(size)} as {request.format}; the file "
+        f"system has {amount(free)} free"
+    ]
+
+
+def amount(size: float) -> str:
+    """Return a size [bytes] as words."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} PB"
+
+
+def _standing_differences(
+    request: Request, target: Target, present: dict[str, BatchMeta]
+) -> str | None:
+    """Return in words how what stands at the target's path differs from it; None if in nothing."""
+    meta = present.get(target.path.name)
+    if meta:
+        differences = _differences(request, target, meta)
+        return f"differs: {'; '.join(differences)}" if differences else None
+    if is_remote(target.path) or not os.path.lexists(target.path):
+        return None  # what has no record on an object store is nothing
+    if not target.path.is_dir():
+        return "is no folder"
+    return f"is not a batch that can be read (no valid {META_NAME})"
+
+
+def _repeats(
+    request: Request,
+    plan: list[tuple[Target, BatchMeta | None]],
+    present: dict[str, BatchMeta],
+) -> list[str]:
+    """Return a fault for each target whose seed and ordinal stand under another interval."""
+    seed = request.config.seed
+    replaced = {target.path.name for target, equal in plan if request.force and not equal}
+    used = {
+        meta.ordinal: name
+        for name, meta in present.items()
+        if meta.seed == seed and name not in replaced
+    }
+    return [
+        f"{target.path.name} would be a copy of {used[target.ordinal]}: seed {seed} and ordinal "
+        f"{target.ordinal} again, under another interval"
+        for target, equal in plan
+        if not equal and used.get(target.ordinal, target.path.name) != target.path.name
+    ]
+
+
+def _shorten(faults: list[str]) -> list[str]:
+    more = len(faults) - _FAULTS_SHOWN
+    return faults if more <= 0 else [*faults[:_FAULTS_SHOWN], f"and {more} more"]
+
+
+def _differences(request: Request, target: Target, meta: BatchMeta) -> list[str]:
+    """Return in words in what a batch on the disk differs from the one asked for."""
+    config, fleet = request.config, request.fleet
+    asked: dict[str, Any] = {
+        "stream_version": STREAM_VERSION,
+        "interval_start": format_time(target.start_us),
+        "seed": config.seed,
+        "ordinal": target.ordinal,
+        "format": request.format,
+        "part_events": request.part_events,
+        "companies.lines": len(fleet),
+        "companies.sha256": fleet.sha256,
+    }
+    asked |= {f"config.{key}": value for key, value in config.as_dict().items() if key != "seed"}
+    there = meta.identity()
+    differences = [
+        "made from another companies file"
+        if name == "companies.sha256"
+        else f"{name} is {found(there.get(name))}, asked for {found(asked.get(name))}"
+        for name in dict.fromkeys([*asked, *there])
+        if there.get(name) != asked.get(name)
+    ]
+    if meta.format == request.format:
+        there_now = sizes(target.path)
+        for name, size in meta.files.items():
+            if name not in there_now:
+                differences.append(f"{name} is missing")
+            elif there_now[name] != size:
+                differences.append(f"{name} has not the {size} bytes recorded")
+    return _shorten(differences)
+
+
+def _why_empty(fleet: Fleet, start_us: int) -> str:
+    if not fleet.active.any():
+        why = f"none of the {len(fleet)} companies is active"
+    else:
+        first = format_time(int(fleet.created_us[fleet.active].min()))
+        why = f"the first active company joins at {first}"
+    return (
+        f"no company is eligible at {format_time(start_us)}: {why}; "
+        "the batch would be silently empty"
+    )

@@ -1,0 +1,264 @@
+"""The commands that make data, and hold them to what they should be."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fleetsim.base.errors import InputError
+from fleetsim.base.progress import terminal_bar
+from fleetsim.base.storage import place
+from fleetsim.cli.shared import (
+    FINDING,
+    PATH,
+    PLACE,
+    RESULTS,
+    SEED,
+    TIME,
+    OrdinalParam,
+    State,
+    config_of,
+    json_text,
+    load_numpy,
+)
+
+
+@click.command()
+@click.option("--config", type=PATH, required=True, help="Configuration (YAML or JSON).")
+@click.option("--output", type=PLACE, required=True, help="The companies file to make or extend.")
+@click.option("--seed", type=SEED, help="Seed in place of the configuration's.")
+@click.option("--at", type=TIME, help="When the first cohort joins; now by default.")
+@click.option("--cohorts", type=click.IntRange(min=1), default=1, show_default=True)
+@click.pass_obj
+def companies(
+    state: State, config: Path, output: Path, seed: int | None, at: int | None, cohorts: int
+) -> None:
+    """Make the companies of a fleet, or extend an existing file by further cohorts."""
+    load_numpy()
+    from fleetsim.batch.companies import write_companies
+
+    settings = config_of(config, seed)
+    result = write_companies(
+        settings, output, at_us=at, now_us=state.started.wall_us, cohorts=cohorts
+    )
+    kept = result.lines - result.added
+    note = f" ({kept} kept, {result.added} added)" if kept else ""
+    click.echo(f"{output}: {result.lines} companies{note}")
+
+
+@click.command()
+@click.option("--config", type=PATH, required=True, help="Configuration (YAML or JSON).")
+@click.option(
+    "--companies", "companies_file", type=PLACE, required=True, help="The companies file."
+)
+@click.option("--output", type=PLACE, required=True, help="Folder of the batches.")
+@click.option("--now", is_flag=True, help="The interval starts at this moment.")
+@click.option("--interval-start", type=TIME, help="Start of the first interval, with its zone.")
+@click.option("--batches", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--ordinal",
+    type=OrdinalParam(),
+    default=0,
+    show_default=True,
+    help="Number of the first batch among those of its seed; 'next' takes the next free one.",
+)
+@click.option("--seed", type=SEED, help="Seed in place of the configuration's.")
+@click.option(
+    "--format",
+    type=click.Choice(["jsonl", "jsonl.gz", "jsonl.zst", "parquet"]),  # formats.FORMATS
+    default="jsonl",
+    show_default=True,
+)
+@click.option(
+    "--part-events",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Write parts of about N events each in place of one file; with --scheduler a million.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 256),
+    help="Threads for large batches; as many as there are cores by default.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Make the parts on a Dask cluster: tcp://HOST:PORT, or local:N for N processes here.",
+)
+@click.option(
+    "--force", is_flag=True, help="Replace batches that differ; begin what seems not to fit."
+)
+@click.option("--allow-empty", is_flag=True, help="Write a batch although no company is eligible.")
+@click.option("--allow-repeat", is_flag=True, help="Write a copy of a batch in another interval.")
+@click.option(
+    "--kernel",
+    type=click.Choice(["auto", "numpy", "compiled"]),  # produce.KERNELS
+    default="auto",
+    envvar="FLEETSIM_KERNEL",
+    hidden=True,  # the bytes are the same; tests and benchmarks force one path
+)
+@click.pass_obj
+def events(
+    state: State,
+    config: Path,
+    companies_file: Path,
+    output: Path,
+    now: bool,
+    interval_start: int | None,
+    batches: int,
+    ordinal: Any,
+    seed: int | None,
+    format: str,
+    part_events: int | None,
+    jobs: int | None,
+    scheduler: str | None,
+    force: bool,
+    allow_empty: bool,
+    allow_repeat: bool,
+    kernel: Any,
+) -> None:
+    """Make batches of events, one folder each."""
+    if now == (interval_start is not None):
+        raise click.UsageError("Give exactly one of --now and --interval-start TIME.")
+    if scheduler and jobs:
+        raise click.UsageError("--jobs are threads here; with --scheduler, workers do the work.")
+    if now and batches > 1:
+        raise click.UsageError("--now makes one batch; give --interval-start for --batches.")
+    load_numpy()
+    from fleetsim.batch.companies import read_companies
+    from fleetsim.batch.write import write_batches
+
+    settings = config_of(config, seed)
+    fleet = read_companies(companies_file)
+    start_us = state.started.wall_us if interval_start is None else interval_start
+    expected = settings.event_rate_per_driver * settings.drivers_per_company
+    _refuse_own_memory(scheduler, "--output", output)
+    with ExitStack() as stack:
+        maker = None
+        if scheduler:
+            from fleetsim.base.cluster import connect
+            from fleetsim.batch.parts import parts_on
+
+            maker = parts_on(stack.enter_context(connect(scheduler)))
+        bar = terminal_bar(expected * fleet.active.sum() * batches, " events")
+        update = stack.enter_context(bar)
+        for result in write_batches(
+            settings,
+            fleet,
+            output,
+            start_us=start_us,
+            started=state.started,
+            batches=batches,
+            ordinal=ordinal,
+            force=force,
+            allow_empty=allow_empty,
+            allow_repeat=allow_repeat,
+            format=format,
+            part_events=part_events,
+            maker=maker,
+            jobs=jobs,
+            kernel=kernel,
+            progress=update,
+        ):
+            meta = result.meta
+            note = "" if result.written else " (stood there already)"
+            click.echo(f"{result.path}: {meta.event_count} events, {meta.bytes} bytes{note}")
+
+
+@click.command()
+@click.argument("target", metavar="RUN_OR_BATCH")
+@click.option("--companies", "companies_file", type=PLACE, help="The companies file of the batch.")
+@RESULTS
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def verify(target: str, companies_file: Path | None, results: str | None, as_json: bool) -> None:
+    """Make batches again from their own records, and compare the content."""
+    from fleetsim.batch.verify import batches_below, verify_batch
+
+    with _run_or_folder(target, results) as folder:
+        found = [verify_batch(batch, companies_file) for batch in batches_below(folder)]
+    if as_json:
+        rows = [
+            {"batch_id": r.batch_id, "event_count": r.event_count, "findings": r.findings}
+            for r in found
+        ]
+        click.echo(json_text(rows))
+    else:
+        for result in found:
+            if not result.findings:
+                note = "" if result.kept else " (not kept on the disk; their record fits)"
+                click.echo(f"{result.batch_id}: reproduced, {result.event_count} events{note}")
+            for finding in result.findings:
+                click.echo(f"{result.batch_id}: {finding}")
+    if any(result.findings for result in found):
+        sys.exit(FINDING)
+
+
+@click.command()
+@click.argument("data", type=PLACE, metavar="DATA_DIR")
+@click.option("--config", type=PATH, required=True, help="Configuration that the data follow.")
+@click.option("--companies", "companies_file", type=PLACE, help="The companies file of the data.")
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="Level of all tests together: how often honest data are found at fault.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Read the files on a Dask cluster: tcp://HOST:PORT, or local:N for N processes here.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the audit as JSON.")
+def audit(
+    data: Path,
+    config: Path,
+    companies_file: Path | None,
+    alpha: float,
+    scheduler: str | None,
+    as_json: bool,
+) -> None:
+    """Hold any batches in this format to a configuration: structure, then every test."""
+    from fleetsim.tally.audit import audit_data, audit_text, bytes_to_read
+
+    settings = config_of(config, None)
+    _refuse_own_memory(scheduler, "DATA_DIR", data)
+    with ExitStack() as stack:
+        mapper = None
+        if scheduler:
+            from fleetsim.base.cluster import connect
+
+            mapper = stack.enter_context(connect(scheduler)).map
+        update = stack.enter_context(terminal_bar(bytes_to_read(data), " bytes"))
+        result = audit_data(
+            settings, data, companies_file, alpha=alpha, mapper=mapper, progress=update
+        )
+    click.echo(json_text(result.as_dict()) if as_json else audit_text(result))
+    if result.findings:
+        sys.exit(FINDING)
+
+
+def _refuse_own_memory(scheduler: str | None, where: str, folder: Path) -> None:
+    if scheduler and getattr(folder, "protocol", None) == "memory":
+        raise InputError(where, "memory:// is each process's own; workers need another place")
+
+
+@contextmanager
+def _run_or_folder(target: str, results: str | None) -> Iterator[Path]:
+    """Yield a folder given by its path or URL, or the run that a name stands for."""
+    if "://" in target:
+        yield place(target)
+        return
+    if Path(target).exists():
+        yield Path(target)
+        return
+    from fleetsim.base.project import find_project
+    from fleetsim.runner.mirror import mirrored
+
+    with mirrored(find_project(), results) as home:
+        yield home.find(target)

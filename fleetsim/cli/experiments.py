@@ -1,0 +1,232 @@
+"""The commands of one experiment: check, run, report, document."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from fleetsim.base.errors import FleetsimError, InputError
+from fleetsim.cli.shared import (
+    FINDING,
+    PATH,
+    RESULTS,
+    json_text,
+    lighten_papermill,
+    shown,
+    wrapped,
+)
+
+_NULL = ("null", "~")  # as the YAML says; an empty text is rather a variable that was not set
+
+
+class _RunCommand(click.Command):
+    """A command whose help lists the parameters of the experiment that is named beside --help."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # --help ends the command before its arguments are looked at.
+        named, _, _ = self.make_parser(ctx).parse_args(list(args))
+        ctx.meta[__name__] = named.get("experiment")
+        return super().parse_args(ctx, args)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        name = ctx.meta.get(__name__)
+        if not isinstance(name, str):
+            super().format_epilog(ctx, formatter)
+            return
+        from fleetsim.base.project import find_project
+        from fleetsim.experiment.spec import load_experiment
+
+        experiment = load_experiment(find_project(), name)
+        rows = [
+            (
+                f"{row.name} {row.type.__name__}",
+                f"{row.about}  [default: {experiment.parameters[row.name]}]",
+            )
+            for row in experiment.kind.run_parameters.values()
+        ]
+        with formatter.section(f"Parameters of {experiment.id}, for -p and -f"):
+            formatter.write_dl(rows, col_max=32)
+
+
+@click.command()
+@click.argument("experiment")
+@click.option("--strict", is_flag=True, help="Exit with 3 on a finding; a warning is none.")
+@click.option("--json", "as_json", is_flag=True, help="Print the check as JSON.")
+def check(experiment: str, strict: bool, as_json: bool) -> None:
+    """Hold an experiment to its own model, before anything runs."""
+    import textwrap
+
+    from fleetsim.base.project import find_project
+    from fleetsim.experiment.check import check_experiment, remedy_text
+    from fleetsim.experiment.document import POWER_WORDS, power_table
+    from fleetsim.experiment.spec import load_experiment
+    from fleetsim.experiment.steps import check_table
+
+    loaded = load_experiment(find_project(), experiment)
+    result = check_experiment(loaded)
+    if as_json:
+        click.echo(json_text(result.as_dict()))
+    else:
+        click.echo(wrapped(f"{experiment}: {loaded.kind.extent(loaded)}") + "\n")
+        click.echo(str(check_table(result)))
+        for finding in result.findings:
+            click.echo(f"\n{wrapped(finding)}")
+        for name, rows in result.remedies.items():
+            click.echo(f"\nTo reconcile {name}:")
+            for remedy in rows:
+                click.echo(wrapped(f"- {remedy_text(remedy)}", "  "))
+        if not result.findings:
+            click.echo("\nNothing contradicts.")
+        if result.warnings:
+            click.echo("\nWarnings, which are no findings:")
+        for warning in result.warnings:
+            click.echo(wrapped(f"- {warning}", "  "))
+        seen = [row for row in result.criteria if row.prospect.power]
+        if seen:
+            click.echo(f"\n{wrapped(POWER_WORDS)}")
+        for row in seen:
+            click.echo(f"\n{wrapped(f'{row.criterion.id}: {row.prospect.accepts}.')}")
+            click.echo(textwrap.indent(str(power_table(row.prospect.power)), "  "))
+    if strict and result.findings:
+        sys.exit(FINDING)
+
+
+@click.command(
+    cls=_RunCommand,
+    epilog="`fleetsim run EXPERIMENT --help` lists the parameters of that experiment.",
+)
+@click.argument("experiment")
+@click.option(
+    "-p",
+    "--parameter",
+    "pairs",
+    type=(str, str),
+    multiple=True,
+    metavar="KEY VALUE",
+    help="A parameter of the run; may be given again.",
+)
+@click.option("-f", "--file", "file", type=PATH, help="YAML file of parameters.")
+@RESULTS
+@click.option("--strict", is_flag=True, help="Exit with 3 where a criterion does not pass.")
+def run(
+    experiment: str,
+    pairs: tuple[tuple[str, str], ...],
+    file: Path | None,
+    results: str | None,
+    strict: bool,
+) -> None:
+    """Run an experiment: execute its notebook, and make the report."""
+    lighten_papermill()
+    from fleetsim.base.project import find_project
+    from fleetsim.experiment.document import verdict_table
+    from fleetsim.experiment.steps import Summary
+    from fleetsim.report.run_report import REPORT_HTML, REPORT_NOTEBOOK
+    from fleetsim.runner.execute import execute
+    from fleetsim.runner.mirror import mirrored
+
+    project = find_project()
+    with mirrored(project, results) as home:
+        outcome = execute(
+            project,
+            experiment,
+            _parameters(experiment, pairs, file),
+            results=str(home.folder),
+            progress=sys.stderr.isatty(),
+            gallery=False,
+        )
+        home.upload_run(outcome.path)
+        home.refresh_gallery()
+    record, path = outcome.record, shown(home.named(outcome.path))
+    if record.error is not None:
+        cell = "" if record.error.cell is None else f" in cell {record.error.cell}"
+        raise FleetsimError(
+            f"{record.experiment}/{record.run_id}: the run failed{cell}: {record.error.kind}: "
+            f"{record.error.message}\n  kept as evidence: {path}/{REPORT_NOTEBOOK}"
+        )
+    click.echo(str(verdict_table(record)))
+    click.echo(f"\n{wrapped(repr(Summary(record)))}")
+    click.echo(f"\nreport: {path}/{REPORT_HTML}")
+    if strict and any(criterion.verdict != "pass" for criterion in record.criteria):
+        sys.exit(FINDING)
+
+
+@click.command()
+@click.argument("name", metavar="RUN")
+@click.option("--check", "only_check", is_flag=True, help="Say what no longer fits; write nothing.")
+@click.option("--notebook", type=PATH, help="Executed notebook to take in (papermill's output).")
+@RESULTS
+def report(name: str, only_check: bool, notebook: Path | None, results: str | None) -> None:
+    """Make a run's document and report again from its record, or check them."""
+    lighten_papermill()
+    from fleetsim.base.project import find_project
+    from fleetsim.report.run_report import check_report, render_report
+    from fleetsim.runner.mirror import mirrored
+
+    with mirrored(find_project(), results) as home:
+        folder = home.find(name)
+        inside = folder.is_relative_to(home.folder.resolve())
+        if not only_check:
+            written = render_report(folder, notebook)
+            if inside:
+                home.upload(*written)
+                home.refresh_gallery()
+            for path in written:
+                click.echo(shown(home.named(path)))
+            return
+        findings = check_report(folder)
+    for finding in findings:
+        click.echo(f"{folder.name}: {finding}")
+    if findings:
+        sys.exit(FINDING)
+    click.echo(f"{folder.name}: document and report fit the record")
+
+
+@click.command()
+@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT]...")
+@click.option("--all", "every", is_flag=True, help="The documents of all experiments.")
+@click.pass_context
+def document(ctx: click.Context, experiments: tuple[str, ...], every: bool) -> None:
+    """Write experiment.md, the results document with its blanks, from experiment.yaml.
+
+    --all also writes the parameters into the notebooks and docs/parameters.md, and docs/reference/.
+    """
+    from fleetsim.base.files import write_file
+    from fleetsim.base.project import find_project
+    from fleetsim.cli.notebooks import write_parameters
+    from fleetsim.experiment.document import planned_record, render_document
+    from fleetsim.experiment.spec import load_experiment
+
+    project = find_project()
+    if bool(experiments) == every:
+        raise click.UsageError("Give experiments, or --all.")
+    for name in project.experiment_ids() if every else experiments:
+        text = render_document(planned_record(load_experiment(project, name)))
+        path = project.experiment_file(name).with_name("experiment.md")
+        write_file(path, text.encode())
+        click.echo(shown(path))
+    if every:
+        from fleetsim.cli.reference import write_reference
+
+        commands = cast("click.Group", ctx.find_root().command)
+        for path in (*write_parameters(project), *write_reference(project, commands)):
+            click.echo(shown(path))
+
+
+def _parameters(
+    experiment: str, pairs: tuple[tuple[str, str], ...], file: Path | None
+) -> dict[str, Any]:
+    """Return the parameters of the command line; a later one replaces an earlier one."""
+    from fleetsim.base.strict import parse_scalar, read_mapping
+
+    values = {} if file is None else read_mapping(file, "parameter file")
+    named = values.pop("experiment", experiment)
+    if named != experiment:
+        raise InputError(
+            str(file), f"experiment: found {named!r}; the command line names {experiment!r}"
+        )
+    given = {key: parse_scalar(text) for key, text in pairs}
+    empty = {key: text for key, text in pairs if given[key] is None and text.lower() not in _NULL}
+    return {**values, **given, **empty}

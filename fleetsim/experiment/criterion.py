@@ -1,0 +1,212 @@
+"""What a criterion is: a claim with its limits, and what is found when it is judged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Protocol
+
+import msgspec
+from msgspec import Meta
+
+from fleetsim.base.strict import text
+from fleetsim.experiment.expectation import Expectation
+from fleetsim.experiment.prospects import Prospect
+
+MB = 1e6  # bytes
+
+
+class Verdict(StrEnum):
+    """What the evidence says of a criterion."""
+
+    PASS = "pass"  # noqa: S105 (no password)
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+
+def _limit(what: str) -> Meta:
+    return Meta(description=what, extra={"allowed": "a number"})
+
+
+class Criterion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One claim of an experiment.
+
+    `low` and `high` are limits in `unit`; `tolerance` is a fraction of what the model expects;
+    `stated` is the expectation as the source words it; `method` says how it is measured.
+    """
+
+    id: Annotated[str, text("unique name")]
+    kind: Annotated[str, text("what is claimed; see the table of kinds")]
+    title: Annotated[str, text("heading in the report")]
+    stated: Annotated[str, text("the expectation as its source words it")]
+    low: Annotated[float | None, _limit("lower limit")] = None
+    high: Annotated[float | None, _limit("upper limit")] = None
+    tolerance: Annotated[float | None, _limit("fraction of what the model expects")] = None
+    unit: Annotated[
+        str, Meta(description="of limits and observation", extra={"allowed": "text"})
+    ] = ""
+    method: Annotated[str, text("how it is measured")]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was observed, between which limits it should lie, and what follows."""
+
+    observed: float | bool | None
+    verdict: Verdict
+    note: str
+    low: float | None = None
+    high: float | None = None
+
+
+def undecided(why: str, low: float | None, high: float | None) -> Judgement:
+    """Return a judgement that says why there is no verdict."""
+    return Judgement(None, Verdict.INCONCLUSIVE, f"No verdict: {why}.", low, high)
+
+
+def by_intervals(
+    intervals: Iterable[tuple[float, float]],
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    missing: str = "",
+) -> tuple[Verdict, str]:
+    """Decide a claim about estimates, which is one about their confidence intervals.
+
+    It fails where a whole interval lies beyond a limit, whatever else there is, and passes where
+    all of them lie between the limits and nothing is missing.
+
+    Parameters
+    ----------
+    intervals : iterable of (float, float)
+        The ends of each interval.
+    low, high : float, optional
+        Limits; without one, that side is open.
+    missing : str
+        A sentence of what was not measured.
+
+    Returns
+    -------
+    Verdict
+    str
+        The sentence, with a space before it, that says why there is neither pass nor fail.
+    """
+    ends = list(intervals)
+    least = float("-inf") if low is None else low
+    most = float("inf") if high is None else high
+    if any(below > most or above < least for below, above in ends):
+        return Verdict.FAIL, ""
+    if missing:
+        return Verdict.INCONCLUSIVE, f" {missing}"
+    if all(least < below and above < most for below, above in ends):
+        return Verdict.PASS, ""
+    if low is not None and high is not None:
+        return Verdict.INCONCLUSIVE, f" An interval reaches out of {low:g} to {high:g}."
+    beyond = f"above {high:g}" if high is not None else f"below {low:g}"
+    return Verdict.INCONCLUSIVE, f" The interval reaches {beyond}."
+
+
+class ReadBack(Protocol):
+    """A batch that was read back, beside what its record and its streams say of it."""
+
+    @property
+    def as_recorded(self) -> bool:
+        """Whether it is what its record says."""
+        ...
+
+    @property
+    def counted(self) -> int:
+        """The events that its streams give."""
+        ...
+
+    @property
+    def lines(self) -> int:
+        """Its lines."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """The hash of its content."""
+        ...
+
+
+def by_contents(batches: Sequence[tuple[Hashable, str, ReadBack]], well: str) -> Judgement:
+    """Decide whether batches are as recorded, with no event too few, and alike where they must be.
+
+    Parameters
+    ----------
+    batches : sequence of (hashable, str, ReadBack)
+        Each with what it has in common with those of the same content, and its name.
+    well : str
+        What to say where all is well.
+    """
+    if not batches:
+        return undecided("nothing ran", None, None)
+    first: dict[Hashable, str] = {}
+    faults = []
+    for group, name, batch in batches:
+        if not batch.as_recorded:
+            faults.append(f"{name} is not what its record says")
+        elif batch.lines != batch.counted:
+            faults.append(f"{name} has {batch.lines} lines, the streams give {batch.counted}")
+        elif batch.sha256 != first.setdefault(group, batch.sha256):
+            faults.append(f"{name} has other bytes than the first")
+    if faults:
+        note = f"{len(faults)} of {len(batches)} batches: {faults[0]}."
+        return Judgement(float(len(faults)), Verdict.FAIL, note, None, 0.0)
+    return Judgement(0.0, Verdict.PASS, well, None, 0.0)
+
+
+@dataclass(frozen=True)
+class CriterionKind:
+    """A kind of criterion.
+
+    Attributes
+    ----------
+    claim : str
+        What a criterion of this kind claims, in a phrase.
+    limits : tuple of str
+        Which of low, high and tolerance a criterion of this kind gives.
+    judge : callable
+        Decides a criterion on the evidence of a run.
+    a_priori : callable
+        Probability that an honest generator passes; None where the machine decides, not the model.
+    tests : tuple of str
+        Tests that the verdict rests on.
+    window : callable or None
+        The range of event counts [events] that the criterion asks for, where it asks for one.
+    window_text : callable or None
+        The range in another unit, as a phrase, where the criterion states it in one.
+    stated_range : bool
+        Whether the claim itself states that range, so that another configuration could meet it.
+    prospect : callable or None
+        What the criterion makes of the standard alternatives, and what to beware of; see
+        `fleetsim.experiment.prospects`.
+    """
+
+    claim: str
+    limits: tuple[str, ...]
+    judge: Callable[[Criterion, Any], Judgement]
+    a_priori: Callable[[Criterion, Expectation], float | None]
+    tests: tuple[str, ...] = ()
+    window: Callable[[Criterion, Expectation], tuple[float, float]] | None = None
+    window_text: Callable[[float, float, Expectation], str] | None = None
+    stated_range: bool = False
+    prospect: Callable[[Criterion, Expectation], Prospect] | None = None
+
+
+def certain(criterion: Criterion, expectation: Expectation) -> float:
+    """Return the chance of what an honest run always passes."""
+    return 1.0
+
+
+def measured(criterion: Criterion, expectation: Expectation) -> None:
+    """Return the chance of what the machine decides and no model says."""
+    return None
+
+
+def limits_of(criterion: Criterion) -> tuple[float, float]:
+    """Return the lower and the upper limit; a missing one is 0 or infinite."""
+    return criterion.low or 0.0, math.inf if criterion.high is None else criterion.high

@@ -1,0 +1,230 @@
+"""The results document: planned with blanks, or filled in from a record and from nothing else."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from functools import cache
+from statistics import median
+from typing import Any
+
+import jinja2
+import yaml
+
+from fleetsim.base.tables import Table, number, with_unit
+from fleetsim.experiment.answers import answer, answers_line
+from fleetsim.experiment.check import Check, check_experiment, remedy_text
+from fleetsim.experiment.kind import find_kind
+from fleetsim.experiment.prospects import GATE_LEVEL, Power
+from fleetsim.experiment.record import (
+    CriterionRecord,
+    Description,
+    Expected,
+    Foresight,
+    Record,
+    overall_line,
+)
+from fleetsim.experiment.spec import Experiment
+
+
+def planned_record(experiment: Experiment, check: Check | None = None) -> Record:
+    """Return the record of an experiment that has not run: what is claimed and expected."""
+    check = check or check_experiment(experiment)
+    expectation = check.as_dict()
+    return Record(
+        experiment=experiment.id,
+        run_id="",
+        key="",
+        status="planned",
+        error=None,
+        started="",
+        finished="",
+        parameters=experiment.parameters,
+        config=experiment.config.as_dict(),
+        description=Description(
+            title=experiment.title,
+            date=experiment.date,
+            feature=experiment.feature,
+            question=experiment.question,
+            hypothesis=experiment.hypothesis,
+            config_file=experiment.config_file,
+            interval=experiment.interval or "",
+            batches=experiment.batches,
+            alpha=experiment.alpha,
+            notebook=experiment.notebook,
+            kind=experiment.kind.name,
+            own=experiment.kind.describe(experiment),
+        ),
+        expected=Expected(
+            mean=expectation["mean"],
+            standard_deviation=expectation["standard_deviation"],
+            line_bytes=expectation["line_bytes"],
+            findings=list(check.findings),
+            remedies=[
+                f"{name}: {remedy_text(remedy)}."
+                for name, rows in check.remedies.items()
+                for remedy in rows
+            ],
+            foresight=[
+                Foresight(
+                    criterion=row.criterion.id,
+                    accepts=row.prospect.accepts,
+                    power=list(row.prospect.power),
+                )
+                for row in check.criteria
+                if row.prospect.power
+            ],
+            warnings=list(check.warnings),
+        ),
+        batch_ids=[],
+        criteria=[
+            CriterionRecord(
+                id=row.criterion.id,
+                kind=row.criterion.kind,
+                title=row.criterion.title,
+                stated=row.criterion.stated,
+                low=row.criterion.low,
+                high=row.criterion.high,
+                observed=None,
+                unit=row.criterion.unit,
+                verdict="",
+                a_priori=row.a_priori,
+                tests=[],
+                method=row.criterion.method,
+                note="",
+            )
+            for row in check.criteria
+        ],
+        tests=[],
+        measurements=None,
+        provenance={},
+    )
+
+
+def render_document(record: Record) -> str:
+    """Return the text of ``experiment.md`` for a record."""
+    interval = record.description.interval
+    now = interval == "now"
+    measured = record.measurements
+    seconds: list[float] = []
+    if measured is not None:
+        seconds = measured.stated_generation_seconds if now else measured.generation_seconds
+    text = template(record.description.kind).render(
+        record=record,
+        short_id=_short_id(record.experiment),
+        command=record.provenance.get("commands", [f"fleetsim run {record.experiment}"])[0],
+        planned=record.status == "planned",
+        e=record.expected,
+        configuration=_yaml(record),
+        at="" if now else f" --at {interval}",
+        when="--now" if now else f"--interval-start {interval}",
+        batches=f" --batches {record.description.batches}"
+        if record.description.batches > 1
+        else "",
+        seconds=seconds,
+        formula="(generation_time - interval_start)" if now else "(generation_seconds)",
+        overall=overall_line(record.criteria),
+        by_chance=by_chance(record),
+        answer=answer,
+        answers_line=answers_line(record.tests),
+        chance=chance,
+        number=number,
+        with_unit=with_unit,
+        median=median,
+        power_table=power_table,
+        power_words=POWER_WORDS,
+    )
+    return text.rstrip() + "\n"
+
+
+def by_chance(record: Record) -> str:
+    """Return what an honest run may still show by chance, as a sentence."""
+    odds = [c.a_priori for c in record.criteria if c.a_priori is not None and c.a_priori > 0.5]
+    wrong = sum(1 - p for p in odds)
+    what = "criterion" if len(odds) == 1 else "criteria"
+    return (
+        f"Of {len(odds)} {what} that an honest run should pass by the model, {wrong:.2g} fail "
+        "by chance alone on average."
+    )
+
+
+def verdict_table(record: Record) -> Table:
+    """Return the verdicts alone, narrow enough for a terminal."""
+    rows = tuple(row[:4] for row in record.table().rows)
+    return Table(("criterion", "stated", "observed", "verdict"), rows)
+
+
+#: What the tables of power show.
+POWER_WORDS = (
+    "If the truth were another: the probability that the test alone rejects, at the level at which "
+    "it decides (for a test of the family the first step of Holm's procedure) and at "
+    f"{GATE_LEVEL:g}, the hard limit for gates; and that the criterion fails, or is inconclusive."
+)
+
+
+def power_table(rows: Sequence[Power]) -> Table:
+    """Return what becomes of alternatives, one a line: its test at each level, then the verdict.
+
+    The verdict's probabilities are those of the first level, at which the criterion decides.
+    """
+    levels = list(dict.fromkeys(row.level for row in rows if row.level is not None))
+    header = ("if the truth were", *(f"at {level:.2g}" for level in levels))
+    by_alternative: dict[str, list[Power]] = {}
+    for row in rows:
+        by_alternative.setdefault(row.alternative, []).append(row)
+    table = tuple(
+        (
+            name,
+            *(chance(row.power) for row in entries if row.power is not None),
+            chance(entries[0].fails),
+            chance(entries[0].inconclusive),
+        )
+        for name, entries in by_alternative.items()
+    )
+    return Table((*header, "fails", "inconclusive"), table)
+
+
+def chance(probability: float) -> str:
+    """Return a probability as text that does not round a near certainty to 1."""
+    if probability == 1:
+        return "1"
+    if probability > 0.999:
+        return f"1 - {1 - probability:.1e}"
+    if probability == 0:
+        return "0"
+    return f"{probability:.3g}" if probability > 1e-300 else f"10^{math.log10(probability):.0f}"
+
+
+def _short_id(experiment: str) -> str:
+    """Return the number of an experiment, ``001`` of ``001-baseline``, or an id without one."""
+    number, _, _ = experiment.partition("-")
+    return number if number.isdecimal() else experiment
+
+
+def _yaml(record: Record) -> str:
+    return yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True)
+
+
+@cache
+def template(kind: str) -> jinja2.Template:
+    """Return the document of a kind of experiment.
+
+    Raises
+    ------
+    InputError
+        Where there is no such kind.
+    """
+    path = find_kind(kind).document()
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fleetsim.experiment", "."),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701 (Markdown; the HTML report escapes on its own)
+    )
+    environment.filters["md"] = _markdown
+    return environment.from_string(path.read_text(encoding="utf-8"))
+
+
+def _markdown(text: Any) -> str:
+    """Keep a text from being read as HTML, as emphasis, or as the edge of a table's cell."""
+    return re.sub(r"([|<\\`*])", r"\\\1", " ".join(str(text).split()))

@@ -1,0 +1,358 @@
+"""Experiments as data: what is claimed, fixed before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from fleetsim.base.clock import format_time, parse_time
+from fleetsim.base.errors import InputError, found, nearest
+from fleetsim.base.project import Project
+from fleetsim.base.strict import check_fields, read_mapping, text, whole
+from fleetsim.experiment.criterion import Criterion, CriterionKind
+from fleetsim.experiment.grid import Axis, read_grid
+from fleetsim.experiment.kind import DEFAULT_KIND, Kind, kind_of_notebook, kinds
+from fleetsim.experiment.parameters import check_parameters
+from fleetsim.generate.config import Config, load_config, make_config, scalar_keys
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of experiment.yaml that all kinds have; see `Kind.Keys` for the others."""
+
+    schema: Annotated[
+        int, Meta(ge=1, le=1, description="version of this form", extra={"allowed": "1"})
+    ]
+    title: Annotated[str, text("title")]
+    date: Annotated[str, text("when it was written down")]
+    feature: Annotated[str, text("what is tried")]
+    question: Annotated[str, text("the question")]
+    hypothesis: Annotated[str, text("the hypothesis")]
+    config: Annotated[str, text("path of the configuration, from the experiment's folder")]
+    kind: Annotated[str, text("kind of experiment")] = DEFAULT_KIND
+    notebook: Annotated[str, text("file in notebooks/ that runs it; the kind's own by default")] = (
+        ""
+    )
+    batches: Annotated[int, whole("consecutive batches of a run", 1)] = 1
+    alpha: Annotated[
+        float,
+        Meta(
+            gt=0,
+            lt=1,
+            description="level of the family of tests",
+            extra={"allowed": "a number between 0 and 1"},
+        ),
+    ] = 0.05
+    grid: Annotated[
+        dict[Any, Any],
+        Meta(
+            min_length=1,
+            description="values of parameters, every combination a point of a sweep",
+            extra={"allowed": "a mapping of parameters to values"},
+        ),
+    ] = {}
+    seeds: Annotated[
+        int, whole("runs of each point of a sweep, each with the next seed", 1, 10**6)
+    ] = 1
+    keep_data: Annotated[
+        bool,
+        Meta(
+            description="whether a run keeps its events after the verdicts",
+            extra={"allowed": "true or false"},
+        ),
+    ] = True
+    criteria: Annotated[
+        list[Any],
+        Meta(
+            min_length=1,
+            description="what is claimed, one by one",
+            extra={"allowed": "a list of criteria"},
+        ),
+    ]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment, with the parameters of one run put in.
+
+    `id` is the folder's name; `parameters` holds every effective parameter, by its name; `keys` are
+    those that only its kind has, a `Kind.Keys`. A sweep takes every point of the grid that `axes`
+    make, `seeds` times; without `keep_data` a run deletes its events when they are judged.
+    """
+
+    id: str
+    title: str
+    date: str
+    feature: str
+    question: str
+    hypothesis: str
+    kind: Kind
+    notebook: str
+    batches: int
+    alpha: float
+    seeds: int
+    keep_data: bool
+    axes: tuple[Axis, ...]
+    criteria: tuple[Criterion, ...]
+    config: Config
+    config_file: str
+    keys: Any
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Every effective parameter: the experiment, its numbers, each scalar of the config."""
+        scalars = scalar_keys()
+        return {
+            "experiment": self.id,
+            **{
+                name: getattr(self.config if name in scalars else self.keys, name)
+                for name in self.kind.run_parameters
+            },
+        }
+
+    @property
+    def interval(self) -> str | None:
+        """The start of the first interval, or "now"; None where a kind writes no batch."""
+        return getattr(self.keys, "interval", None)
+
+
+def load_experiment(
+    project: Project, name: str, overrides: Mapping[str, Any] | None = None
+) -> Experiment:
+    """Read an experiment and put parameters in.
+
+    Parameters
+    ----------
+    project : Project
+    name : str
+        An id or a path.
+    overrides : mapping, optional
+        Values by parameter name, NumPy scalars included; None means "as the YAML says".
+
+    Raises
+    ------
+    InputError
+        One error that lists every fault of the file, or of the parameters.
+    """
+    path = project.experiment_file(name)
+    data = read_mapping(path, "experiment")
+    kind, faults = _kind(data)
+    foreign = _foreign_keys(kind, data)
+    own = {key: value for key, value in data.items() if key not in (*foreign, "kind")}
+    structs = (Spec,) if kind is None else (Spec, kind.Keys)
+    values, wrong = check_fields(structs, own)
+    faults += wrong + [fault for fault in foreign.values() if fault]
+    values |= {"notebook": values.get("notebook") or (kind.notebook if kind else "")}
+    faults += _notebook_faults(project, kind, values["notebook"])
+    criteria = _criteria(values.pop("criteria", []), kind, faults)
+    faults += _interval_faults(values)
+    if kind is not None:
+        faults += kind.key_faults(values)
+    config_file = path.parent / values.get("config", "")
+    if "config" in values and not config_file.is_file():
+        faults.append(
+            f"config: found {found(data['config'])}; allowed: the path of a configuration file, "
+            "from the experiment's folder"
+        )
+    if faults or kind is None:
+        raise InputError(project.relative(path), *faults)
+    axes, faults = read_grid(values.pop("grid", {}), kind.run_parameters)
+    names = {field.name for field in msgspec.structs.fields(kind.Keys)}
+    plain = {f.name: f.default for f in msgspec.structs.fields(Spec) if not f.required}
+    general = {key: value for key, value in (plain | values).items() if key not in names}
+    experiment = Experiment(
+        id=path.parent.name,
+        criteria=criteria,
+        config=load_config(config_file),
+        config_file=project.relative(config_file),
+        axes=axes,
+        keys=kind.Keys(**{key: value for key, value in values.items() if key in names}),
+        **{
+            key: value
+            for key, value in (general | {"kind": kind}).items()
+            if key not in ("schema", "config", "grid")
+        },
+    )
+    try:
+        experiment = with_parameters(experiment, {})
+    except InputError as error:
+        where = f"{project.relative(path)} with {experiment.config_file}"
+        raise InputError(where, *error.faults) from None
+    faults += _value_faults(experiment)
+    if faults:
+        raise InputError(project.relative(path), *faults)
+    return with_parameters(experiment, overrides) if overrides else experiment
+
+
+def with_parameters(experiment: Experiment, parameters: Mapping[str, Any]) -> Experiment:
+    """Return an experiment with other parameters put in, each None as it is.
+
+    Raises
+    ------
+    InputError
+        One error that lists every fault.
+    """
+    kind, config = experiment.kind, experiment.config
+    values, faults = check_parameters(parameters, kind.run_parameters)
+    scalars = {key: values.pop(key) for key in scalar_keys() if key in values}
+    try:
+        config = make_config(config.as_dict(), scalars) if scalars else config
+    except InputError as error:
+        faults += error.faults
+    if faults:
+        raise InputError("parameters", *faults)
+    keys = msgspec.structs.replace(experiment.keys, **values)
+    try:
+        config = kind.settle(config, keys, scalars)
+    except InputError as error:
+        raise InputError("parameters", *error.faults) from None
+    return replace(experiment, config=config, keys=keys)
+
+
+def _value_faults(experiment: Experiment) -> list[str]:
+    """Return what is wrong with the single values of a grid, the first of each axis."""
+    known = experiment.kind.run_parameters
+    faults = []
+    for axis in experiment.axes:
+        for name, values in zip(axis.names, zip(*axis.values, strict=True), strict=True):
+            one = {name: known[name]}
+            for value in values:
+                # A whole configuration for each value would take a grid of a million a minute.
+                wrong = check_parameters({name: value}, one)[1]
+                if not wrong and isinstance(value, str):  # durations have rules of their own
+                    try:
+                        with_parameters(experiment, {name: value})
+                    except InputError as error:
+                        wrong = list(error.faults)
+                if wrong:
+                    faults += [f"grid.{fault}" for fault in wrong]
+                    break
+    return faults
+
+
+def _kind(data: Mapping[str, Any]) -> tuple[Kind | None, list[str]]:
+    """Return the kind of an experiment, or None and what is wrong with it."""
+    if "kind" not in data:
+        # An experiment of before there were kinds names the notebook alone.
+        named = data.get("notebook")
+        of_notebook = kind_of_notebook(named) if isinstance(named, str) else None
+        return of_notebook or kinds()[DEFAULT_KIND], []
+    name = data["kind"]
+    if isinstance(name, str) and name in kinds():
+        return kinds()[name], []
+    near = nearest(str(name), kinds())
+    return None, [f"kind: found {found(name)}{near}; allowed: {', '.join(kinds())}"]
+
+
+def _foreign_keys(kind: Kind | None, data: Mapping[str, Any]) -> dict[str, str]:
+    """Return a fault for each key that only experiments of other kinds have."""
+    general = {field.name for field in msgspec.structs.fields(Spec)}
+    owners: dict[str, list[str]] = {}
+    for other in kinds().values():
+        for field in msgspec.structs.fields(other.Keys):
+            owners.setdefault(field.name, []).append(other.name)
+    if kind is None:
+        return {key: "" for key in data if key in owners and key not in general}
+    return {
+        key: f"{key}: found {found(data[key])}; only an experiment of kind "
+        f"{' or '.join(owners[key])} has {key}, this is one of kind {kind.name}"
+        for key in data
+        if key in owners and key not in general and kind.name not in owners[key]
+    }
+
+
+def _notebook_faults(project: Project, kind: Kind | None, name: str) -> list[str]:
+    """Return what is wrong with the name of a notebook that is not the kind's own."""
+    if kind is None or name == kind.notebook:
+        return []
+    there = sorted(path.name for path in project.notebooks.glob("*.ipynb"))
+    if name in there:
+        return []
+    listed = ", ".join(dict.fromkeys([kind.notebook, *there]))
+    return [
+        f"notebook: found {found(name)}{nearest(name, there)}; allowed: the name of a file in "
+        f"notebooks/: {listed}"
+    ]
+
+
+def _criteria(rows: list[Any], kind: Kind | None, faults: list[str]) -> tuple[Criterion, ...]:
+    """Return the criteria of a list, and add what is wrong with it to the faults."""
+    known = _all_criteria() if kind is None else kind.criteria()
+    criteria, ids = [], []
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            faults.append(f"criteria[{number}]: found {found(row)}; allowed: a mapping")
+            continue
+        label = f"criteria[{row.get('id', number)}]."
+        ids.append(str(row.get("id", number)))
+        values, wrong = check_fields(Criterion, row, label)
+        name = values.get("kind")
+        of = known.get(name or "")
+        if name is not None and of is None:
+            of = _all_criteria().get(name)
+            other = ", of another kind of experiment" if of else nearest(name, known)
+            wrong.append(f"{label}kind: found {name!r}{other}; allowed: {', '.join(known)}")
+        wrong += _limit_faults(label, of.limits if of else None, row, values)
+        faults += wrong
+        if not wrong:
+            criteria.append(Criterion(**values))
+    for name in sorted({name for name in ids if ids.count(name) > 1}):
+        faults.append(f"criteria: the id {name!r} stands twice; every criterion has its own")
+    return tuple(criteria)
+
+
+def _all_criteria() -> dict[str, CriterionKind]:
+    """Return the kinds of criteria of all kinds of experiments."""
+    return {name: of for kind in kinds().values() for name, of in kind.criteria().items()}
+
+
+def _limit_faults(
+    label: str,
+    needed: tuple[str, ...] | None,
+    row: Mapping[str, Any],
+    values: Mapping[str, Any],
+) -> list[str]:
+    """Return what is wrong with the limits of a criterion, as far as their types are right.
+
+    `needed` are the limits that its kind has, None where the kind is not known.
+    """
+    faults = []
+    kind = values.get("kind")
+    for name in ("low", "high", "tolerance"):
+        value = values.get(name)
+        if row.get(name) is None and needed and name in needed:
+            faults.append(f"{label}{name}: missing; a criterion of kind {kind} needs {name}")
+        elif value is not None and needed is not None and name not in needed:
+            faults.append(
+                f"{label}{name}: found {value!r}; a criterion of kind {kind} has "
+                f"{' and '.join(needed) or 'no limits'}"
+            )
+        elif value is not None and not 0 <= value < float("inf"):
+            faults.append(f"{label}{name}: found {value!r}; allowed: a finite number from 0")
+    low, high = values.get("low"), values.get("high")
+    if low is not None and high is not None and low > high:
+        faults.append(f"{label}low: found {low!r}, above high ({high!r})")
+    if values.get("tolerance") is not None and not 0 < values["tolerance"] < 1:
+        faults.append(
+            f"{label}tolerance: found {values['tolerance']!r}; allowed: a fraction between 0 and 1"
+        )
+    return faults
+
+
+def _interval_faults(values: dict[str, Any]) -> list[str]:
+    """Put an interval into its form; return what is wrong with it."""
+    interval = values.get("interval")
+    if interval is None:
+        return []
+    if interval == "now":
+        if values.get("batches", 1) > 1:
+            return ["batches: found more than 1 with interval now; give a start for more batches"]
+        return []
+    try:
+        values["interval"] = format_time(parse_time(interval))
+    except ValueError as error:
+        return [f"interval: {error}, or now"]
+    return []

@@ -1,0 +1,365 @@
+"""One run of an experiment, step by step; the notebook calls the steps, and so may a script.
+
+The run works in a hidden folder beside its final place and appears there when it is complete.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import yaml
+
+from fleetsim.base.clock import Instant, batch_name, format_time
+from fleetsim.base.errors import FleetsimError, InputError
+from fleetsim.base.files import PARTIAL, claim_folder, point_link, publish_folder, write_file
+from fleetsim.base.project import Project, find_project, source_hash
+from fleetsim.base.tables import Stack, Table
+from fleetsim.experiment.check import Check, check_experiment
+from fleetsim.experiment.criterion import Verdict
+from fleetsim.experiment.document import (
+    by_chance,
+    chance,
+    planned_record,
+    power_table,
+    render_document,
+)
+from fleetsim.experiment.figures import Plot, ShownFigure, draw_plot, render
+from fleetsim.experiment.kind import kinds
+from fleetsim.experiment.parameters import EXPERIMENT, RESULTS, by_name, check_parameters
+from fleetsim.experiment.record import Record, overall_line, provenance
+from fleetsim.experiment.results import LATEST, RECORD_NAME
+from fleetsim.experiment.spec import Experiment, load_experiment, with_parameters
+from fleetsim.generate.threads import cores
+
+DOCUMENT_NAME = "experiment.md"
+
+
+def open_run(
+    experiment: str = "000-smoke",
+    results: str | None = None,
+    *,
+    kind: str | None = None,
+    workers: int | None = None,
+    **parameters: Any,
+) -> Any:
+    """Start a run of an experiment.
+
+    Parameters
+    ----------
+    experiment : str
+        Id of the experiment, or a path.
+    results : str, optional
+        Folder of the results; a relative path starts at the project's root.
+    kind : str, optional
+        The kind that the experiment has to be of.
+    workers : int, optional
+        Processes that a step may use; as many as there are cores by default. No figure depends on
+        it, but for times.
+    **parameters
+        What else the kind's notebook may be told. None means "as the YAML says".
+
+    Returns
+    -------
+    BaseRun
+        Of the class that the experiment's kind has.
+
+    Raises
+    ------
+    InputError
+        Where the experiment or a parameter is wrong, or this machine cannot make the run; nothing
+        has been written.
+    """
+    given = {"experiment": experiment, "results": results}
+    places, faults = check_parameters(given, by_name((EXPERIMENT, RESULTS)))
+    if faults:
+        raise InputError("parameters", *faults)
+    project = find_project()
+    name = places["experiment"]
+    loaded = load_experiment(project, name)
+    _refuse_other_kind(loaded, name, kind, parameters)
+    loaded = with_parameters(loaded, parameters)
+    folder = project.results(places.get("results"))
+    loaded.kind.check_machine(loaded, folder)
+    return loaded.kind.run()(project, loaded, folder, workers=workers or cores())
+
+
+def _refuse_other_kind(
+    experiment: Experiment, name: str, wanted: str | None, parameters: Mapping[str, Any]
+) -> None:
+    """Refuse an experiment of another kind than the notebook that starts it, with both named."""
+    own = experiment.kind.run_parameters
+    if wanted is None and not all(key in own for key in parameters):
+        # A notebook names all parameters of its kind, set or not.
+        owners = (k.name for k in kinds().values() if parameters.keys() <= k.run_parameters.keys())
+        wanted = next(owners, None)
+    if wanted not in (None, experiment.kind.name):
+        raise InputError(
+            "parameters",
+            f"experiment: found {name!r} of kind {experiment.kind.name}, which "
+            f"notebooks/{experiment.notebook} runs; allowed: one of kind {wanted}",
+        )
+
+
+class BaseRun(ABC):
+    """What all runs have: a hidden folder, a record that fills up, and their publication.
+
+    Parameters
+    ----------
+    project : Project
+    experiment : Experiment
+    results : Path
+        Folder of the results; the run appears in ``results/<experiment>/<run_id>``.
+    workers : int
+        Processes that a step may use.
+    """
+
+    steps: ClassVar[tuple[str, ...]] = ()  # methods to call in this order before `finish`
+
+    def __init__(
+        self, project: Project, experiment: Experiment, results: Path, *, workers: int = 1
+    ) -> None:
+        self.workers = workers
+        self.project = project
+        self.experiment = experiment
+        self.started = Instant.now()
+        self.key = run_key(project, experiment)
+        self.run_id = run_name(self.started, self.key)
+        self.final = results / experiment.id / self.run_id
+        self.folder = self.final.with_name(f".{self.run_id}{PARTIAL}")
+        # The folder is ours while this object lives; a sweep's process sees thousands of them.
+        weakref.finalize(self, os.close, claim_folder(self.folder))
+        self._check = check_experiment(experiment)
+        self._record = msgspec.structs.replace(
+            planned_record(experiment, self._check),
+            run_id=self.run_id,
+            key=self.key,
+            started=format_time(self.started.wall_us),
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.experiment.id!r}, {self.run_id!r})"
+
+    def _repr_html_(self) -> str:
+        return self.claims()._repr_html_()
+
+    def claims(self) -> Table:
+        """Return what the experiment claims, and how it will be measured."""
+        rows = tuple((c.id, c.stated, c.method) for c in self.experiment.criteria)
+        return Table(("criterion", "stated", "measured by"), rows, self.experiment.hypothesis)
+
+    def check(self) -> Stack:
+        """Return what the model says of each criterion before anything runs.
+
+        Its probability to pass; warnings; and, folded, what becomes of a generator that is off.
+        """
+        expected = self._record.expected
+        tables = [check_table(self._check)]
+        if expected.warnings:
+            rows = tuple((warning,) for warning in expected.warnings)
+            tables.append(Table(("warnings, which are no findings",), rows))
+        tables += [
+            replace(power_table(row.power), fold=f"{row.criterion}: {row.accepts}")
+            for row in expected.foresight
+        ]
+        return Stack(tuple(tables))
+
+    @property
+    def plots(self) -> Mapping[str, Plot]:
+        """The plots that there are, by name."""
+        return self.experiment.kind.plots()
+
+    @abstractmethod
+    def evidence(self) -> Any:
+        """Return what the steps found, which criteria judge and plots draw.
+
+        Raises
+        ------
+        FleetsimError
+            Where the step that finds it has not been made.
+        """
+
+    def plot(self, name: str, size: tuple[float, float] | None = None) -> ShownFigure:
+        """Draw a plot, keep it under ``figures/`` and show it with its alt text.
+
+        Parameters
+        ----------
+        name : str
+            One of `plots`.
+        size : (float, float), optional
+            Width and height [inches].
+        """
+        if name not in self.plots:
+            raise InputError("plot", f"found {name!r}; allowed: {', '.join(self.plots)}")
+        figure, alt = draw_plot(self.plots[name], self.evidence(), self.experiment.criteria, size)
+        images = render(figure)
+        folder = self.folder / "figures"
+        folder.mkdir(exist_ok=True)
+        for form, content in images.items():
+            (folder / f"{name}.{form}").write_bytes(content)
+        return ShownFigure(images["png"], alt)
+
+    def finish(self, *, engine: str = "notebook") -> Summary:
+        """Write record, document and parameters, and let the run appear under its name.
+
+        A run of the engine "library" has no report, hence no figures.
+        """
+        if self._record.status != "completed":
+            raise FleetsimError("the run has no verdicts yet: call judge() first")
+        for name in self.plots if engine == "notebook" else ():
+            if not (self.folder / "figures" / f"{name}.png").exists():
+                self.plot(name)
+        self._drop_data()
+        self._record = msgspec.structs.replace(
+            self._record,
+            finished=format_time(Instant.now().wall_us),
+            provenance=provenance(self.project, repeat_commands(self.experiment), engine),
+        )
+        write_run_files(self.folder, self._record)
+        publish_run(self.folder, self.final, latest=True)
+        return Summary(self._record)
+
+    def _drop_data(self) -> None:  # noqa: B027 (most runs write none)
+        """Delete the data that the experiment does not want to keep."""
+
+    @staticmethod
+    def _need(value: Any, step: str) -> Any:
+        if value is None:
+            raise FleetsimError(f"this step comes after {step}()")
+        return value
+
+    def _judge(self, **content: Any) -> Table:
+        """Decide every criterion, and put the verdicts and more into the record."""
+        evidence, kinds_of = self.evidence(), self.experiment.kind.criteria()
+        criteria = []
+        made = {test.name for test in content.get("tests", ())}
+        for planned, criterion in zip(self._record.criteria, self.experiment.criteria, strict=True):
+            kind = kinds_of[criterion.kind]
+            judgement = kind.judge(criterion, evidence)
+            criteria.append(
+                msgspec.structs.replace(
+                    planned,
+                    observed=judgement.observed,
+                    low=judgement.low,
+                    high=judgement.high,
+                    verdict=judgement.verdict.value,
+                    tests=[name for name in kind.tests if name in made],
+                    note=judgement.note,
+                )
+            )
+        self._record = msgspec.structs.replace(
+            self._record, status="completed", criteria=criteria, **content
+        )
+        return self._record.table()
+
+
+class Summary:
+    """The end of a run: the overall line, each criterion that did not pass with its reason."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+
+    def __repr__(self) -> str:
+        lines = [overall_line(self.record.criteria)]
+        for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE):
+            lines += [
+                f"{c.verdict}: {c.id}. {c.note}"
+                for c in self.record.criteria
+                if c.verdict == verdict.value
+            ]
+        return "\n".join([*lines, by_chance(self.record)])
+
+
+def check_table(check: Check) -> Table:
+    """Return a check as a table."""
+    rows = tuple(
+        (
+            row.criterion.id,
+            row.criterion.stated,
+            "measured" if row.a_priori is None else chance(row.a_priori),
+            row.outlook,
+        )
+        for row in check.criteria
+    )
+    return Table(("criterion", "stated", "P(pass)", "outlook"), rows)
+
+
+def run_key(
+    project: Project, experiment: Experiment, sources: tuple[str | None, str] | None = None
+) -> str:
+    """Return the hash of everything that a run's content depends on.
+
+    `sources` are the hashes of the notebook and of fleetsim, for who has them already.
+    """
+    notebook, source = sources or (project.notebook_hash(experiment.notebook), source_hash())
+    content = {
+        "notebook": notebook,
+        "source": source,
+        "experiment": {
+            name: getattr(experiment, name)
+            for name in (
+                "id",
+                "batches",
+                "alpha",
+                "hypothesis",
+                "question",
+                "title",
+                "keys",
+            )
+        },
+        "kind": experiment.kind.name,
+        "criteria": experiment.criteria,
+        "config": experiment.config.as_dict(),
+        "parameters": experiment.parameters,
+    }
+    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
+
+
+def run_name(started: Instant, key: str) -> str:
+    """Return the name of a run: the second in which it began, and the first digits of its key."""
+    return f"{batch_name(started.wall_us // 1_000_000 * 1_000_000)}-{key[:8]}"
+
+
+def repeat_commands(experiment: Experiment) -> list[str]:
+    """Return the commands that repeat a run."""
+    words = [
+        f"-p {name} {value}"
+        for name, value in experiment.parameters.items()
+        if name != "experiment"
+    ]
+    papermill = f"papermill notebooks/{experiment.notebook} out.ipynb -p experiment {experiment.id}"
+    return [
+        " ".join(["fleetsim run", experiment.id, *words]),
+        " ".join([papermill, *words]),
+    ]
+
+
+def write_run_files(folder: Path, record: Record) -> None:
+    """Write the record, the document and the parameters of a run."""
+    write_file(folder / RECORD_NAME, record.encode())
+    write_file(folder / DOCUMENT_NAME, render_document(record).encode())
+    parameters = yaml.safe_dump(record.parameters, sort_keys=False, allow_unicode=True)
+    write_file(folder / "params.yaml", parameters.encode())
+
+
+def publish_run(folder: Path, final: Path, *, latest: bool) -> None:
+    """Let a finished run appear under its name, and `latest` point to it."""
+    try:
+        publish_folder(folder, final)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise FleetsimError(
+                f"{final.name}: a run of this name stands already, started in the same second with "
+                "the same inputs; run again"
+            ) from None
+        raise FleetsimError(f"{final}: cannot be published: {error.strerror}") from error
+    if latest:
+        point_link(final.parent / LATEST, final.name)

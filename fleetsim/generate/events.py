@@ -1,0 +1,183 @@
+"""The generating process: from a configuration and a fleet's size to columns of events.
+
+Blocks of `BLOCK` drivers run over all lines of the fleet. The words of a driver stand at an address
+that depends on nobody else's eligibility: events of drivers that are not eligible are drawn and
+dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from fleetsim.generate.config import Config
+from fleetsim.generate.model import EVENT_FIELDS, FieldKind, Purpose, choice_law, count_law
+from fleetsim.generate.streams import BLOCK, choose, scale, uuid_words, words
+
+#: Events drawn at once. It bounds the memory of a batch and has no influence on its content.
+CHUNK_EVENTS = 1 << 15
+
+
+class EventColumns(msgspec.Struct, frozen=True):
+    """Consecutive events in the order of a batch: by driver, then by offset.
+
+    driver : int64 (n,), position in the whole fleet, from 0
+    drawn : by field name, what the field's stream gave: uint64 (n, 2) for a UUID, int64 (n,)
+        positions in the law's names for a choice, int64 (n,) microseconds since the start of the
+        interval for a time
+    """
+
+    driver: npt.NDArray[np.int64]
+    drawn: dict[str, npt.NDArray[np.uint64] | npt.NDArray[np.int64]]
+
+    def __len__(self) -> int:
+        return len(self.driver)
+
+    def part(self, start: int, end: int) -> EventColumns:
+        """Return the events from one place to another, without a copy."""
+        drawn = {name: values[start:end] for name, values in self.drawn.items()}
+        return EventColumns(self.driver[start:end], drawn)
+
+    def copy(self) -> EventColumns:
+        """Return a copy of everything."""
+        drawn = {name: values.copy() for name, values in self.drawn.items()}
+        return EventColumns(self.driver.copy(), drawn)
+
+    @staticmethod
+    def joined(parts: Sequence[EventColumns]) -> EventColumns:
+        """Return the events of all parts, in their order."""
+        if not parts:
+            return EventColumns(np.zeros(0, np.int64), _nothing())
+        drawn = {
+            name: np.concatenate([part.drawn[name] for part in parts]) for name in parts[0].drawn
+        }
+        return EventColumns(np.concatenate([part.driver for part in parts]), drawn)
+
+
+def _nothing() -> dict[str, npt.NDArray[np.uint64] | npt.NDArray[np.int64]]:
+    """Return the drawn columns of no event."""
+    return {
+        field.name: np.zeros((0, 2), np.uint64)
+        if field.kind is FieldKind.UUID
+        else np.zeros(0, np.int64)
+        for field in EVENT_FIELDS
+        if field.purpose is not None
+    }
+
+
+def count_block(config: Config, ordinal: int, block: int, drivers: int) -> npt.NDArray[np.int64]:
+    """Return the number of events of each driver of a block, int64 (up to BLOCK,).
+
+    `drivers` is the size of the whole fleet, eligible or not, or where a part of it ends.
+    """
+    n = min(BLOCK, drivers - block * BLOCK)
+    raw = words(config.seed, Purpose.EVENT_COUNT, ordinal, block, 0, n)
+    return choose(raw, count_law(config).thresholds)
+
+
+def count_events(config: Config, eligible: npt.NDArray[np.bool_], ordinal: int = 0) -> int:
+    """Return how many events a batch holds, without drawing them.
+
+    Parameters
+    ----------
+    config : Config
+    eligible : bool array (n_companies,)
+        Which companies of the fleet produce events.
+    ordinal : int
+        Number of the batch among the batches of its seed.
+    """
+    drivers = len(eligible) * config.drivers_per_company
+    total = 0
+    for block, keep in _blocks(config, eligible, range(drivers), 0):
+        total += int(count_block(config, ordinal, block, drivers)[keep].sum())
+    return total
+
+
+def draw_events(
+    config: Config,
+    eligible: npt.NDArray[np.bool_],
+    ordinal: int = 0,
+    drivers: range | None = None,
+    first_company: int = 0,
+) -> Iterator[EventColumns]:
+    """Yield the events of a batch in order, some ten thousand at a time.
+
+    Parameters
+    ----------
+    config, eligible, ordinal
+        As in `count_events`.
+    drivers : range, optional
+        Only these, by their positions in the whole fleet; it starts with a block.
+    first_company : int
+        Which company `eligible` begins with.
+    """
+    if drivers is None:
+        drivers = range(len(eligible) * config.drivers_per_company)
+    for block, keep in _blocks(config, eligible, drivers, first_company):
+        counts = count_block(config, ordinal, block, drivers.stop)
+        ends = np.cumsum(counts)
+        first = 0
+        while first < len(counts):  # slices of whole drivers with about CHUNK_EVENTS events
+            start = int(ends[first - 1]) if first else 0
+            last = max(int(np.searchsorted(ends, start + CHUNK_EVENTS, side="right")), first + 1)
+            part = slice(first, last)
+            if (keep[part] & (counts[part] > 0)).any():
+                yield _draw_drivers(config, ordinal, block, first, start, counts[part], keep[part])
+            first = last
+
+
+def _blocks(
+    config: Config, eligible: npt.NDArray[np.bool_], drivers: range, first_company: int
+) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
+    """Yield each block that has an eligible driver, and which of its drivers are."""
+    for block in range(drivers.start // BLOCK, -(-drivers.stop // BLOCK)):
+        positions = np.arange(block * BLOCK, min((block + 1) * BLOCK, drivers.stop))
+        keep = eligible[positions // config.drivers_per_company - first_company]
+        if keep.any():
+            yield block, keep
+
+
+def _draw_drivers(
+    config: Config,
+    ordinal: int,
+    block: int,
+    first: int,
+    start: int,
+    counts: npt.NDArray[np.int64],
+    keep: npt.NDArray[np.bool_],
+) -> EventColumns:
+    """Draw the events of consecutive drivers of a block; `start` events of it come before them."""
+    local = np.repeat(np.arange(len(counts)), counts)
+    kept = keep[local]
+    n = len(local)
+
+    def raw(purpose: Purpose, per_event: int = 1) -> npt.NDArray[np.uint64]:
+        return words(config.seed, purpose, ordinal, block, per_event * start, per_event * n)
+
+    drawn: dict[str, npt.NDArray[np.uint64] | npt.NDArray[np.int64]] = {}
+    for field in EVENT_FIELDS:
+        if field.purpose is None:
+            continue
+        if field.kind is FieldKind.UUID:
+            drawn[field.name] = uuid_words(raw(field.purpose, 2))[kept]
+        elif field.kind is FieldKind.TIME:
+            drawn[field.name] = _sorted_offsets(local, raw(field.purpose), config.interval_us)[kept]
+        else:
+            law = choice_law(config, field.key or field.name)
+            position = choose(raw(field.purpose), law.thresholds)
+            drawn[field.name] = np.array(law.sampling_order)[position][kept]
+    return EventColumns(driver=block * BLOCK + first + local[kept], drawn=drawn)
+
+
+def _sorted_offsets(
+    local: npt.NDArray[np.int64], raw: npt.NDArray[np.uint64], length: int
+) -> npt.NDArray[np.int64]:
+    """Return the offsets [microseconds], sorted within each driver; `local` is ascending."""
+    # One sort of a combined key: at most 1024 drivers x 86.4e9 microseconds, well inside 63 bits.
+    base = local * length
+    key = base + scale(raw, length)
+    key.sort()
+    return key - base

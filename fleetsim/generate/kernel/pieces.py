@@ -1,0 +1,247 @@
+"""Pieces of a batch by the compiled kernel: room that is used again and again, and who fills it."""
+
+from __future__ import annotations
+
+import mmap
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fleetsim.base.clock import DAY_US
+from fleetsim.generate.config import Config, make_config
+from fleetsim.generate.encode import driver_digits, interval_dates, line_width
+from fleetsim.generate.events import EventColumns
+from fleetsim.generate.fleet import Fleet
+from fleetsim.generate.kernel import compiled
+from fleetsim.generate.kernel.layout import Layout, event_layout
+from fleetsim.generate.model import FieldKind, Purpose, count_law
+from fleetsim.generate.threads import PAGE, Crew, Piece, Task
+
+#: Size of a piece of lines [bytes]: threads seldom meet, and memory stays small (measured: pieces
+#: of an eighth take twice as long).
+PIECE_BYTES = 1 << 22
+#: Events of a piece of columns.
+PIECE_EVENTS = 1 << 14
+
+_SCAN = np.uint64(1 << 22)  # drivers looked at in one call of the kernel, which no signal ends
+_AHEAD = 8  # pieces in the making at most: more jobs than these would only wait
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """Room in which one piece after another is made; its arrays are those of the kernel."""
+
+    runs: npt.NDArray[np.uint64]
+    drawn: npt.NDArray[np.uint64]
+    offsets: npt.NDArray[np.uint64]
+    out: npt.NDArray[np.uint8]
+    template: npt.NDArray[np.uint8]
+    segments: npt.NDArray[np.uint64]
+
+
+class Workshop:
+    """Makes pieces by the compiled kernel."""
+
+    def __init__(self, config: Config, fleet: Fleet, layout: Layout, columns: bool) -> None:
+        self._layout = layout
+        self._config, self._fleet = config, fleet
+        self._columns = columns
+        self._table = np.array(count_law(config).thresholds, np.uint64)
+        self._drivers = range(
+            fleet.first * config.drivers_per_company,
+            (fleet.first + len(fleet)) * config.drivers_per_company,
+        )
+        self._width = line_width(config, self._drivers.stop)
+        self.room = PIECE_EVENTS if columns else max(1, PIECE_BYTES // self._width)
+        slack = np.zeros(compiled.SLACK, np.uint8)
+        self._ids = np.concatenate([fleet.company_id.ravel(), slack])
+        self._free: SimpleQueue[_Slot] = SimpleQueue()
+        self._slots = 0
+        self._try_out()
+
+    def _try_out(self) -> None:
+        """Load or compile the kernel here, so that no thread has to; survive a full disk."""
+        slot = self._slot(1)
+        nobody = np.zeros(1, np.bool_)
+        cursor = np.array([self._drivers.start, 0, 0], np.uint64)
+        for last in (False, True):
+            try:
+                self._plan(cursor, slot, 1, 0, self._drivers.start + 1, nobody)
+                self._draw(slot, 0, slot.drawn, 0, 0)
+                self._encode(slot, 0, 0, 0)
+                return
+            except OSError:  # the machine code could not be written
+                if last:
+                    raise
+                compiled.keep_nothing()
+
+    def _slot(self, room: int) -> _Slot:
+        layout = self._layout
+        width = self._width + compiled.SLACK
+        return _Slot(
+            runs=np.empty((room, compiled.RUN_COLUMNS), np.uint64),
+            drawn=np.empty((layout.columns, room), np.uint64),
+            offsets=np.empty(len(self._table) + 1, np.uint64),
+            out=_paged(0 if self._columns else PAGE + room * self._width + compiled.SLACK),
+            template=np.empty(width, np.uint8),
+            segments=np.empty((layout.segments, 2), np.uint64),
+        )
+
+    def _plan(
+        self,
+        cursor: npt.NDArray[np.uint64],
+        slot: _Slot,
+        room: int,
+        ordinal: int,
+        drivers: int,
+        eligible: npt.NDArray[np.bool_],
+    ) -> tuple[int, int]:
+        n_runs, n_events = compiled.plan(
+            cursor,
+            slot.runs,
+            np.uint64(room),
+            _SCAN,
+            np.uint64(self._config.seed),
+            np.uint64(Purpose.EVENT_COUNT),
+            np.uint64(ordinal),
+            np.uint64(self._config.drivers_per_company),
+            np.uint64(drivers),
+            eligible,
+            np.uint64(self._fleet.first),
+            self._table,
+        )
+        return int(n_runs), int(n_events)
+
+    def _draw(
+        self, slot: _Slot, n_runs: int, out: npt.NDArray[np.uint64], at: int, ordinal: int
+    ) -> None:
+        layout = self._layout
+        compiled.draw(
+            slot.runs,
+            np.uint64(n_runs),
+            out,
+            np.uint64(at),
+            np.uint64(self._config.seed),
+            np.uint64(ordinal),
+            np.uint64(self._config.interval_us),
+            layout.draw_ops,
+            layout.purposes,
+            layout.draw_columns,
+            layout.spans,
+            layout.table,
+            layout.order,
+            slot.offsets,
+        )
+
+    def _encode(self, slot: _Slot, n: int, start_us: int, at: int) -> int:
+        layout, config = self._layout, self._config
+        size = compiled.encode(
+            slot.out[at:],
+            slot.drawn,
+            np.uint64(n),
+            np.uint64(start_us % DAY_US),
+            interval_dates(start_us, compiled.DAY_COLUMN),
+            np.uint64(config.drivers_per_company),
+            np.uint64(driver_digits(config)),
+            self._ids,
+            np.uint64(self._fleet.first),
+            layout.ops,
+            layout.places,
+            layout.parts,
+            layout.text,
+            layout.names,
+            layout.name_spans,
+            slot.template,
+            slot.segments,
+        )
+        return int(size)
+
+    def pieces(
+        self, crew: Crew, start_us: int, ordinal: int, drivers: range | None = None
+    ) -> Iterator[Piece]:
+        """Yield a batch, or the part of some drivers, in pieces.
+
+        They are drawn by as many threads as the crew has.
+
+        Lines are written here: that takes a fraction of the time of their hash, which no number of
+        threads makes faster, and then each piece can begin where the pages of the file want it.
+        """
+        ahead = min(crew.jobs, _AHEAD)
+        while self._slots < ahead + (3 if crew.jobs > 1 else 0):  # one is written, two are hashed
+            self._free.put(self._slot(self.room))
+            self._slots += 1
+        eligible = self._fleet.eligible(start_us)
+        drivers = self._drivers if drivers is None else drivers
+        cursor = np.array([drivers.start, 0, 0], np.uint64)
+        making: deque[tuple[_Slot, int, Task]] = deque()
+        more, position = True, 0
+        try:
+            while more or making:
+                while more and len(making) < ahead:
+                    try:
+                        slot = self._free.get(block=not making)
+                    except Empty:
+                        break
+                    n_runs, n = self._plan(cursor, slot, self.room, ordinal, drivers.stop, eligible)
+                    more = int(cursor[0]) < drivers.stop
+                    if n:
+                        task = crew.submit(self._make, slot, n_runs, n, ordinal)
+                        making.append((slot, n, task))
+                    else:
+                        self._free.put(slot)
+                if making:
+                    slot, n, task = making.popleft()
+                    content = task.result()
+                    release = partial(self._free.put, slot)
+                    if self._columns:
+                        yield Piece(n, content, None, release)
+                        continue
+                    first = position % PAGE
+                    end = first + self._encode(slot, n, start_us, first)
+                    position += end - first
+                    lines, paged = slot.out[first:end].data, slot.out[:end].data
+                    yield Piece(n, None, lines, release, paged)
+        finally:
+            for slot, _, task in making:  # left early: the room is ours again when they end
+                with suppress(Exception):
+                    task.result()
+                self._free.put(slot)
+
+    def _make(self, slot: _Slot, n_runs: int, n: int, ordinal: int) -> EventColumns | None:
+        self._draw(slot, n_runs, slot.drawn, 0, ordinal)
+        return self.columns(slot.drawn[:, :n]) if self._columns else None
+
+    def columns(self, drawn: npt.NDArray[np.uint64]) -> EventColumns:
+        """Return drawn words as columns, without a copy."""
+        named: dict[str, Any] = {}
+        for row, first in zip(self._layout.fields, self._layout.draw_columns.tolist(), strict=True):
+            if row.kind is FieldKind.UUID:
+                named[row.name] = drawn[first : first + 2].T
+            else:
+                named[row.name] = drawn[first].view(np.int64)
+        return EventColumns(driver=drawn[0].view(np.int64), drawn=named)
+
+
+def _paged(size: int) -> npt.NDArray[np.uint8]:
+    """Return an array that begins with a page of memory."""
+    return np.frombuffer(mmap.mmap(-1, max(size, 1)), np.uint8)[:size]
+
+
+def compile_kernel() -> None:
+    """Compile the kernel and keep the machine code, as `make setup` does once."""
+    one = {"seed": 0, "number_of_companies": 1, "drivers_per_company": 1}
+    laws = {"event_rate_per_driver": 1, "company_onboarding_interval": "PT1H"}
+    config = make_config(one | laws)
+    fleet = Fleet(
+        np.zeros((1, 36), np.uint8), np.zeros(1, np.bool_), np.zeros(1, np.int64), sha256=""
+    )
+    layout = event_layout(config)
+    if layout is not None:
+        Workshop(config, fleet, layout, columns=False)  # which tries it out

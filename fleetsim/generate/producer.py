@@ -1,0 +1,160 @@
+"""The events of a batch, piece by piece in their order, by the path that suits its size.
+
+The plain NumPy path makes small batches and is the other one's oracle; the compiled kernel makes
+large ones, in threads. Content does not depend on the path, the threads or the size of a piece.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from fleetsim.base.errors import FleetsimError
+from fleetsim.generate.config import Config
+from fleetsim.generate.encode import encode_events
+from fleetsim.generate.events import draw_events
+from fleetsim.generate.fleet import Fleet
+from fleetsim.generate.threads import Crew, Piece, cores
+
+Kernel = Literal["auto", "numpy", "compiled"]
+KERNELS: tuple[Kernel, ...] = ("auto", "numpy", "compiled")
+
+#: Expected events from which on loading numba pays off (measured: 0.6 s, against 1 us an event).
+LARGE = 1_000_000
+
+
+def expected_events(config: Config, fleet: Fleet, start_us: int) -> float:
+    """Return how many events a batch is expected to hold."""
+    drivers = int(fleet.eligible(start_us).sum()) * config.drivers_per_company
+    return drivers * config.event_rate_per_driver
+
+
+class Producer:
+    """Makes the batches of a configuration and a fleet.
+
+    Parameters
+    ----------
+    config, fleet
+    events : float
+        How many are expected, all batches together; the choice of the path follows.
+    columns : bool
+        Whether pieces come as columns, or else as lines.
+    kernel : "auto", "numpy" or "compiled"
+        The path, where it is not to follow from the size.
+    jobs : int, optional
+        Threads; the number of cores by default. Small jobs have none.
+
+    Raises
+    ------
+    FleetsimError
+        Where the compiled kernel is asked for and cannot be had.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        fleet: Fleet,
+        events: float,
+        *,
+        columns: bool = False,
+        kernel: Kernel = "auto",
+        jobs: int | None = None,
+    ) -> None:
+        self._config, self._fleet = config, fleet
+        self._columns = columns
+        large = kernel == "compiled" or events >= LARGE
+        self._workshop: Any = None
+        if large and kernel != "numpy":
+            self._workshop = _workshop(config, fleet, columns, required=kernel == "compiled")
+        self.crew = Crew((jobs or cores()) if large else 1)
+
+    def __enter__(self) -> Producer:
+        self.crew.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.crew.__exit__(*exception)
+
+    def pieces(self, start_us: int, ordinal: int, drivers: range | None = None) -> Iterator[Piece]:
+        """Yield a batch piece by piece; each is released before many more are taken.
+
+        Parameters
+        ----------
+        start_us, ordinal : int
+        drivers : range, optional
+            Only the part of these drivers, by their positions in the whole fleet; it starts with a
+            block of the address space.
+        """
+        if self._workshop is not None:
+            made: Iterator[Piece] = self._workshop.pieces(self.crew, start_us, ordinal, drivers)
+            return made
+        return self._plain(start_us, ordinal, drivers)
+
+    def content(
+        self, start_us: int, ordinal: int, drivers: range | None = None
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield a batch, or a part of it, as `pieces` does: number of events, and their lines."""
+        for piece in self.pieces(start_us, ordinal, drivers):
+            lines = bytes(piece.lines)
+            if piece.release:
+                piece.release()
+            yield piece.events, lines
+
+    def _plain(self, start_us: int, ordinal: int, drivers: range | None) -> Iterator[Piece]:
+        fleet = self._fleet
+        eligible = fleet.eligible(start_us)
+        for events in draw_events(self._config, eligible, ordinal, drivers, fleet.first):
+            if self._columns:
+                yield Piece(len(events), events, None, None)
+            else:
+                lines = encode_events(self._config, self._fleet, start_us, events)
+                yield Piece(len(events), None, lines, None)
+
+
+def content_of(
+    config: Config,
+    fleet: Fleet,
+    start_us: int,
+    ordinal: int,
+    *,
+    kernel: Kernel = "auto",
+    jobs: int | None = None,
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the content of a batch piece by piece: number of events, and their JSON lines."""
+    events = expected_events(config, fleet, start_us)
+    with Producer(config, fleet, events, kernel=kernel, jobs=jobs) as producer:
+        yield from producer.content(start_us, ordinal)
+
+
+_warned: set[str] = set()
+
+
+def _workshop(config: Config, fleet: Fleet, columns: bool, *, required: bool) -> Any:
+    """Return what makes pieces by the kernel; None, with one warning, where it cannot be had."""
+    from fleetsim.generate.kernel.layout import (
+        event_layout,  # not on a small job's path, as the workshop
+    )
+
+    layout = event_layout(config)
+    if layout is None:
+        why = "it does not know every field of the data model"
+    elif sys.byteorder != "little":
+        why = "it writes for little-endian machines"
+    else:
+        try:
+            from fleetsim.generate.kernel.pieces import Workshop
+
+            return Workshop(config, fleet, layout, columns)
+        except ImportError as error:
+            why = f"numba cannot be loaded ({error})"
+    if required:
+        raise FleetsimError(f"the compiled kernel cannot be used: {why}")
+    if why not in _warned:
+        import logging
+
+        _warned.add(why)
+        logging.getLogger(__name__).warning(
+            "the compiled kernel is not used: %s; the plain path is slower", why
+        )
+    return None

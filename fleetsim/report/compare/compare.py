@@ -1,0 +1,210 @@
+"""Compare two runs: what differs in them, by how much, and what is worse.
+
+A is the baseline, B the run held against it. Data are read back from both runs' files; times,
+memory and verdicts are those of the records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fleetsim.base.errors import InputError, found
+from fleetsim.report.compare.differences import (
+    Difference,
+    VerdictChange,
+    differences,
+    verdict_changes,
+)
+from fleetsim.report.compare.readback import WholeRun, read_back
+from fleetsim.report.compare.rows import (
+    TOLERANCE,
+    Row,
+    cost_rows,
+    data_rows,
+    judge_rows,
+    other_work,
+)
+from fleetsim.stats.result import TestResult
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of comparing two runs.
+
+    Attributes
+    ----------
+    a, b : WholeRun
+    alpha : float
+        Level of all tests together.
+    tolerance : float
+        Fraction by which times and memory may grow before the gate closes.
+    differences : tuple of Difference
+    notes : tuple of str
+        What is to be known of the comparison as a whole.
+    rows : tuple of Row
+    verdicts : tuple of VerdictChange
+    findings : tuple of str
+        What is worse in B, a sentence each; none keeps the gate open.
+    """
+
+    a: WholeRun
+    b: WholeRun
+    alpha: float
+    tolerance: float
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...]
+    rows: tuple[Row, ...]
+    verdicts: tuple[VerdictChange, ...]
+    findings: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the comparison as plain data, for ``--json``."""
+        return {
+            "a": _side(self.a),
+            "b": _side(self.b),
+            "alpha": self.alpha,
+            "tolerance": self.tolerance,
+            "differences": [
+                {"group": d.group, "name": d.name, "a": d.a, "b": d.b} for d in self.differences
+            ],
+            "notes": list(self.notes),
+            "rows": [_row(row) for row in self.rows],
+            "verdicts": [
+                {
+                    "criterion": change.criterion,
+                    "a": change.a or None,
+                    "b": change.b or None,
+                    "worse": change.worse,
+                }
+                for change in self.verdicts
+            ],
+            "findings": list(self.findings),
+        }
+
+
+def _side(run: WholeRun) -> dict[str, Any]:
+    return {
+        "experiment": run.record.experiment,
+        "run_id": run.record.run_id,
+        "status": run.record.status,
+        "event_count": None if run.data is None else run.data.events,
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    result = row.result or TestResult("")
+    low, high = result.interval or (None, None)
+    return {
+        "name": row.name,
+        "kind": row.kind,
+        "a": row.a,
+        "b": row.b,
+        "outcome": row.outcome,
+        "worse": row.worse,
+        "test": result.name or None,
+        "statistic": result.statistic,
+        "df": result.df,
+        "n": result.n,
+        "p_value": result.p_value,
+        "p_holm": row.p_holm,
+        "estimate": _finite(result.estimate),
+        "interval": None if result.interval is None else [_finite(low), _finite(high)],
+        "effect": row.effect,
+        "sentence": row.sentence,
+        "note": result.note,
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else value
+
+
+def compare_runs(
+    a: Path, b: Path, *, alpha: float = 0.05, tolerance: float = TOLERANCE
+) -> Comparison:
+    """Compare two runs.
+
+    Parameters
+    ----------
+    a, b : Path
+        Folders of the baseline, and of the run that is held against it.
+    alpha : float
+        Level of all tests together (Holm).
+    tolerance : float
+        Fraction by which times and memory may grow: they count as worse where their test rejects
+        and the whole interval of B / A lies above 1 + tolerance.
+
+    Raises
+    ------
+    InputError
+        Where a record cannot be read, or alpha or tolerance is not allowed.
+    """
+    if not 0 < alpha < 1:
+        raise InputError("alpha", f"found {found(alpha)}; allowed: a number between 0 and 1")
+    if not 0 <= tolerance < float("inf"):
+        raise InputError("tolerance", f"found {found(tolerance)}; allowed: a number from 0")
+    return compare_whole(read_back(a), read_back(b), alpha=alpha, tolerance=tolerance)
+
+
+def compare_whole(
+    a: WholeRun, b: WholeRun, *, alpha: float = 0.05, tolerance: float = TOLERANCE
+) -> Comparison:
+    """Compare two runs that were read; see `compare_runs`."""
+    one_run = a.folder.resolve() == b.folder.resolve()
+    rows = [*data_rows(a, b), *cost_rows(a, b, one_run=one_run)]
+    rows = judge_rows(rows, alpha, tolerance)
+    changes = verdict_changes(a.record, b.record)
+    return Comparison(
+        a=a,
+        b=b,
+        alpha=alpha,
+        tolerance=tolerance,
+        differences=tuple(differences(a.record, b.record)),
+        notes=tuple(_notes(a, b, one_run)),
+        rows=tuple(rows),
+        verdicts=tuple(changes),
+        findings=tuple(_findings(a, b, rows, changes)),
+    )
+
+
+def _notes(a: WholeRun, b: WholeRun, one_run: bool) -> Iterator[str]:
+    if one_run:
+        yield "A and B are one and the same run."
+        return
+    if a.record.experiment != b.record.experiment:
+        yield "The runs are of different experiments; only criteria that both have are compared."
+    if a.record.measurements and b.record.measurements and not other_work(a, b):
+        yield (
+            "The repeats of a run share one sitting of the machine, and the tests of times and "
+            "memory take them as independent: a small difference may be the machine's."
+        )
+    if a.data is None or b.data is None:
+        return
+    one, other = a.data.config, b.data.config
+    if one.seed == other.seed and one != other:
+        yield (
+            f"Both runs draw from seed {one.seed}, so their data share draws and are more alike "
+            "than independent data: p-values of the data are too large rather than too small, and "
+            "a difference that is not shown may still be there. Another seed for B makes a test."
+        )
+
+
+def _findings(
+    a: WholeRun, b: WholeRun, rows: list[Row], changes: list[VerdictChange]
+) -> Iterator[str]:
+    """Return what is worse in B."""
+    if a.record.status == "completed" and b.record.status != "completed":
+        error = b.record.error
+        yield f"status: A completed, B failed{f' ({error.kind})' if error else ''}."
+    for change in changes:
+        if change.worse:
+            now = f"{change.b} ({change.observed_b})" if change.b else "not judged"
+            yield f"{change.criterion}: pass in A, {now} in B."
+    for row in rows:
+        if row.worse:
+            yield f"{row.name}: {row.sentence}"

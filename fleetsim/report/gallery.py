@@ -1,0 +1,124 @@
+"""The gallery, ``index.html`` of a results folder: every run with its verdicts and a picture."""
+
+from __future__ import annotations
+
+import logging
+import os
+from itertools import groupby
+from pathlib import Path
+from urllib.parse import quote
+
+from fleetsim.base.errors import FleetsimError, InputError
+from fleetsim.base.files import exclusive, make_folder, write_file
+from fleetsim.experiment.results import VERDICTS
+from fleetsim.report.listing import ListedRun, differing_parameters, list_runs
+from fleetsim.report.pages import encoded, render_page
+
+GALLERY_NAME = "index.html"
+SWEEP_HTML = "sweep.html"  # the report of an experiment's sweep, beside its runs
+#: What tells our page from another one of the same name, which is left alone.
+_MARK = b'<meta name="generator" content="fleetsim gallery">'
+_MARK_WITHIN = 4096  # bytes
+# What a card links to, and shows; the first that is there.
+_PAGES = ("report.html", "experiment.md", "result.json")
+_PICTURES = ("events_per_driver.png", "p_value_quantiles.png")
+
+
+def write_gallery(results: Path) -> Path:
+    """Make the gallery of a results folder anew; return its path.
+
+    The folder is listed while the right to write is held, so that of two who end at once the last
+    one sees the run of the other.
+
+    Raises
+    ------
+    InputError
+        Where the folder cannot be written, or holds an ``index.html`` of somebody else.
+    """
+    make_folder(results)
+    path = results / GALLERY_NAME
+    with exclusive(results, GALLERY_NAME):
+        if not _ours(path):
+            raise InputError(
+                str(path),
+                "another page than a gallery stands here; it is left as it is",
+                next_step="move it away, and make the gallery by fleetsim runs --html",
+            )
+        write_file(path, encoded(render_gallery(results)))
+    return path
+
+
+def refresh_gallery(results: Path) -> None:
+    """Make the gallery anew after a run; a run that stands does not fail for want of it."""
+    try:
+        write_gallery(results)
+    except (FleetsimError, OSError) as error:
+        logging.getLogger(__name__).warning("the gallery was not made anew: %s", error)
+
+
+def _ours(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return _MARK in file.read(_MARK_WITHIN)
+    except FileNotFoundError:
+        return True
+
+
+def render_gallery(results: Path) -> str:
+    """Return the page of all runs below a folder; the newest of each experiment comes first."""
+    runs, damaged = list_runs(results)
+    groups = []
+    for experiment, members in groupby(runs, key=lambda run: run.experiment):
+        newest_first = list(members)[::-1]
+        cards = [
+            _card(results, run, differing)
+            for run, differing in zip(newest_first, differing_parameters(newest_first), strict=True)
+        ]
+        sweep = newest_first[0].folder.parent / SWEEP_HTML
+        groups.append(
+            {
+                "id": experiment,
+                "title": newest_first[0].title,
+                "sweep": _link(results, sweep) if sweep.is_file() else "",
+                "cards": cards,
+            }
+        )
+    comparisons = sorted(path.name for path in results.glob("compare/[!.]*.html"))
+    return render_page(
+        "gallery.html.j2",
+        groups=groups,
+        n_runs=len(runs),
+        n_failed=sum(run.status == "failed" for run in runs),
+        verdicts=VERDICTS,
+        comparisons=[(name, quote(os.fsencode(f"compare/{name}"))) for name in comparisons],
+        damaged=[
+            (error.where.removeprefix(f"{results}/"), "; ".join(error.faults)) for error in damaged
+        ],
+    )
+
+
+def _card(results: Path, run: ListedRun, differing: dict[str, object]) -> dict[str, object]:
+    folder = run.folder
+    pages = [folder / name for name in _PAGES]
+    page = next(path for path in pages if path.name == _PAGES[-1] or path.is_file())
+    return {
+        "run": run,
+        "differing": differing,
+        "href": _link(results, page),
+        "leads_to": page.name,
+        "picture": _picture(results, folder / "figures"),
+        "counts": [(verdict, run.count(verdict)) for verdict in VERDICTS],
+    }
+
+
+def _picture(results: Path, figures: Path) -> tuple[str, str] | None:
+    """Return the address of a run's picture, and its name in words."""
+    names = [name for name in _PICTURES if (figures / name).is_file()]
+    names = names or sorted(path.name for path in figures.glob("[!.]*.png"))
+    if not names:
+        return None
+    return _link(results, figures / names[0]), names[0].removesuffix(".png").replace("_", " ")
+
+
+def _link(results: Path, path: Path) -> str:
+    return quote(os.fsencode(path.relative_to(results)))

@@ -1,0 +1,127 @@
+"""The HTML report: an nbconvert exporter with the package's own, self-contained template.
+
+``jupyter nbconvert --to fleetsim report.ipynb`` uses it too. Nothing is loaded from a network, no
+script is needed or let through: HTML of Markdown cells and of outputs passes an allow-list, and a
+Content-Security-Policy stands behind it.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import bleach
+import msgspec
+import nbformat
+from nbconvert.exporters.html import HTMLExporter
+from traitlets import default
+
+from fleetsim.base.tables import number
+from fleetsim.experiment.document import by_chance
+from fleetsim.experiment.record import Record, overall_line
+
+_TAGS = frozenset(
+    """
+    a abbr b blockquote br caption code col colgroup dd del details div dl dt em figcaption figure
+    h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q s samp section small span strong sub
+    summary sup table tbody td tfoot th thead tr ul var
+    """.split()
+)
+_ATTRIBUTES = {
+    "*": ["class", "id", "title", "lang"],
+    "td": ["colspan", "rowspan"],
+    "th": ["colspan", "rowspan", "scope"],
+    "ol": ["start"],
+}
+
+
+#: What is never read as text: bleach would leave the content of these where it drops the tags, as
+#: the rules of style that pandas puts before a table.
+_UNREAD = re.compile(r"<(style|script)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
+
+
+def _allowed(tag: str, name: str, value: str) -> bool:
+    if name in _ATTRIBUTES["*"] or name in _ATTRIBUTES.get(tag, []):
+        return True
+    if tag == "a" and name == "href":
+        return value.startswith(("http://", "https://", "mailto:", "#"))
+    if tag == "img":
+        return name == "alt" or (name == "src" and value.startswith("data:image/png;base64,"))
+    return False
+
+
+@lru_cache(maxsize=256)  # the points of a sweep have most of their texts in common
+def clean_html(text: str) -> str:
+    """Return HTML with nothing but the allowed elements and attributes."""
+    cleaned: str = bleach.clean(
+        _UNREAD.sub("", str(text)),
+        tags=_TAGS,
+        attributes=_allowed,
+        protocols={"http", "https", "mailto", "data"},
+        strip=True,
+        strip_comments=True,
+    )
+    return cleaned
+
+
+class ReportExporter(HTMLExporter):
+    """Export an executed notebook of a run as its report."""
+
+    export_from_notebook = "fleetsim report"
+    exclude_anchor_links = True
+
+    @default("template_name")
+    def _template_name_default(self) -> str:
+        return "fleetsim"
+
+    @default("extra_template_basedirs")
+    def _extra_template_basedirs_default(self) -> list[str]:
+        return [str(Path(__file__).parent / "templates")]
+
+    def default_filters(self) -> Any:
+        """Yield nbconvert's filters, with ours for HTML and numbers."""
+        yield from super().default_filters()  # type: ignore[no-untyped-call]
+        yield "clean_html", clean_html
+        yield "number", number
+
+    def from_notebook_node(  # type: ignore[override]
+        self, nb: Any, resources: dict[str, Any] | None = None, **kw: Any
+    ) -> tuple[str, dict[str, Any]]:
+        """Convert a notebook; the record that it carries in its metadata makes the page's head."""
+        resources = dict(resources or {})
+        record = _record_of(nb)
+        resources["record"] = record
+        resources["sweep"] = _sweep_of(nb)
+        if record is not None:
+            resources["overall"] = overall_line(record.criteria)
+            resources["by_chance"] = by_chance(record)
+        text, resources = super().from_notebook_node(nb, resources, **kw)
+        return text, resources
+
+
+def _record_of(nb: Any) -> Record | None:
+    carried = nb.metadata.get("fleetsim", {}).get("record")
+    return None if carried is None else msgspec.json.decode(carried, type=Record)
+
+
+def _sweep_of(nb: Any) -> Any:
+    """Return the record of a sweep as plain data; this module comes before its type."""
+    carried = nb.metadata.get("fleetsim", {}).get("sweep")
+    return None if carried is None else msgspec.json.decode(carried)
+
+
+_kept = threading.local()
+
+
+def render_html(notebook: nbformat.NotebookNode) -> str:
+    """Return the report of an executed notebook as one HTML page.
+
+    Each thread keeps its exporter, whose templates take longer to compile than a page to make.
+    """
+    if not hasattr(_kept, "exporter"):
+        _kept.exporter = ReportExporter()  # type: ignore[no-untyped-call]
+    text: str = _kept.exporter.from_notebook_node(notebook)[0]
+    return text

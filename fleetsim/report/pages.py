@@ -1,0 +1,48 @@
+"""HTML pages of the kit's own, filled from templates: no script, nothing from a network."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from fleetsim.base.files import exclusive, make_folder, write_file
+from fleetsim.base.tables import number
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fleetsim.report"),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    return environment
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Return a page; every value is escaped."""
+    return _environment().get_template(template).render(values)
+
+
+def write_page(path: Path, text: str) -> None:
+    """Replace a page in one step; who writes the same one at this moment waits.
+
+    Raises
+    ------
+    InputError
+        Where the folder cannot be made or written to.
+    """
+    make_folder(path.parent)
+    with exclusive(path.parent, path.name):
+        write_file(path, encoded(text))
+
+
+def encoded(text: str) -> bytes:
+    """Return a page's bytes; names of files that are no text show a question mark."""
+    return text.encode(errors="replace")

@@ -1,0 +1,108 @@
+"""A run's report: the executed notebook, cleaned, as HTML, and the document beside it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import nbformat
+
+from fleetsim.base.errors import InputError
+from fleetsim.base.files import write_file
+from fleetsim.experiment.document import render_document
+from fleetsim.experiment.record import Record, read_record
+from fleetsim.experiment.results import RECORD_NAME
+from fleetsim.experiment.steps import DOCUMENT_NAME
+from fleetsim.report.html import render_html
+
+REPORT_NOTEBOOK = "report.ipynb"
+REPORT_HTML = "report.html"
+
+
+def attach_notebook(folder: Path, record: Record, executed: nbformat.NotebookNode | None) -> None:
+    """Write an executed notebook into a run, cleaned of paths and times, and the report of it."""
+    if executed is None:
+        return
+    carry_record(clean_notebook(executed), record)
+    write_file(folder / REPORT_NOTEBOOK, (nbformat.writes(executed) + "\n").encode())
+    write_file(folder / REPORT_HTML, render_html(executed).encode())
+
+
+def clean_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Take out what papermill and Jupyter add of paths and times, and the private results path."""
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.source = re.sub(r"^results = .*\n?", "", cell.source, flags=re.MULTILINE)
+    return notebook
+
+
+def carry_record(notebook: nbformat.NotebookNode, record: Record) -> None:
+    """Put the record into a notebook's metadata, where the exporter finds it.
+
+    It goes in as text: notebooks are saved with sorted keys, which would lose the record's order.
+    """
+    text = msgspec.json.encode(record).decode()
+    notebook.metadata["fleetsim"] = nbformat.from_dict({"record": text})
+
+
+def render_report(folder: Path, notebook: Path | None = None) -> list[Path]:
+    """Make a run's document and report again, of its record and a notebook.
+
+    Parameters
+    ----------
+    folder : Path
+        The run.
+    notebook : Path, optional
+        An executed notebook to take in; by default the run's own.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+    """
+    record = read_record(folder)
+    source = notebook or folder / REPORT_NOTEBOOK
+    written = [folder / DOCUMENT_NAME]
+    if source.is_file():
+        executed = _read_notebook(source)
+        attach_notebook(folder, record, executed)
+        written += [folder / REPORT_NOTEBOOK, folder / REPORT_HTML]
+    elif notebook is not None:
+        raise InputError(str(notebook), "no such notebook")
+    write_file(folder / DOCUMENT_NAME, render_document(record).encode())
+    return written
+
+
+def check_report(folder: Path) -> list[str]:
+    """Return what of a run's document and report no longer fits its record; nothing is written."""
+    record = read_record(folder)
+    findings = []
+    if _text(folder / DOCUMENT_NAME) != render_document(record):
+        findings.append(f"{DOCUMENT_NAME} is not what {RECORD_NAME} gives")
+    if record.provenance.get("engine") == "library":
+        return findings  # no notebook was executed
+    if not (folder / REPORT_NOTEBOOK).is_file():
+        return [*findings, f"{REPORT_NOTEBOOK} is missing"]
+    notebook = _read_notebook(folder / REPORT_NOTEBOOK)
+    if notebook.metadata.get("fleetsim", {}).get("record") != msgspec.json.encode(record).decode():
+        findings.append(f"{REPORT_NOTEBOOK} carries another record than {RECORD_NAME}")
+        carry_record(notebook, record)
+    if _text(folder / REPORT_HTML) != render_html(notebook):
+        findings.append(f"{REPORT_HTML} is not what {RECORD_NAME} and {REPORT_NOTEBOOK} give")
+    return findings
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def _read_notebook(path: Path) -> nbformat.NotebookNode:
+    try:
+        notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)
+    except (OSError, UnicodeDecodeError, nbformat.reader.NotJSONError) as error:
+        raise InputError(str(path), f"not a notebook: {error}") from None
+    return notebook

@@ -1,0 +1,181 @@
+"""The two ways to go through a run's steps: a notebook that papermill executes, or no notebook."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from fleetsim.base.errors import InputError, nearest
+from fleetsim.base.project import Project
+from fleetsim.experiment.results import RunError
+from fleetsim.experiment.spec import Experiment
+from fleetsim.runner.warm import Nursery
+from fleetsim.runner.watch import RunEnded, Watch
+
+#: Steps that tell their progress, one cold run after the other.
+MEASURED = ("generate", "measure")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an engine is to run: an experiment with its parameters, into a private results folder.
+
+    `name` is the experiment's id or path, as the notebook is given it; `cell_timeout` is in
+    seconds, for each cell. The kernel is forked from the nursery, where there is one.
+    """
+
+    project: Project
+    experiment: Experiment
+    name: str
+    private: Path
+    cell_timeout: float | None = None
+    progress: bool = False
+    nursery: Nursery | None = None
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an engine ended: the executed notebook as far as it came, and the error, if any."""
+
+    notebook: nbformat.NotebookNode | None = None
+    error: RunError | None = None
+
+
+def check_notebook(project: Project, experiment: Experiment) -> Path:
+    """Return the experiment's notebook, which has to declare every parameter.
+
+    Raises
+    ------
+    InputError
+        Where it is missing, or lacks a parameter.
+    """
+    import papermill
+
+    path = project.notebooks / experiment.notebook
+    if not path.is_file():
+        raise InputError(project.relative(path), "no such notebook; the project needs it")
+    declared = papermill.inspect_notebook(str(path))
+    for key in experiment.parameters:
+        if key not in declared:
+            raise InputError(
+                "parameters",
+                f"{key}: not declared by {experiment.notebook}{nearest(key, declared)}; "
+                f"allowed: {', '.join(declared)}",
+            )
+    return path
+
+
+def run_notebook(job: Job, watch: Watch) -> Ending:
+    """Execute the experiment's notebook, which `check_notebook` has looked at."""
+    values = {
+        **job.experiment.parameters,  # all of them: a notebook may have small defaults of its own
+        "experiment": job.name,
+        "results": os.path.relpath(job.private, job.project.root),
+    }
+    return execute_notebook(
+        job.project.notebooks / job.experiment.notebook,
+        values,
+        watch,
+        root=job.project.root,
+        cell_timeout=job.cell_timeout,
+        progress=job.progress,
+        nursery=job.nursery,
+    )
+
+
+def execute_notebook(
+    notebook: Path,
+    values: Mapping[str, Any],
+    watch: Watch,
+    *,
+    root: Path | None = None,
+    cell_timeout: float | None = None,
+    progress: bool = False,
+    nursery: Nursery | None = None,
+) -> Ending:
+    """Execute a notebook with parameters, in a kernel of its own; say how it ended.
+
+    `root` is that of the project on which the notebook works; by default it looks for one.
+    """
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    from fleetsim.runner.kernel import KEEPING, watched
+
+    error = None
+    kept: list[nbformat.NotebookNode] = []
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            None,
+            parameters=dict(values),
+            engine_name=KEEPING,
+            keep=kept.append,
+            kernel_name="python3",
+            kernel_manager_class=watched(watch, nursery, root),
+            execution_timeout=cell_timeout,
+            progress_bar=progress,
+        )
+    except PapermillExecutionError as failure:
+        error = RunError(failure.ename, failure.evalue, failure.cell_index)
+    except CellTimeoutError:
+        message = f"a cell took longer than {cell_timeout:g} s"
+        error = RunError("CellTimeoutError", message, None)
+    except DeadKernelError:
+        error = RunError("DeadKernelError", watch.death(), None)
+    except RuntimeError as failure:  # as jupyter-client says of a kernel that died while starting
+        error = RunError("DeadKernelError", f"{watch.death()}: {failure}", None)
+    except (KeyboardInterrupt, SystemExit):
+        # Nobody is left to ask for the error of the cell that the kernel's end interrupts.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        raise
+    finally:
+        _close_event_loop()
+    return Ending(kept[0] if kept else None, error)
+
+
+def _close_event_loop() -> None:
+    """Close the event loop that papermill's client leaves to a thread of a sweep."""
+    if threading.current_thread() is not threading.main_thread():
+        with suppress(RuntimeError):  # it came to none
+            asyncio.get_event_loop().close()
+
+
+def run_library(job: Job, watch: Watch) -> Ending:
+    """Go through the steps in this process: the same record, no notebook, no report, no figures.
+
+    The watch is looked at between steps and between cold runs: it can end a run no earlier.
+    """
+    step = "start"
+    try:
+        job.experiment.kind.check_machine(job.experiment, job.private)
+        run = job.experiment.kind.run()(job.project, job.experiment, job.private)
+        for step in run.steps:
+            watch.check()
+            method = getattr(run, step)
+            method(progress=lambda _: watch.check()) if step in MEASURED else method()
+        watch.check()
+        step = "finish"
+        run.finish(engine="library")
+    except RunEnded:
+        return Ending()
+    except Exception as failure:  # whatever it is, it ends this run and no other
+        return Ending(error=RunError(type(failure).__name__, f"{step}: {failure}", None))
+    return Ending()
+
+
+#: The engines of `fleetsim sweep`.
+ENGINES: Mapping[str, Callable[[Job, Watch], Ending]] = {
+    "notebook": run_notebook,
+    "library": run_library,
+}

@@ -1,0 +1,271 @@
+"""Warm kernels: forked from a process that has imported what a run needs, instead of started.
+
+Importing takes a kernel longer than a small run its work. `Nursery` starts this module as a process
+that imports once and then forks on request, until the other end of its pipe is closed, however that
+comes about. The kernels are processes of their own all the same: what one of them does no other one
+sees. multiprocessing has such a server too, but its children import the caller's main module, it
+lives as long as any of them, and it cannot be ended.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from matplotlib.figure import Figure
+
+#: What is imported before the first fork. None of these starts a thread or opens a socket: a fork
+#: would take the lock along and leave the thread behind.
+PRELOADED = (
+    "ipykernel.kernelapp",
+    "ipykernel.debugger",  # every kernel imports it, half of the time of its start
+    "pandas",  # DuckDB imports it when asked for a frame
+    "fleetsim.kinds.calibration.run",
+    "fleetsim.kinds.scaling.run",
+    "fleetsim.experiment.steps",
+    "fleetsim.kinds.explore.playground",  # for the rehearsal
+)
+# Without the working folder, which may hold any module; IPython adds it later. Not by ``-m``:
+# warnings of a main module are shown, as that threads of NumPy are not forked along.
+_MAIN = (
+    "import sys; sys.path[:] = filter(None, sys.path);from fleetsim.runner.warm import main; main"
+)
+_PATIENCE = 60  # seconds for an answer; importing takes two or three
+
+
+class Nursery:
+    """A process that kernels are forked from; a context, at whose end it is gone.
+
+    It may be asked by several threads.
+    """
+
+    def __init__(self) -> None:
+        from multiprocessing import Pipe
+
+        self._pipe, there = Pipe()
+        with there:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", f"{_MAIN}({there.fileno()})"],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[there.fileno()],
+                start_new_session=True,  # no Ctrl-C of the terminal comes through
+            )
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def possible() -> bool:
+        """Return whether a process may be forked without being replaced; macOS forbids it."""
+        return sys.platform == "linux"
+
+    def __enter__(self) -> Nursery:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._process.terminate()
+        self._process.wait()
+        with self._lock:
+            self._pipe.close()
+
+    def start(self, argv: Sequence[str], environment: Mapping[str, str], cwd: str) -> WarmProcess:
+        """Return a kernel that has just been forked, the leader of a process group of its own.
+
+        Raises
+        ------
+        OSError, EOFError
+            Where the process is gone, does not answer, or cannot fork.
+        """
+        return WarmProcess(self, self._ask(list(argv), dict(environment), cwd))
+
+    def poll(self, pid: int) -> int | None:
+        """Return how a kernel ended, as subprocess says it; None while it lives."""
+        try:
+            code: int | None = self._ask(pid)
+        except (OSError, EOFError):  # gone, and its kernels follow it
+            return -signal.SIGKILL
+        return code
+
+    def _ask(self, *request: Any) -> Any:
+        with self._lock:
+            self._pipe.send(request)
+            if not self._pipe.poll(_PATIENCE):
+                self._process.kill()  # or the next answer would be to this question
+                raise TimeoutError
+            answer = self._pipe.recv()
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+
+class WarmProcess:
+    """A forked kernel, as jupyter-client and `Watch` know processes: like a `subprocess.Popen`."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, nursery: Nursery, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._nursery = nursery
+        self._lock = threading.Lock()
+
+    def poll(self) -> int | None:
+        """Return how the process ended, or None while it lives."""
+        with self._lock:  # only the first to ask is told
+            if self.returncode is None:
+                self.returncode = self._nursery.poll(self.pid)
+            return self.returncode
+
+    def wait(self) -> int | None:
+        """Return how the process ended; jupyter-client asks when it has."""
+        return self.poll()
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the process, where it lives."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+def main(descriptor: int) -> None:
+    """Import what kernels need, then fork one for each request; the rest of a kernel is here too.
+
+    A request is a kernel's arguments, environment and working folder, answered with its process id,
+    or a process id, answered with how it ended.
+    """
+    # Exit handlers run from the last registered to the first: the libraries' come before ours.
+    ended: list[int] = []
+    atexit.register(_leave, ended)
+
+    from multiprocessing.connection import Connection
+
+    pipe = Connection(descriptor)
+    variables = _preload()
+    gc.collect()
+    gc.freeze()  # what all kernels share is neither searched for garbage nor copied for that
+    with suppress(EOFError):  # nobody is left to ask
+        while True:
+            request = pipe.recv()
+            answer: object
+            try:
+                if len(request) > 1:
+                    argv, environment, cwd = request
+                    answer = _forked(pipe, ended, argv, variables | environment, cwd)
+                else:
+                    answer = _ended(*request)
+            except OSError as error:
+                answer = error
+            pipe.send(answer)
+
+
+def _preload() -> dict[str, str]:
+    """Import what kernels need, and use it once; return the variables that the imports have set."""
+    # The kernel sets it for itself, but Matplotlib reads it when it is imported.
+    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    # Nobody steps through a run's modules: no warning that a debugger would miss some.
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    before = set(os.environ)
+    for name in PRELOADED:
+        importlib.import_module(name)
+    _rehearse()
+    return {name: os.environ[name] for name in set(os.environ) - before}
+
+
+def _rehearse() -> None:
+    """Test and draw what was drawn in memory: much is only found or loaded at its first use."""
+    from fleetsim.experiment.document import template
+    from fleetsim.experiment.figures import (
+        draw_counts,
+        draw_over_interval,
+        draw_types,
+        render,
+        titled_figure,
+    )
+    from fleetsim.experiment.kind import DEFAULT_KIND
+    from fleetsim.experiment.record import versions
+    from fleetsim.generate.config import make_config
+    from fleetsim.kinds.explore.playground import explore
+
+    versions()
+    template(DEFAULT_KIND)
+    keys = {"seed": 7, "number_of_companies": 2, "drivers_per_company": 5}
+    pace = {"event_rate_per_driver": 2.0, "company_onboarding_interval": "P1D"}
+    config = make_config({**keys, **pace})
+    seen = explore(config)
+
+    def fill(figure: Figure) -> str:
+        counts, types, times = figure.subplots(3)
+        draw_counts(counts, seen.sample, config)
+        draw_types(types, seen.sample, config)
+        return draw_over_interval(times, seen.sample)
+
+    render(titled_figure("Rehearsal", (8, 8), fill)[0])
+
+
+def _ended(pid: int) -> int | None:
+    done, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if done else None
+
+
+def _forked(
+    pipe: Connection, ended: list[int], argv: list[str], environment: dict[str, str], cwd: str
+) -> int:
+    server = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        pipe.close()
+        try:
+            _become_kernel(server, argv, environment, cwd)
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)
+        ended.append(0)
+        sys.exit(0)
+    os.setpgid(pid, pid)
+    return pid
+
+
+def _become_kernel(server: int, argv: list[str], environment: dict[str, str], cwd: str) -> None:
+    """Run as a kernel until it is told to end."""
+    import numpy as np
+    from ipykernel.kernelapp import IPKernelApp
+
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
+    sys.argv = ["ipykernel_launcher", *argv]
+    np.random.seed()  # noqa: NPY002 (the global state: it would be the same in every kernel)
+    # It looks every second whether its parent is still there.
+    IPKernelApp.launch_instance([*argv, f"--IPKernelApp.parent_handle={server}"])
+
+
+def _leave(ended: list[int]) -> None:
+    """End a kernel's process when all is done; taking its modules apart would take 0.1 s more."""
+    if ended:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(ended[0])

@@ -1,0 +1,667 @@
+"""The full battery of tests on one batch and on many: what is asked, of what, and what it can see.
+
+A test is one entry of `BATTERY`. `run_battery` makes all that the sample allows, adjusts the
+p-values together (Holm decides, Benjamini-Hochberg lists suspects), and says beside each result
+the smallest effect that it would have caught with 90 % power, computed and not simulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from fleetsim.stats import effects, moments
+from fleetsim.stats.adjust import benjamini_hochberg, holm
+from fleetsim.stats.categories import category_equivalence_test, category_test
+from fleetsim.stats.counts import dispersion_test, poisson_count_test, poisson_equivalence_test
+from fleetsim.stats.effects import Law
+from fleetsim.stats.offsets import edge_of, uniformity_of
+from fleetsim.stats.result import MIN_EXPECTATION, TestResult
+from fleetsim.stats.sample import Sample
+from fleetsim.stats.times import CELLS, PERIODS_US, cells_for
+
+
+class EntryKind(Enum):
+    """What a small p-value speaks for."""
+
+    EVIDENCE = "evidence"  # against the generator; a member of the Holm family
+    EQUIVALENCE = "equivalence"  # for the claim that it is close enough
+    STRUCTURE = "structure"  # p is 0 or 1: a single violation refutes, and none is by chance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One test of the battery.
+
+    Attributes
+    ----------
+    name : str
+    question : str
+        In plain words; "yes" is what an honest generator gives.
+    null : str
+        The hypothesis under test, in words.
+    make : callable
+        (Sample, Law) -> TestResult.
+    kind : EntryKind
+    batches : int
+        How many batches it needs.
+    continuous : bool
+        Whether the p-values of honest data are uniform at the size of the baseline. Where they are
+        discrete or conservative, as all are in small samples, too few rejections are no fault.
+    effect : callable
+        (Sample, Law, TestResult, level) -> the smallest effect caught at that level with 90 %
+        power (for an equivalence test: the largest under which it still shows its claim), or None
+        where no single number says it.
+    scale : callable
+        Law -> the factor that turns the effect into the number of `sees`, for effects in a unit
+        that only statisticians read. Cohen's w of equal parts is the root mean square of what they
+        hold too much or too little, and needs none.
+    sees : str
+        What the test catches, in plain words, with the scaled effect as its format field.
+    misses : str
+        What it is blind to.
+    """
+
+    name: str
+    question: str
+    null: str
+    make: Callable[[Sample, Law], TestResult]
+    kind: EntryKind = EntryKind.EVIDENCE
+    batches: int = 1
+    continuous: bool = True
+    effect: Callable[[Sample, Law, TestResult, float], float | None] = effects.no_effect
+    scale: Callable[[Law], float] = lambda law: 1.0
+    sees: str
+    misses: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One test of one run.
+
+    Attributes
+    ----------
+    entry : Entry
+    result : TestResult
+    p_holm : float or None
+        Adjusted for the family; None outside it or without a p-value.
+    p_bh : float or None
+        Benjamini and Hochberg's; below alpha the test is a suspect.
+    verdict : str
+        "pass", "fail" or "inconclusive" (no p-value, or an equivalence that is not shown).
+    suspect : bool
+    effect : float or None
+        See `Entry`; at the level alpha / (size of the family), which Holm's rule guarantees.
+    caught : str
+        What it catches in nine runs of ten, a phrase with the effect; empty where none is named.
+    sentence : str
+        What this test would and would not have seen.
+    """
+
+    entry: Entry
+    result: TestResult
+    p_holm: float | None
+    p_bh: float | None
+    verdict: str
+    suspect: bool
+    effect: float | None
+    caught: str
+    sentence: str
+
+
+# ---------------------------------------------------------------------------------------------
+# Tests on a sample
+# ---------------------------------------------------------------------------------------------
+
+
+def _count(sample: Sample, law: Law) -> TestResult:
+    return poisson_count_test(sample.n_events, effects.mean_count(sample, law))
+
+
+def _count_margin(sample: Sample, law: Law) -> TestResult:
+    return poisson_equivalence_test(
+        sample.n_events, effects.mean_count(sample, law), law.count_margin
+    )
+
+
+def _types(sample: Sample, law: Law) -> TestResult:
+    return category_test(sample.type_counts.sum(axis=0), law.weights)
+
+
+def _types_margin(sample: Sample, law: Law) -> TestResult:
+    observed = sample.type_counts.sum(axis=0)
+    return category_equivalence_test(observed, law.weights, law.type_margin)
+
+
+def _driver_fit(sample: Sample, law: Law) -> TestResult:
+    if sample.n_drivers == 0:
+        return TestResult("poisson_fit", n=0, note="no test: no driver is eligible")
+    return moments.fit_test(sample.counts.ravel(), law.rate)
+
+
+def _driver_dispersion(sample: Sample, law: Law) -> TestResult:
+    if sample.n_drivers == 0:
+        return TestResult("dispersion", n=0, note="no test: no driver is eligible")
+    if sample.n_events >= sample.counts.size:
+        return dispersion_test(sample.counts.ravel())
+    # Below one event a driver chi-square is coarse: two events of one driver are then an outlier.
+    return moments.crowding_test(sample.counts.reshape(1, -1))
+
+
+def _sequence(sample: Sample, law: Law) -> TestResult:
+    """Test consecutive types; types too rare for an expected pair of their own are pooled."""
+    table = sample.type_pairs
+    weights = np.array(law.weights)
+    order = np.argsort(weights, kind="stable")
+    expected = float(table.sum()) * np.cumsum(weights[order]) ** 2
+    # The rarest types together: as many as it takes for their own pair to be expected once.
+    pooled = order[: int(np.searchsorted(expected, 1.0)) + 1]
+    if len(pooled) > 1:
+        rest = np.delete(np.arange(len(weights)), pooled)
+        rows = np.vstack([table[rest], table[pooled].sum(axis=0)])
+        table = np.column_stack([rows[:, rest], rows[:, pooled].sum(axis=1)])
+    return moments.association_test(table)
+
+
+def _inside(sample: Sample, law: Law) -> TestResult:
+    if sample.n_events == 0:
+        return TestResult("inside", n=0, null="no event is outside", note="no test: no event")
+    return TestResult(
+        "inside",
+        statistic=float(sample.outside),
+        p_value=0.0 if sample.outside else 1.0,
+        n=sample.n_events,
+        null="no event is outside",
+    )
+
+
+def _no_times(sample: Sample) -> str | None:
+    """Return why no test of the offsets' law can be made, or None."""
+    if sample.times.n == 0:
+        return "no test: no event"
+    return "no test: the interval is one tick" if sample.length_us < 2 else None
+
+
+def _uniform(sample: Sample, law: Law) -> TestResult:
+    times, why_not = sample.times, _no_times(sample)
+    if why_not:
+        return TestResult("uniformity", n=times.n, note=why_not)
+    return uniformity_of(times.distance, times.n, times.length_us)
+
+
+def _edges(sample: Sample, law: Law) -> TestResult:
+    times, why_not = sample.times, _no_times(sample)
+    if why_not:
+        return TestResult("edge", n=times.n, note=why_not)
+    return edge_of(times.anderson, times.n, times.length_us)
+
+
+def _ends(sample: Sample, law: Law) -> TestResult:
+    times = sample.times
+    if times.n == 0:
+        return TestResult("ends", n=0, note="no test: no event")
+    return moments.ends_test(times.first_us, times.last_us, times.n, times.length_us)
+
+
+def _n_cells(events: float, ticks: int) -> int:
+    """Return how many cells hold an expectation of 5 or more: at most `CELLS`, one a tick."""
+    return cells_for(min(ticks, events // MIN_EXPECTATION), CELLS)
+
+
+def _phase(row: int | None) -> Callable[[Sample, Law], TestResult]:
+    """Return a test of the place of events within a row of `PERIODS_US`, or in the interval."""
+
+    def make(sample: Sample, law: Law) -> TestResult:
+        times = sample.times
+        period = times.length_us if row is None else PERIODS_US[row]
+        cells = _n_cells(times.n, period)
+        if cells < 2 or (row is not None and times.length_us < 2 * period):
+            why = "too few events" if cells < 2 else "the interval holds fewer than two periods"
+            return TestResult("goodness", n=times.n, note=f"no test: {why}")
+        fine = times.cells.sum(axis=0) if row is None else times.phases[row]
+        chances = moments.cell_probabilities(times.length_us, period, cells)
+        return moments.goodness_test(fine.reshape(1, cells, -1).sum(axis=2), chances)
+
+    return make
+
+
+def _batch_cells(sample: Sample, law: Law) -> TestResult:
+    """Test equal time cells of each batch; the sum also sees what differs from batch to batch."""
+    times = sample.times
+    cells = _n_cells(times.n / sample.n_batches, times.length_us)
+    if cells < 2:
+        return TestResult("goodness", n=times.n, note="no test: too few events")
+    observed = times.cells.reshape(sample.n_batches, cells, -1).sum(axis=2)
+    chances = moments.cell_probabilities(times.length_us, times.length_us, cells)
+    return moments.goodness_test(observed, chances)
+
+
+def _ties(sample: Sample, law: Law) -> TestResult:
+    times = sample.times
+    return moments.coincidence_test(
+        int(times.ties.sum()), effects.pairs_within(sample), times.length_us, times.density
+    )
+
+
+def _ties_across(sample: Sample, law: Law) -> TestResult:
+    times = sample.times
+    return moments.coincidence_test(
+        times.ties_across, effects.pairs_across(sample), times.length_us, times.density
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# The battery
+# ---------------------------------------------------------------------------------------------
+
+#: All tests. A new one is one entry here, and a control that it must catch in `controls`.
+BATTERY: tuple[Entry, ...] = (
+    Entry(
+        name="event_count",
+        question="Are there as many events as the configuration expects?",
+        null="the number of events is Poisson with drivers x rate x batches as its mean",
+        make=_count,
+        continuous=False,
+        effect=effects.rate_effect,
+        sees="a rate {:.2%} too high",
+        misses="a smaller shift, or any fault that leaves the total as it is",
+    ),
+    Entry(
+        name="event_count_within_margin",
+        question="Is the rate shown to lie within the margin?",
+        null="the rate is off by the margin or more",
+        make=_count_margin,
+        kind=EntryKind.EQUIVALENCE,
+        continuous=False,
+        effect=effects.count_margin_effect,
+        sees="closeness, as long as the true rate is within {:.2%} of the stated one",
+        misses="how the events spread over drivers, types and time",
+    ),
+    Entry(
+        name="event_types",
+        question="Do the event types follow their weights?",
+        null="types are drawn with the given weights",
+        make=_types,
+        effect=effects.share_effect,
+        scale=effects.common_shift,
+        sees="{:.2%} of all events that have one common type in place of another",
+        misses="types in a pattern that keeps the shares",
+    ),
+    Entry(
+        name="event_types_within_margin",
+        question="Is every share shown to lie within the margin of its weight?",
+        null="some share is off by the margin or more",
+        make=_types_margin,
+        kind=EntryKind.EQUIVALENCE,
+        effect=effects.types_margin_effect,
+        sees="closeness, as long as every share is within {:.2%} of its weight, in points",
+        misses="types in a pattern that keeps the shares",
+    ),
+    Entry(
+        name="events_per_driver",
+        question="Do the counts of the drivers follow the Poisson law, zeros included?",
+        null="each driver's count is Poisson with the configured rate",
+        make=_driver_fit,
+        effect=effects.fit_effect,
+        sees="counts that scatter {:.3f} times as much in variance (negative binomial)",
+        misses="who the drivers are, and counts that fit the law too well",
+    ),
+    Entry(
+        name="events_per_driver_dispersion",
+        question="Is the variance of the drivers' counts their mean?",
+        null="the variance of the counts equals their mean",
+        make=_driver_dispersion,
+        effect=effects.dispersion_effect,
+        sees="counts that scatter {:.3f} times as much in variance as they should",
+        misses="a law with another shape but the same variance",
+    ),
+    Entry(
+        name="event_times_inside",
+        question="Do all events lie inside their interval?",
+        null="no event is before the start, at the end or after it",
+        make=_inside,
+        kind=EntryKind.STRUCTURE,
+        continuous=False,
+        sees="a single event outside",
+        misses="where inside the interval the events are",
+    ),
+    Entry(
+        name="event_times_uniform",
+        question="Are the events spread evenly over the interval?",
+        null="offsets are uniform on the interval",
+        make=_uniform,
+        effect=effects.distance_effect,
+        sees="times whose distribution function departs by {:.4f} of the events anywhere",
+        misses="fine patterns of a few seconds, and what happens close to both ends",
+    ),
+    Entry(
+        name="event_times_edges",
+        question="Are the events spread evenly up to both ends of the interval?",
+        null="offsets are uniform on the interval",
+        make=_edges,
+        effect=effects.trend_effect,
+        sees="a density that rises or falls linearly by {:.1%} of its mean at the ends",
+        misses="fine patterns of a few seconds",
+    ),
+    Entry(
+        name="event_times_ends",
+        question="Do events come as close to both ends of the interval as they should?",
+        null="offsets are uniform on the interval",
+        make=_ends,
+        effect=effects.gap_effect,
+        scale=lambda law: 100.0,
+        sees="{:.2g}% of the interval left empty at one end",
+        misses="what happens between the first event and the last",
+    ),
+    Entry(
+        name="event_times_cells",
+        question="Do equal parts of the interval hold equally many events, but for chance?",
+        null="offsets are uniform on the interval",
+        make=_phase(None),
+        effect=effects.cell_effect,
+        sees="parts of the interval that hold {:.1%} more or less than they should, on average",
+        misses="patterns finer than a cell",
+    ),
+    Entry(
+        name="event_times_minute",
+        question="Is no part of a minute preferred?",
+        null="the place of an event within its minute is uniform",
+        make=_phase(0),
+        effect=effects.cell_effect,
+        sees="parts of a minute that hold {:.1%} more or less than they should, on average",
+        misses="patterns of another period",
+    ),
+    Entry(
+        name="event_times_second",
+        question="Is no part of a second preferred?",
+        null="the place of an event within its second is uniform",
+        make=_phase(1),
+        effect=effects.cell_effect,
+        sees="parts of a second that hold {:.1%} more or less than they should, on average",
+        misses="patterns of another period",
+    ),
+    Entry(
+        name="event_times_millisecond",
+        question="Are the last three digits of the times random?",
+        null="the place of an event within its millisecond is uniform",
+        make=_phase(2),
+        effect=effects.cell_effect,
+        sees="parts of a millisecond that hold {:.1%} more or less than they should, on average",
+        misses="patterns of another period",
+    ),
+    Entry(
+        name="event_times_spacings",
+        question="Do the gaps between events vary as those of independent times?",
+        null="offsets are independent and uniform on the interval",
+        make=lambda s, w: moments.spacings_test(s.times.moran, s.times.sizes, s.length_us),
+        sees="clusters of events, and times that are too even",
+        misses="slow changes over the interval",
+    ),
+    Entry(
+        name="event_times_ties",
+        question="Do no more events share a microsecond than chance allows?",
+        null="pairs of equal times are Poisson with N (N - 1) / 2 / ticks as their mean",
+        make=_ties,
+        continuous=False,
+        effect=effects.extra_pairs(effects.pairs_within),
+        sees="{:.0f} or more pairs of events with one time, such as duplicates, beside chance",
+        misses="copies whose times were changed",
+    ),
+    Entry(
+        name="company_totals",
+        question="Do the companies' totals vary as independent drivers make them?",
+        null="events fall on the companies at random",
+        make=lambda s, w: moments.crowding_test(s.company_totals),
+        effect=effects.dispersion_effect,
+        sees="companies' totals that scatter {:.2f} times as much in variance as they should",
+        misses="dependence that leaves the companies' totals as they are",
+    ),
+    Entry(
+        name="slot_totals",
+        question="Do drivers of one number, added up over companies, vary as independent ones?",
+        null="events fall on the drivers' numbers at random",
+        make=lambda s, w: moments.crowding_test(s.slot_totals),
+        effect=effects.dispersion_effect,
+        sees="totals that scatter {:.2f} times as much in variance, as where companies are copies",
+        misses="dependence within a company",
+    ),
+    Entry(
+        name="driver_neighbours",
+        question="Does a driver's count say nothing about the next one's?",
+        null="counts of neighbours in the fleet are uncorrelated",
+        make=lambda s, w: moments.neighbour_test(s.counts),
+        effect=effects.neighbour_effect,
+        sees="a correlation of neighbours of {:.3f} or more",
+        misses="dependence of drivers that stand apart",
+    ),
+    Entry(
+        name="types_by_company",
+        question="Is the mix of types the same in all companies, but for chance?",
+        null="type and company are independent",
+        make=lambda s, w: moments.association_test(s.types_by_company),
+        effect=effects.table_effect,
+        scale=effects.share_scatter,
+        sees="shares of the types that differ by {:.1%} from company to company, on average",
+        misses="a pattern over time",
+    ),
+    Entry(
+        name="types_by_time",
+        question="Is the mix of types the same all over the interval, but for chance?",
+        null="type and time are independent",
+        make=lambda s, w: moments.association_test(s.types_by_time),
+        effect=effects.table_effect,
+        scale=effects.share_scatter,
+        sees="shares of the types that differ by {:.1%} over the interval, on average",
+        misses="patterns finer than a twentieth of the interval",
+    ),
+    Entry(
+        name="types_in_sequence",
+        question="Does an event's type say nothing about the driver's next one?",
+        null="types of consecutive events of a driver are independent",
+        make=_sequence,
+        effect=effects.table_effect,
+        scale=effects.share_scatter,
+        sees="shares of the types that differ by {:.1%} with the type before, on average",
+        misses="patterns over more than two events",
+    ),
+    Entry(
+        name="batch_totals",
+        question="Do the batches' totals scatter about the expected one as they should?",
+        null="each batch's total is Poisson with drivers x rate as its mean",
+        make=lambda s, w: moments.totals_test(s.totals, s.n_drivers * w.rate),
+        batches=2,
+        effect=effects.dispersion_effect,
+        sees="totals that scatter {:.2f} times as much in variance (and totals too much alike)",
+        misses="what happens within a batch",
+    ),
+    Entry(
+        name="batch_types",
+        question="Do the shares of the types scatter from batch to batch as they should?",
+        null="types are drawn with the given weights, in each batch anew",
+        make=lambda s, w: moments.goodness_test(s.type_counts, np.array(w.weights)),
+        batches=2,
+        effect=effects.dispersion_effect,
+        sees="shares that scatter {:.2f} times as much in variance (and shares too much alike)",
+        misses="a pattern within a batch that keeps its shares",
+    ),
+    Entry(
+        name="batch_times",
+        question="Do the parts of each interval hold what chance gives them?",
+        null="offsets are uniform on the interval, in each batch anew",
+        make=_batch_cells,
+        batches=2,
+        effect=effects.dispersion_effect,
+        sees="cells that scatter {:.2f} times as much in variance (and cells too much alike)",
+        misses="patterns finer than a cell",
+    ),
+    Entry(
+        name="batch_drivers",
+        question="Has every driver the same rate over all batches?",
+        null="events of all batches together fall on the drivers at random",
+        make=lambda s, w: moments.crowding_test(s.counts.sum(axis=0, keepdims=True)),
+        batches=2,
+        effect=effects.dispersion_effect,
+        sees="drivers' totals that scatter {:.2f} times as much in variance as they should",
+        misses="differences that do not last from batch to batch",
+    ),
+    Entry(
+        name="batch_pairs",
+        question="Has no batch the same drivers busy as another one?",
+        null="drivers' counts in two batches are uncorrelated",
+        make=lambda s, w: moments.pair_correlation_test(s.counts),
+        batches=2,
+        effect=effects.pair_effect,
+        sees="two batches whose drivers' counts have a correlation of {:.3f} or more",
+        misses="batches that share only times or types",
+    ),
+    Entry(
+        name="batch_ties",
+        question="Do no more events of two batches share an offset than chance allows?",
+        null="pairs of equal offsets in two batches are Poisson with N M / ticks as their mean",
+        make=_ties_across,
+        batches=2,
+        continuous=False,
+        effect=effects.extra_pairs(effects.pairs_across),
+        sees="{:.0f} or more pairs with one offset, as where a stream is used twice, beside chance",
+        misses="copies whose times were changed",
+    ),
+)
+
+
+def entries(n_batches: int) -> tuple[Entry, ...]:
+    """Return the entries of `BATTERY` that this many batches are enough for."""
+    return tuple(entry for entry in BATTERY if entry.batches <= n_batches)
+
+
+@dataclass(frozen=True)
+class Made:
+    """One test that was made: its entry, what it looked at, and what it found."""
+
+    entry: Entry
+    sample: Sample
+    result: TestResult
+
+
+def make_tests(sample: Sample, law: Law) -> list[Made]:
+    """Make all tests that a sample has batches enough for, in the order of `BATTERY`.
+
+    Parameters
+    ----------
+    sample : Sample
+    law : Law
+        What the sample is said to follow.
+
+    Raises
+    ------
+    ValueError
+        Where the law has another number of types than the sample.
+    """
+    if len(law.weights) != sample.type_counts.shape[1]:
+        raise ValueError(
+            f"the law has {len(law.weights)} types, the sample {sample.type_counts.shape[1]}"
+        )
+    return [Made(entry, sample, entry.make(sample, law)) for entry in entries(sample.n_batches)]
+
+
+def judge_tests(made: Sequence[Made], law: Law, *, alpha: float = 0.05) -> list[Row]:
+    """Adjust the p-values of one family of tests together, and say what each has seen.
+
+    Parameters
+    ----------
+    made : sequence of Made
+        Of one sample or of several.
+    law : Law
+    alpha : float
+        Level of the whole family of tests, between 0 and 1.
+
+    Returns
+    -------
+    list of Row
+        In the order given. A test that cannot be made is inconclusive, never a pass.
+
+    Raises
+    ------
+    ValueError
+        Where alpha is out of its range.
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha is {alpha}, must be > 0 and < 1")
+    family = [
+        (number, test.result.p_value)
+        for number, test in enumerate(made)
+        if test.entry.kind is EntryKind.EVIDENCE and test.result.p_value is not None
+    ]
+    numbers, p_values = [number for number, _ in family], [p for _, p in family]
+    p_holm = dict(zip(numbers, holm(p_values).tolist(), strict=True))
+    p_bh = dict(zip(numbers, benjamini_hochberg(p_values).tolist(), strict=True))
+    level = alpha / max(1, len(family))
+    rows = []
+    for number, test in enumerate(made):
+        entry, result, effect = test.entry, test.result, None
+        if result.p_value is not None:
+            own = level if entry.kind is EntryKind.EVIDENCE else alpha
+            effect = entry.effect(test.sample, law, result, own)
+        rows.append(
+            Row(
+                entry=entry,
+                result=result,
+                p_holm=p_holm.get(number),
+                p_bh=p_bh.get(number),
+                verdict=_verdict(entry, result, p_holm.get(number), alpha),
+                suspect=p_bh.get(number, 1.0) < alpha,
+                effect=effect,
+                caught="" if result.p_value is None else _caught(entry, law, effect),
+                sentence=_sentence(entry, law, result, effect),
+            )
+        )
+    return rows
+
+
+def run_battery(sample: Sample, law: Law, *, alpha: float = 0.05) -> list[Row]:
+    """Make and judge all tests that a sample has batches enough for.
+
+    See `make_tests` and `judge_tests`, which do it in two steps.
+    """
+    return judge_tests(make_tests(sample, law), law, alpha=alpha)
+
+
+def _verdict(entry: Entry, result: TestResult, p_holm: float | None, alpha: float) -> str:
+    if result.p_value is None:
+        return "inconclusive"
+    if entry.kind is EntryKind.EQUIVALENCE:
+        return "pass" if result.p_value < alpha else "inconclusive"
+    p = result.p_value if entry.kind is EntryKind.STRUCTURE else p_holm
+    return "fail" if p is not None and p < alpha else "pass"
+
+
+def _caught(entry: Entry, law: Law, effect: float | None) -> str:
+    """Return in a phrase what is caught, or shown, in nine runs of ten; empty where nothing is."""
+    if effect is not None:
+        return entry.sees.format(effect * entry.scale(law)).replace("%", " %")
+    return "" if "{" in entry.sees else entry.sees
+
+
+def _sentence(entry: Entry, law: Law, result: TestResult, effect: float | None) -> str:
+    """Return what the test would and would not have seen."""
+    if result.p_value is None:
+        why = (result.note or "it does not apply").removeprefix("no test: ")
+        return f"This test was not made: {why}."
+    caught = _caught(entry, law, effect)
+    if caught and effect is not None:
+        how = "shows" if entry.kind is EntryKind.EQUIVALENCE else "catches"
+        sees = f"In 9 of 10 runs this test {how} {caught}"
+    elif caught:
+        sees = f"This test catches {caught}"
+    elif entry.kind is EntryKind.EQUIVALENCE:
+        sees = "The data are too few to show closeness in 9 of 10 runs, even where it is perfect"
+    else:
+        sees = "No size of fault can be named that this test catches in 9 of 10 runs"
+    return f"{sees}. It does not see {entry.misses}."
+
+
+def family_size(batches: int) -> int:
+    """Return how many tests Holm's procedure adjusts together in a run of so many batches."""
+    return 1 + sum(entry.kind is EntryKind.EVIDENCE for entry in entries(batches))

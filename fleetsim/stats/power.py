@@ -1,0 +1,295 @@
+"""What a test can see: acceptance regions, power, and the smallest effect that it would catch.
+
+Failing to reject is no proof. The smallest effect that a run would have caught says how much its
+silence is worth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, special
+from scipy import stats as laws
+from scipy.stats import qmc
+
+from fleetsim.stats.laws import noncentral_t_cdf
+
+POWER = 0.90  # probability with which a detectable effect is caught
+
+_POINTS = 2**21  # numbers of one quasi-random sample, all types together
+_NOISE = 1e-13  # of the integral that gives the noncentral t law
+_LEAST_POINTS, _MOST_POINTS = 8, 15  # exponents of 2
+
+
+class Outcome(NamedTuple):
+    """Probabilities of the three verdicts."""
+
+    passes: float
+    fails: float
+    inconclusive: float
+
+
+def poisson_between(low: Any, high: Any, mean: Any) -> Any:
+    """Return P(low <= X <= high) for X ~ Poisson(mean), by the tail that keeps its digits.
+
+    Numbers or arrays; `low` and `high` need not be whole. A difference of distribution functions
+    gives 0.0 for a range in the upper tail, where a difference of survival functions does not.
+    """
+    low, high = np.ceil(low), np.floor(high)
+    above = laws.poisson.sf(low - 1, mean) - laws.poisson.sf(high, mean)
+    below = laws.poisson.cdf(high, mean) - laws.poisson.cdf(low - 1, mean)
+    return np.maximum(np.where(low > mean, above, below), 0.0)
+
+
+def poisson_outside(low: Any, high: Any, mean: Any) -> Any:
+    """Return P(X < low or X > high) for X ~ Poisson(mean); both tails keep their digits."""
+    below = laws.poisson.cdf(np.ceil(low) - 1, mean)
+    return np.minimum(below + laws.poisson.sf(np.floor(high), mean), 1.0)
+
+
+def poisson_acceptance(mean: Any, level: float) -> tuple[Any, Any]:
+    """Return the least and the largest count that `stats.poisson_count_test` does not reject.
+
+    A count is kept where its central p-value, min(1, 2 min(P(X <= N), P(X >= N))), is `level` or
+    more. `mean` is a number or an array.
+    """
+    tail = level / 2
+    mean = np.asarray(mean, np.float64)
+    middle = np.floor(mean)  # P(X <= middle + 1) and P(X >= middle) are at least one half
+    far = 8 * np.sqrt(mean + 1) * np.sqrt(-np.log(tail)) - 8 * np.log(tail)
+    least = _first(
+        lambda k: laws.poisson.cdf(k, mean) >= tail, np.full(mean.shape, -1.0), middle + 1
+    )
+    beyond = _first(lambda k: laws.poisson.sf(k - 1, mean) < tail, middle, np.ceil(mean + far))
+    return least, beyond - 1
+
+
+def _first(
+    holds: Callable[[npt.NDArray[np.float64]], Any],
+    below: npt.NDArray[np.float64],
+    above: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Return the first whole number above `below` where `holds` turns true; it is at `above`."""
+    while True:
+        between = np.floor((below + above) / 2)
+        if not np.any((between > below) & (between < above)):
+            return above
+        true = holds(between)
+        below, above = np.where(true, below, between), np.where(true, between, above)
+
+
+def poisson_power(mean: float, ratio: float, level: float) -> float:
+    """Return P(`stats.poisson_count_test` of `mean` rejects) where ratio * mean is the truth."""
+    return _rejected(poisson_acceptance(mean, level), ratio * mean)
+
+
+def _rejected(kept: tuple[Any, Any], mean: float) -> float:
+    least, largest = kept
+    return float(poisson_outside(least, largest, mean))
+
+
+def detectable_rate_shift(mean: float, level: float) -> float | None:
+    """Return the smallest relative increase of the rate that the exact count test catches.
+
+    A fraction of the rate: 0.05 is a rate 5 % too high. A decrease of that size is caught about
+    as often where the mean is large. None for a mean of 0.
+    """
+    if mean <= 0:
+        return None
+    kept = poisson_acceptance(mean, level)
+
+    def lack(log_ratio: float) -> float:
+        return _rejected(kept, mean * np.exp(log_ratio)) - POWER
+
+    high = 1e-3
+    while lack(high) < 0:
+        high *= 2
+    return float(np.expm1(optimize.brentq(lack, 0, high, xtol=1e-12)))
+
+
+def detectable_shares(n: int, df: int, level: float) -> float:
+    """Return the smallest Cohen's w that the chi-square test of category shares catches.
+
+    w = sqrt(sum (p - weight)**2 / weight), a pure number; asymptotic, by the noncentral chi-square
+    law with noncentrality n w**2.
+    """
+    critical = laws.chi2.isf(level, df)
+
+    def lack(noncentrality: float) -> float:
+        return float(laws.ncx2.sf(critical, df, noncentrality)) - POWER
+
+    high = 1.0
+    while lack(high) < 0:
+        high *= 2
+    return float(np.sqrt(optimize.brentq(lack, 1e-9, high, xtol=1e-10) / n))
+
+
+def detectable_dispersion(df: int, level: float) -> float:
+    """Return the smallest variance ratio above 1 that the two-sided dispersion test catches.
+
+    The ratio of variance to mean, where D is taken as the ratio times chi-square(df).
+    """
+    return float(laws.chi2.isf(level / 2, df) / laws.chi2.isf(POWER, df))
+
+
+def category_power(n: float, weights: npt.ArrayLike, shares: npt.ArrayLike, level: float) -> float:
+    """Return P(the chi-square test of `weights` rejects) where `shares` are the truth.
+
+    Asymptotic: noncentral chi-square with k - 1 degrees of freedom and noncentrality
+    n sum (share - weight)**2 / weight, over k types of positive weight.
+
+    References
+    ----------
+    Cohen (1988), Statistical Power Analysis for the Behavioral Sciences, chapter 7.
+    """
+    expected, actual = np.asarray(weights, np.float64), np.asarray(shares, np.float64)
+    shift = n * float(np.sum((actual - expected) ** 2 / expected))
+    df = len(expected) - 1
+    critical = laws.chi2.isf(level, df)
+    # The noncentral law is not defined by every version of SciPy where it is the central one.
+    return float(laws.ncx2.sf(critical, df, shift)) if shift else level
+
+
+def category_outcome(
+    n: float,
+    weights: npt.ArrayLike,
+    shares: npt.ArrayLike,
+    margin: float,
+    level: float,
+    confidence: float = 0.90,
+) -> Outcome:
+    """Return what becomes of types with these shares, where `weights` are claimed.
+
+    Fails where the chi-square test rejects; passes where it does not and every interval of a share
+    (normal, of this confidence) lies within `margin` of the weight; else inconclusive.
+
+    The shares are taken as normal with the covariance of a multinomial law of n. The probability
+    to fail is that of `category_power`; how the rest divides is counted over the centred points
+    of a Sobol sequence, the same every time, good to about 0.003.
+
+    Parameters
+    ----------
+    n : float
+        Events.
+    weights, shares : float array (k,)
+        Claimed and true, positive, k >= 2.
+    margin : float
+        A fraction, 0.03 is 3 points.
+    level : float
+    confidence : float
+    """
+    expected, actual = np.asarray(weights, np.float64), np.asarray(shares, np.float64)
+    k = len(expected)
+    exponent = int(np.clip(math.log2(_POINTS / k), _LEAST_POINTS, _MOST_POINTS))
+    points = qmc.Sobol(k, scramble=False).random_base2(exponent) + 0.5 / 2**exponent
+    z = special.ndtri(points)
+    root = np.sqrt(actual)
+    steps = root * z - actual * (z @ root)[:, None]  # covariance diag(p) - p p'
+    drawn = np.clip(actual + steps / math.sqrt(n), 0.0, 1.0)
+    statistic = n * np.sum((drawn - expected) ** 2 / expected, axis=1)
+    kept = statistic <= laws.chi2.isf(level, k - 1)
+    half = laws.norm.isf((1 - confidence) / 2) * np.sqrt(drawn * (1 - drawn) / n)
+    inside = np.max(np.abs(drawn - expected) + half, axis=1) <= margin
+    fails = category_power(n, expected, actual, level)
+    if not np.any(kept & inside):
+        return Outcome(0.0, fails, 1 - fails)
+    inconclusive = min(float(np.mean(kept & ~inside)), 1 - fails)
+    return Outcome(1 - fails - inconclusive, fails, inconclusive)
+
+
+def dispersion_power(df: int, ratio: float, level: float) -> float:
+    """Return P(the two-sided dispersion test rejects) where variance = ratio * mean.
+
+    Fisher's D is taken as ratio * chi-square(df): asymptotic, for counts of large mean.
+    """
+    lower, upper = laws.chi2.ppf(level / 2, df), laws.chi2.isf(level / 2, df)
+    return float(laws.chi2.cdf(lower / ratio, df) + laws.chi2.sf(upper / ratio, df))
+
+
+def dispersion_reach(df: int, probability: float = 0.95) -> float:
+    """Return the margin that an honest variance/mean keeps about 1 with this probability.
+
+    The smallest m with P(abs(D/df - 1) <= m) = probability, D ~ chi-square(df); a fraction.
+    """
+
+    def lack(margin: float) -> float:
+        inside = laws.chi2.cdf(df * (1 + margin), df) - laws.chi2.cdf(df * (1 - margin), df)
+        return float(inside) - probability
+
+    high = 1.0
+    while lack(high) < 0:
+        high *= 2
+    return float(optimize.brentq(lack, 0.0, high, xtol=1e-12))
+
+
+def dispersion_outcome(
+    df: int, ratio: float, low: float, high: float, confidence: float = 0.95
+) -> Outcome:
+    """Return what becomes of counts with variance = ratio * mean.
+
+    Fails where the interval of variance/mean, (D / upper, D / lower) with the quantiles of
+    chi-square(df), does not contain 1; passes where it does and lies in (low, high); else
+    inconclusive. D is taken as ratio * chi-square(df): asymptotic, for counts of large mean.
+    """
+    tail = (1 - confidence) / 2
+    upper, lower = laws.chi2.isf(tail, df), laws.chi2.ppf(tail, df)
+    least, most = max(lower, low * upper), min(upper, high * lower)
+
+    def between(start: float, end: float) -> float:
+        """Return the probability of a piece; one of no length has exactly 0."""
+        return float(laws.chi2.sf(start / ratio, df) - laws.chi2.sf(end / ratio, df))
+
+    fails = dispersion_power(df, ratio, 1 - confidence)
+    if least >= most:
+        return Outcome(0.0, fails, between(lower, upper))
+    return Outcome(between(least, most), fails, between(lower, least) + between(most, upper))
+
+
+def variation_limits(n: int, limit: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the variation below which n run times pass, and that above which they fail.
+
+    The observed coefficients of variation at which `stats.variation_interval` has its upper and
+    its lower end at `limit`: sqrt(n) / cv at the quantiles of the noncentral t law with n - 1
+    degrees of freedom and noncentrality sqrt(n) / limit. The second is inf where the limit is so
+    large that none fails.
+    """
+    tail, root = (1 - confidence) / 2, math.sqrt(n)
+    shift = root / limit
+    passes = root / _noncentral_t_quantile(1 - tail, n - 1, shift)
+    if special.ndtr(-shift) >= tail:  # the law's lower quantile is not positive
+        return passes, math.inf
+    return passes, root / _noncentral_t_quantile(tail, n - 1, shift)
+
+
+def _noncentral_t_quantile(p: float, df: int, shift: float) -> float:
+    """Return the t > 0 with P(T <= t) = p; there is one."""
+    low = high = shift
+    while noncentral_t_cdf(low, df, shift) > p:
+        low /= 2
+    while noncentral_t_cdf(high, df, shift) < p:
+        high *= 2
+    if low == high:
+        return low
+    return float(
+        optimize.brentq(lambda t: noncentral_t_cdf(t, df, shift) - p, low, high, rtol=1e-12)
+    )
+
+
+def variation_outcome(n: int, limit: float, variation: float, confidence: float = 0.95) -> Outcome:
+    """Return what becomes of n normal run times of a true coefficient of variation.
+
+    Passes where the upper end of `stats.variation_interval` lies below `limit`, fails where the
+    lower end lies above it, else inconclusive. Exact for normal run times, up to the chance that
+    their mean is negative.
+    """
+    below, above = variation_limits(n, limit, confidence)
+    root = math.sqrt(n)
+    shift = root / variation
+    short = noncentral_t_cdf(root / below, n - 1, shift)
+    fails = 0.0 if math.isinf(above) else noncentral_t_cdf(root / above, n - 1, shift)
+    parts = (1 - short, fails, short - fails)
+    return Outcome(*(part if part > _NOISE else 0.0 for part in parts))

@@ -1,0 +1,196 @@
+"""Sweeps: every point of an experiment's grid, run once whatever happens to the machine.
+
+A point is known by its key, the hash of all that its content depends on. A completed run with that
+key is the point's result; nothing else is remembered, so there is no state that could be wrong.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from uuid import uuid4
+
+from fleetsim.base.cluster import Cluster
+from fleetsim.base.files import PARTIAL, claim_folder, make_folder, point_link
+from fleetsim.experiment.results import LATEST
+from fleetsim.report.gallery import refresh_gallery
+from fleetsim.runner.execute import Outcome
+from fleetsim.runner.mirror import Mirror
+from fleetsim.runner.warm import Nursery
+from fleetsim.sweep.plan import Sweep
+from fleetsim.sweep.worker import Order, Runner, run_on_worker
+
+
+@contextmanager
+def sweep_lock(sweep: Sweep) -> Iterator[None]:
+    """Hold the only right to run this experiment's points; a second sweep waits for it."""
+    make_folder(sweep.folder)
+    descriptor = os.open(sweep.folder / ".sweep.lock", os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logging.getLogger(__name__).warning(
+                "%s: waiting for another sweep of this experiment; what it completes is kept",
+                sweep.experiment.id,
+            )
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@dataclass
+class Progress:
+    """How many points were done, failed, skipped since they stood already, and not begun."""
+
+    done: int = 0
+    failed: int = 0
+    skipped: int = 0
+    left: int = 0
+
+
+def run_sweep(
+    sweep: Sweep,
+    *,
+    jobs: int = 1,
+    cluster: Cluster | None = None,
+    home: Mirror | None = None,
+    engine: str = "notebook",
+    fresh: bool = False,
+    fail_fast: bool = False,
+    retries: int = 0,
+    cell_timeout: float | None = None,
+    run_timeout: float | None = None,
+    progress: Callable[[Outcome], object] | None = None,
+) -> Progress:
+    """Run the points that have no completed run; the sweep then knows where all of them stand.
+
+    Parameters
+    ----------
+    sweep : Sweep
+    jobs : int
+        Points that run at a time; their measured processes take turns all the same.
+    cluster : Cluster, optional
+        Run the points on its workers, as many at a time as they have threads.
+    home : Mirror, optional
+        The results, where they are on a storage; the sweep was planned on its folder.
+    engine : str
+        A name of `engines.ENGINES`.
+    fresh : bool
+        Run every point, also one that is finished.
+    fail_fast : bool
+        Begin no further point when one has failed.
+    retries : int
+        How often a failed point is tried again.
+    cell_timeout, run_timeout : float, optional
+        Seconds that a cell of a notebook, and a whole run, may take.
+    progress : callable, optional
+        Called with the outcome of each point, in this thread.
+
+    Raises
+    ------
+    InputError
+        Where the experiment's notebook is wrong.
+    FleetsimError
+        Where the workers are gone, or a run could not be sent to the storage.
+    KeyboardInterrupt, SystemExit
+        As they came; the points under way are ended and leave nothing, those on workers too.
+    """
+    home = home or Mirror(sweep.project, sweep.results)
+    with ExitStack() as stack:
+        stack.enter_context(sweep_lock(sweep))
+        shared = cluster is not None and home.where is None
+        seen = stack.enter_context(_seen(sweep.folder)) if shared else None
+        sweep.look()
+        to_do = sweep.to_do(fresh=fresh)
+        nursery = None
+        if cluster is None and engine == "notebook" and len(to_do) > 1 and Nursery.possible():
+            nursery = stack.enter_context(Nursery())
+        points = iter(to_do)
+        count = Progress(skipped=0 if fresh else len(sweep.finished))
+
+        def orders() -> Iterator[Order]:
+            while not (fail_fast and count.failed) and (point := next(points, None)):
+                yield Order(
+                    sweep.project.root,
+                    sweep.name,
+                    sweep.experiment.id,
+                    point.parameters,
+                    point.key,
+                    str(home.where or sweep.results.absolute()),
+                    engine,
+                    retries,
+                    cell_timeout,
+                    run_timeout,
+                    seen,
+                )
+
+        if cluster is None:
+            outcomes = _in_threads(orders(), home, jobs, nursery)
+        else:
+            outcomes = _on_workers(orders(), cluster)
+        with closing(outcomes):
+            for outcome in outcomes:
+                completed = outcome.record.status == "completed"
+                count.done += completed
+                count.failed += not completed
+                if progress is not None:
+                    progress(outcome)
+        count.left = sum(1 for _ in points)
+        if cluster is not None:
+            home.fetch_records(sweep.experiment.id)  # workers sent them up
+        sweep.look()
+        if sweep.newest is not None:  # a sweep that was killed may have left it behind
+            point_link(sweep.folder / LATEST, sweep.newest.name)
+        refresh_gallery(sweep.results)
+        return count
+
+
+@contextmanager
+def _seen(folder: Path) -> Iterator[Path]:
+    """Yield a hidden folder that only those see who share this one."""
+    path = folder / f".sweep-{uuid4().hex}{PARTIAL}"
+    lock = claim_folder(path)
+    try:
+        yield path.absolute()
+    finally:
+        path.rmdir()
+        os.close(lock)
+
+
+def _on_workers(orders: Iterator[Order], cluster: Cluster) -> Generator[Outcome]:
+    """Yield the outcomes of points as they end; Dask hands them out."""
+    with closing(cluster.map(run_on_worker, orders, waiting=0)) as rows:
+        for _, outcome in rows:
+            yield outcome
+
+
+def _in_threads(
+    orders: Iterator[Order], home: Mirror, jobs: int, nursery: Nursery | None
+) -> Generator[Outcome]:
+    """Yield the outcomes of points as they end, so many at a time."""
+    runner = Runner(nursery)
+    pool = ThreadPoolExecutor(jobs, thread_name_prefix="sweep")
+    running: set[Future[Outcome]] = set()
+    try:
+        while True:
+            for order in islice(orders, jobs - len(running)):
+                running.add(pool.submit(runner.run, order, home))
+            if not running:
+                break
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                yield future.result()
+    except BaseException:
+        runner.interrupt()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)

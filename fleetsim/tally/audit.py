@@ -1,0 +1,303 @@
+"""Audit a data set: hold any batches in this format to a configuration, whoever made them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fleetsim.base.errors import InputError
+from fleetsim.base.storage import folders_with, is_remote, require, sizes, told
+from fleetsim.base.tables import Table, number
+from fleetsim.batch.meta import META_NAME
+from fleetsim.batch.verify import COMPANIES_NAME, data_folder
+from fleetsim.experiment.answers import answers_line
+from fleetsim.generate.config import Config
+from fleetsim.stats.battery import judge_tests, make_tests
+from fleetsim.stats.effects import law_of
+from fleetsim.stats.judged import Test, record_test
+from fleetsim.tally.batches import Mapper, tally_batches
+from fleetsim.tally.faults import Fault, FaultKind, Faults
+from fleetsim.tally.folder import is_batch
+
+
+@dataclass(frozen=True)
+class Group:
+    """The tests on consecutive batches with one roster of drivers.
+
+    Attributes
+    ----------
+    batch_ids : tuple of str
+    events, drivers : int
+    tests : tuple of Test
+    """
+
+    batch_ids: tuple[str, ...]
+    events: int
+    drivers: int
+    tests: tuple[Test, ...]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found.
+
+    Attributes
+    ----------
+    data : Path
+    alpha : float
+        Level of all tests together.
+    batch_ids : tuple of str
+    lines : int
+        Lines in the events files.
+    faults : tuple of Fault
+        The first of each kind.
+    fault_counts : dict
+        How many there are of each kind.
+    groups : tuple of Group
+        Several where companies joined between the batches; none where nothing could be read.
+    """
+
+    data: Path
+    alpha: float
+    batch_ids: tuple[str, ...]
+    lines: int
+    faults: tuple[Fault, ...]
+    fault_counts: dict[FaultKind, int]
+    groups: tuple[Group, ...]
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What is wrong, a sentence each; empty where nothing is."""
+        found = [str(fault) for fault in self.faults]
+        more = sum(self.fault_counts.values()) - len(found)
+        if more > 0:
+            found.append(f"and {more} more faults of the same kinds")
+        for group in self.groups:
+            found += [
+                f"{_span(group)}: {test.name} fails (p = {test.p_value:.3g}{_adjusted(test)}). "
+                f"{test.question} No."
+                for test in group.tests
+                if test.verdict == "fail"
+            ]
+        return tuple(found)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the audit as plain data, for ``--json``."""
+        return {
+            "alpha": self.alpha,
+            "batch_ids": list(self.batch_ids),
+            "event_count": self.lines,
+            "findings": list(self.findings),
+            "faults": [
+                {"kind": fault.kind.value, "where": fault.where, "message": fault.message}
+                for fault in self.faults
+            ],
+            "fault_counts": {kind.value: self.fault_counts.get(kind, 0) for kind in FaultKind},
+            "groups": [
+                {
+                    "batch_ids": list(group.batch_ids),
+                    "event_count": group.events,
+                    "drivers": group.drivers,
+                    "tests": msgspec.to_builtins(group.tests),
+                }
+                for group in self.groups
+            ],
+        }
+
+
+def _adjusted(test: Test) -> str:
+    return "" if test.p_holm is None else f", {test.p_holm:.3g} after Holm's adjustment"
+
+
+def _span(group: Group) -> str:
+    first, last = group.batch_ids[0], group.batch_ids[-1]
+    return first if len(group.batch_ids) == 1 else f"{first} .. {last}"
+
+
+def audit_data(
+    config: Config,
+    data: Path,
+    companies: Path | None = None,
+    *,
+    alpha: float = 0.05,
+    mapper: Mapper | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Audit:
+    """Hold the batches of a data set to a configuration: structure first, then the whole battery.
+
+    Parameters
+    ----------
+    config : Config
+        What the data are said to follow; its seed does not matter.
+    data : Path
+        A data set (``companies.jsonl`` and ``events/``), a run, a folder of batches or a batch,
+        here or on a storage. There, a batch is what has a record; all else is nothing.
+    companies : Path, optional
+        The companies file; by default the data set's own.
+    alpha : float
+        Level of all tests together.
+    mapper : Mapper, optional
+        Reads the files somewhere else (see `tally.tally_batches`); the audit is the same.
+    progress : callable, optional
+        Called with numbers of bytes as they are read.
+
+    Raises
+    ------
+    InputError
+        Where there is no such folder, or the companies file that was named cannot be read. What is
+        wrong inside of the folder is a finding.
+    FleetsimError
+        Where a storage or a worker fails.
+    """
+    if is_remote(data):
+        require(data)
+    with told(data):
+        what = None if data.is_dir() else "not a folder" if data.exists() else "no such folder"
+    if what:
+        raise InputError(str(data), f"{what}; expected a data set, a folder of batches or a batch")
+    faults = Faults()
+    with told(data):
+        place = _locate(data)
+    if place is None:
+        message = "not a data set: neither events/ nor a batch stands here"
+        faults.add(FaultKind.FOLDER, data.name or str(data), message)
+        return _nothing_read(data, alpha, faults)
+    for name in place.strays:
+        faults.add(
+            FaultKind.FOLDER, f"{place.events.name}/{name}", "does not belong here: no batch"
+        )
+    if not place.batches:
+        faults.add(FaultKind.FOLDER, place.events.name, "there is no batch here")
+        return _nothing_read(data, alpha, faults)
+    roster = companies or place.companies
+    try:
+        tally = tally_batches(
+            config,
+            roster,
+            place.batches,
+            any_seed=True,
+            faults=faults,
+            mapper=mapper,
+            progress=progress,
+        )
+    except InputError as error:
+        if companies is not None:
+            raise
+        kind = FaultKind.MEMBER if roster.is_file() else FaultKind.FOLDER
+        for fault in error.faults:
+            faults.add(kind, roster.name, fault)
+        return _nothing_read(data, alpha, faults)
+    law = law_of(config)
+    made = [make_tests(sample, law) for sample in tally.samples]
+    rows = iter(judge_tests([test for tests in made for test in tests], law, alpha=alpha))
+    groups = tuple(
+        Group(
+            tally.batch_ids[first:end],
+            sample.n_events,
+            sample.n_drivers,
+            tuple(record_test(next(rows)) for _ in tests),
+        )
+        for sample, (first, end), tests in zip(tally.samples, tally.spans, made, strict=True)
+    )
+    return Audit(
+        data=data,
+        alpha=alpha,
+        batch_ids=tally.batch_ids,
+        lines=tally.lines,
+        faults=tally.faults,
+        fault_counts=tally.fault_counts,
+        groups=groups,
+    )
+
+
+def _nothing_read(data: Path, alpha: float, faults: Faults) -> Audit:
+    return Audit(data, alpha, (), 0, tuple(faults.kept), dict(faults.counts), ())
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where batches and companies stand, and what else stands among the batches."""
+
+    events: Path
+    companies: Path
+    batches: list[Path]
+    strays: list[str]
+
+
+def _locate(data: Path) -> _Place | None:
+    if is_batch(data):
+        return _Place(data.parent, data_folder(data) / COMPANIES_NAME, [data], [])
+    for events in (data / "data" / "raw" / "events", data / "events"):
+        if events.is_dir():
+            return _place(events, events.parent / COMPANIES_NAME)
+    if is_remote(data):
+        found = bool(folders_with(data, META_NAME))
+    else:
+        found = any(is_batch(path) for path in data.iterdir() if path.is_dir())
+    if found:
+        parent = data if is_remote(data) else data.resolve()
+        return _place(data, parent.parent / COMPANIES_NAME)
+    return None
+
+
+def _place(events: Path, companies: Path) -> _Place:
+    if is_remote(events):
+        strays = [name for name in sorted(sizes(events)) if not name.startswith(".")]
+        return _Place(events, companies, folders_with(events, META_NAME), strays)
+    seen = [path for path in sorted(events.iterdir()) if not path.name.startswith(".")]
+    batches = [path for path in seen if path.is_dir()]
+    return _Place(events, companies, batches, [path.name for path in seen if not path.is_dir()])
+
+
+def bytes_to_read(data: Path) -> int:
+    """Return the size of the files with events in a folder, for a progress bar.
+
+    Of a storage that would take as many requests as all of the batches; there it is 0.
+    """
+    if is_remote(data):
+        return 0
+    names = ("events.*", "part-*")
+    files = (path for name in names for path in data.rglob(name) if path.is_file())
+    return sum(path.stat().st_size for path in files)
+
+
+def audit_text(audit: Audit) -> str:
+    """Return an audit as a terminal shows it."""
+    n_batches = len(audit.batch_ids)
+    parts = [
+        f"{audit.data}: {n_batches} batch{'' if n_batches == 1 else 'es'}, {audit.lines} lines"
+    ]
+    rows = []
+    for kind in FaultKind:
+        first = next((str(fault) for fault in audit.faults if fault.kind is kind), "none found")
+        rows.append((kind.words, str(audit.fault_counts.get(kind, 0)), first))
+    parts.append(str(Table(("faults", "number", "the first"), tuple(rows))))
+    parts += [_group_text(group) for group in audit.groups]
+    if not audit.findings:
+        parts.append(
+            f"Nothing found. Of honest data, {100 * audit.alpha:g} % fail some test by chance."
+        )
+    else:
+        parts.append("\n".join(["Findings:", *(f"- {finding}" for finding in audit.findings)]))
+    return "\n\n".join(parts)
+
+
+def _group_text(group: Group) -> str:
+    header = ("test", "p", "p (Holm)", "verdict", "what it sees in 9 of 10 runs")
+    rows = tuple(
+        (
+            test.name,
+            number(test.p_value, 3),
+            number(test.p_holm, 3),
+            test.verdict,
+            test.caught or (test.note or "").removeprefix("no test: "),
+        )
+        for test in group.tests
+    )
+    batches = f"{len(group.batch_ids)} batches" if len(group.batch_ids) > 1 else group.batch_ids[0]
+    title = f"{batches}, {group.events} events of {group.drivers} drivers"
+    return f"{title}\n{answers_line(group.tests)}\n\n{Table(header, rows)}"

@@ -1,0 +1,655 @@
+"""Read the lines of an events file as columns, in bounded memory and at the speed of NumPy.
+
+Every line is held, on its raw bytes, to the canonical form that `EVENT_FIELDS` gives. A cursor goes
+through all lines of a slab at once, part by part: a run of parts of fixed width is compared as
+64-bit words; digits and texts move the cursor by their own length. What deviates leaves the columns
+and is handed out raw, for the slow path that says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fleetsim.base.storage import is_remote
+from fleetsim.generate.config import Config
+from fleetsim.generate.encode import driver_digits
+from fleetsim.generate.fleet import Fleet
+from fleetsim.generate.model import EVENT_FIELDS, Field, FieldKind, choice_law, escaped
+
+Bytes = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.uint64]
+Numbers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+Columns = dict[str, npt.NDArray[Any]]
+
+CHUNK_BYTES = 1 << 21  # read at once; slabs of some thousand lines stay in the processor's cache
+SLAB_LINES = 1 << 14  # lines taken through the parts at once: bounds what is handed out, too
+LINE_BYTES = 1 << 16  # a longer line is deviating, however long the names of the types are ...
+SHOWN_BYTES = 1 << 10  # ... and is handed out cut to this
+_TEXT_BYTES = 1 << 10  # longer texts of a choice are compared one by one
+_DISTINCT = 32  # texts of a slab that are compared at once with all its lines
+_REMEMBERED = 1 << 12  # texts whose meaning is kept
+
+
+class Membership(IntEnum):
+    """Whether those whom a line names are in the roster; the first fault, in this order."""
+
+    MEMBER = 0
+    UNKNOWN_COMPANY = 1
+    NOT_ELIGIBLE = 2  # the company is not active, or not onboarded yet
+    OTHER_COMPANY = 3  # driver_id names another company than company_id
+    UNKNOWN_DRIVER = 4  # a number out of range, or of another width
+    OTHER_TRUCK = 5  # not the driver's
+
+
+class RawLine(NamedTuple):
+    """A line as it stands in the file.
+
+    `number` counts from 1; `raw` has its first bytes, all of them and the newline where
+    len(raw) == length; `length` counts the newline.
+    """
+
+    number: int
+    raw: bytes
+    length: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Consecutive lines of a file: those in canonical form as columns, the others raw.
+
+    Attributes
+    ----------
+    lines : int
+        How many lines these are.
+    number : int64 array (n,)
+        Line numbers of the canonical lines, from 1.
+    driver : int64 array (n,)
+        Position in the whole fleet, from 0; -1 where `membership` is not MEMBER.
+    company : int64 array (n,)
+        Position of company_id in the fleet; -1 where it is not there.
+    membership : uint8 array (n,)
+        Values of `Membership`.
+    drawn : dict
+        By field name: uint64 (n, 2) for a UUID; int64 (n,) positions in the law's names for a
+        choice, -1 for a name that is not among them; int64 (n,) microseconds since 1970 UTC for a
+        time.
+    deviating : list of RawLine
+        The lines that are not in canonical form.
+    strangers : list of RawLine
+        The canonical lines that are no members or have a choice of -1.
+    """
+
+    lines: int
+    number: Numbers
+    driver: Numbers
+    company: Numbers
+    membership: Bytes
+    drawn: Columns
+    deviating: list[RawLine]
+    strangers: list[RawLine]
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+
+# --- the layout of a line
+
+_ANY = b"\0"  # in a template: any byte
+_UUID = _ANY * 8 + b"-" + _ANY * 4 + b"-4" + _ANY * 3 + b"-" + _ANY * 4 + b"-" + _ANY * 12
+_UUID_GROUPS = ((0, 8), (9, 13), (14, 18), (19, 23), (24, 36))
+_TIME = re.sub(rb"0", _ANY, b"0000-00-00T00:00:00.000000Z")
+# Where digits stand in the text of a time, and in 24 digits: YYYYMMDD, 00hhmmss, 00ffffff.
+_TIME_DIGITS = (
+    (0, 4, 0),
+    (5, 7, 4),
+    (8, 10, 6),
+    (11, 13, 10),
+    (14, 16, 12),
+    (17, 19, 14),
+    (20, 26, 18),
+)
+
+
+def _windows(buffer: Bytes, at: Numbers, width: int) -> npt.NDArray[np.void]:
+    """Return the `width` bytes at each cursor."""
+    # Elements that overlap, one a byte: taking these is twice as fast as taking rows of bytes.
+    every = np.ndarray(len(buffer) - width + 1, f"V{width}", buffer.data, strides=(1,))
+    return every[at]
+
+
+class _Fixed:
+    """Consecutive parts of fixed width: a template, and where the values stand in it."""
+
+    def __init__(self) -> None:
+        self.template = b""
+        self.slots: list[tuple[str, FieldKind, int]] = []
+
+    def add(self, template: bytes, slot: tuple[str, FieldKind] | None = None) -> None:
+        if slot:
+            self.slots.append((*slot, len(self.template)))
+        self.template += template
+
+    def windows(self, buffer: Bytes, at: Numbers) -> tuple[Bytes, Flags]:
+        """Return the bytes of each line from its cursor on, and which lines fit the template."""
+        width = len(self.template)
+        padded = np.frombuffer(self.template.ljust(-(-width // 8) * 8, _ANY), np.uint8)
+        rows = _windows(buffer, at, len(padded)).view(np.uint8).reshape(-1, len(padded))
+        words = rows.view("<u8")
+        differ = np.zeros(len(at), np.uint64)
+        masks = np.where(padded, np.uint8(255), np.uint8(0)).view("<u8")
+        for i, (pattern, mask) in enumerate(zip(padded.view("<u8"), masks, strict=True)):
+            if mask:
+                differ |= (words[:, i] ^ pattern) & mask
+        return rows, differ == 0
+
+
+@dataclass(frozen=True)
+class _Digits:
+    """A number of `least` to `most` digits."""
+
+    name: str
+    least: int
+    most: int
+    padded: bool  # whether it may begin with a 0
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A name between quotes; the closing quote belongs to the next part."""
+
+    field: Field
+
+
+_Part = _Fixed | _Digits | _Text
+
+
+def _layout() -> list[_Part]:
+    """Return the parts of a line, as `EVENT_FIELDS` gives them."""
+    fixed = _Fixed()
+    parts: list[_Part] = [fixed]
+
+    def vary(part: _Digits | _Text) -> _Fixed:
+        parts.extend([part, _Fixed()])
+        return parts[-1]  # type: ignore[return-value]
+
+    for i, field in enumerate(EVENT_FIELDS):
+        fixed.add(("," if i else "{").encode() + f'"{field.name}":"'.encode())
+        slot = (field.name, field.kind)
+        if field.kind is FieldKind.DRIVER:
+            fixed.add(b"DRV-")
+            fixed.add(_UUID, slot)
+            fixed.add(b"-")
+            fixed = vary(_Digits(f"{field.name} number", 3, 9, padded=True))
+        elif field.kind is FieldKind.TRUCK:
+            fixed.add(b"TRK-")
+            fixed = vary(_Digits(field.name, 1, 18, padded=False))
+        elif field.kind is FieldKind.TIME:
+            fixed.add(_TIME, slot)
+        elif field.kind in (FieldKind.UUID, FieldKind.COMPANY):
+            fixed.add(_UUID, slot)
+        else:
+            fixed = vary(_Text(field))
+        fixed.add(b'"')
+    fixed.add(b"}\n")
+    return parts
+
+
+def _name_of(kind: FieldKind) -> str:
+    return next(field.name for field in EVENT_FIELDS if field.kind is kind)
+
+
+# --- values, all lines at once
+
+
+def _every(byte: int) -> np.uint64:
+    """Return a word of eight equal bytes."""
+    return np.uint64(byte * 0x0101010101010101)
+
+
+def _u(value: int) -> np.uint64:
+    return np.uint64(value)
+
+
+def _uuids(text: Bytes) -> tuple[Words, Flags]:
+    """Return the words of ids, shape (n, 2), and which are version 4; text has 36 columns."""
+    digits = np.empty((len(text), 32), np.uint8)
+    place = 0
+    for start, end in _UUID_GROUPS:
+        digits[:, place : place + end - start] = text[:, start:end]
+        place += end - start
+    chars = digits.view(">u8").astype(np.uint64)
+    # Eight digits a word, each in its byte: a letter has bit 6, and its low bits count from 1.
+    value = (chars & _every(0x0F)) + ((chars >> _u(6)) & _every(1)) * _u(9)
+    again = value + _every(ord("0")) + (((value + _every(6)) >> _u(4)) & _every(1)) * _u(0x27)
+    wrong = (again ^ chars) | (value & _every(0xF0))
+    value |= value >> _u(4)
+    value &= _u(0x00FF00FF00FF00FF)
+    value |= value >> _u(8)
+    value &= _u(0x0000FFFF0000FFFF)
+    value |= value >> _u(16)
+    value &= _u(0xFFFFFFFF)
+    pairs = (value[:, ::2] << _u(32)) | value[:, 1::2]
+    wrong_of_row = wrong[:, 0] | wrong[:, 1] | wrong[:, 2] | wrong[:, 3]
+    return pairs, (wrong_of_row == 0) & ((pairs[:, 1] >> _u(62)) == 2)
+
+
+def read_times(text: Bytes) -> tuple[Numbers, Flags]:
+    """Return microseconds since 1970 UTC, and which are times of the calendar.
+
+    Parameters
+    ----------
+    text : uint8 array (n, 27)
+        ``2025-11-08T12:03:27.104233Z``, a byte a column. What stands between the digits is not
+        looked at.
+    """
+    digits = np.full((len(text), 24), ord("0"), np.uint8)
+    for start, end, place in _TIME_DIGITS:
+        digits[:, place : place + end - start] = text[:, start:end]
+    value = digits.view("<u8").astype(np.uint64) ^ _every(ord("0"))
+    wrong = (value | (value + _every(0x80 - 10))) & _every(0x80)
+    # Two digits become one number, which stands in 16 bits, the first pair lowest.
+    pairs = ((value * _u(10) + (value >> _u(8))) & _u(0x00FF00FF00FF00FF)).view(np.int64)
+    date, clock, fraction = pairs.T
+    head, length = _runs(date)
+    days, real = _days(date[head])
+    hour, minute, second = (clock >> 16) & 0xFF, (clock >> 32) & 0xFF, clock >> 48
+    micro = ((fraction >> 16) & 0xFF) * 10_000 + ((fraction >> 32) & 0xFF) * 100 + (fraction >> 48)
+    us = ((np.repeat(days, length) * 24 + hour) * 60 + minute) * 60 + second
+    good = ((wrong[:, 0] | wrong[:, 1] | wrong[:, 2]) == 0) & np.repeat(real, length)
+    return us * 1_000_000 + micro, good & (hour < 24) & (minute < 60) & (second < 60)
+
+
+def _days(date: Numbers) -> tuple[Numbers, Flags]:
+    """Return days since 1970 of dates in four pairs of digits, and which dates there are."""
+    year = (date & 0xFF) * 100 + ((date >> 16) & 0xFF)
+    month, day = (date >> 32) & 0xFF, date >> 48
+    months = (year - 1970) * 12 + month - 1
+    first = months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+    after = (months + 1).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+    real = (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= after - first)
+    return first + day - 1, real
+
+
+def _runs(values: npt.NDArray[Any]) -> tuple[Numbers, Numbers]:
+    """Return where runs of equal values begin, and how long they are."""
+    if not len(values):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    head = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
+    return head, np.diff(head, append=len(values))
+
+
+def _numbers(buffer: Bytes, at: Numbers, part: _Digits) -> tuple[Numbers, Numbers, Flags]:
+    """Return the numbers at the cursors, how many digits each has, and which are allowed."""
+    # Eight bytes a word, the first one lowest; a digit becomes its value, another byte 10 or more.
+    chars = _windows(buffer, at, 8).view("<u8") ^ _every(ord("0"))
+    others = (((chars & _every(0x7F)) + _every(0x80 - 10)) | chars) & _every(0x80)
+    if others.all():
+        # Below the lowest bit set lies one high bit for each digit.
+        below = (others & (~others + _u(1))) - _u(1)
+        length = (((below & _every(0x80)) >> _u(7)) * _every(1)) >> _u(56)
+        # Moved up, digits have zeros before them, and nothing after; then pairs become numbers.
+        value = chars << ((_u(8) - length) * _u(8))
+        value = (value * _u(10) + (value >> _u(8))) & _u(0x00FF00FF00FF00FF)
+        value = (value * _u(100) + (value >> _u(16))) & _u(0x0000FFFF0000FFFF)
+        value = (value * _u(10_000) + (value >> _u(32))) & _u(0xFFFFFFFF)
+        number, digits = value.view(np.int64), length.view(np.int64)
+    else:
+        number, digits = _long_numbers(buffer, at, part.most)
+    good = (digits >= part.least) & (digits <= part.most)
+    if not part.padded:
+        good &= buffer[at] != ord("0")
+    return number, digits, good
+
+
+def _long_numbers(buffer: Bytes, at: Numbers, most: int) -> tuple[Numbers, Numbers]:
+    """Return numbers and how many digits each has, one more than `most` counting as too many."""
+    value, length = np.zeros(len(at), np.int64), np.zeros(len(at), np.int64)
+    going = np.ones(len(at), np.bool_)
+    for place in range(most + 1):
+        digit = buffer[at + place] - np.uint8(ord("0"))
+        going &= digit < 10
+        if not going.any():
+            break
+        value = np.where(going, value * 10 + digit, value)
+        length += going
+    return value, length
+
+
+_REST_OF_STRING = re.compile(rb'(?:[^"\\]|\\.)*+"', re.DOTALL)
+_DEVIATING = -2
+
+
+class _Names:
+    """What a text between quotes is: the position of a name, -1 for another, or deviating."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.known = {escaped(name) + b'"': i for i, name in enumerate(names)}
+        self.longest = max(map(len, self.known))
+        self.others: dict[bytes, int] = {}
+
+    def __call__(self, text: bytes) -> int:
+        """Return it for a text that ends with its quote."""
+        known = self.known.get(text)
+        if known is not None:
+            return known
+        value = self.others.get(text)
+        if value is None:
+            value = -1 if _is_shortest(text) else _DEVIATING
+            if len(self.others) == _REMEMBERED:
+                self.others.clear()
+            if len(text) <= _TEXT_BYTES:
+                self.others[text] = value
+        return value
+
+    def match(self, buffer: Bytes, at: Numbers, end: Numbers) -> tuple[Numbers, Numbers]:
+        """Return what stands at each cursor, and its length without the quote."""
+        view = buffer.data
+        value = np.full(len(at), _DEVIATING, np.int64)
+        length = np.zeros(len(at), np.int64)
+        left = np.arange(len(at))
+        for _ in range(_DISTINCT):
+            if not len(left):
+                return value, length
+            first = int(left[0])
+            text = _string(view[at[first] : end[first]])
+            if 0 < len(text) <= _TEXT_BYTES:
+                # No text with its quote begins another one: equal bytes are the whole text.
+                same = _windows(buffer, at[left], len(text)).view(f"S{len(text)}") == text
+            else:
+                same = left == first
+            value[left[same]], length[left[same]] = self(text), len(text) - 1
+            left = left[~same]
+        texts = [
+            _string(view[start:stop])
+            for start, stop in zip(at[left].tolist(), end[left].tolist(), strict=True)
+        ]
+        value[left] = [self(text) for text in texts]
+        length[left] = [len(text) - 1 for text in texts]
+        return value, length
+
+
+def _string(line: memoryview) -> bytes:
+    """Return a text up to its closing quote; nothing where there is none."""
+    found = _REST_OF_STRING.match(line)
+    return found[0] if found else b""
+
+
+def _is_shortest(text: bytes) -> bool:
+    """Return whether a text with its closing quote is JSON with the shortest escapes."""
+    try:
+        return escaped(json.loads('"' + text.decode())) + b'"' == text
+    except ValueError:  # not UTF-8, a character that JSON wants escaped, half a pair of surrogates
+        return False
+
+
+# --- the lines of a file
+
+
+class LineReader:
+    """Reads events files against a configuration and a fleet.
+
+    Parameters
+    ----------
+    config : Config
+    fleet : Fleet
+
+    Attributes
+    ----------
+    lines, bytes : int
+        Size of the file read last, so far; complete when its rows have run out.
+    sha256 : str
+        Hash of it; empty until then.
+    """
+
+    def __init__(self, config: Config, fleet: Fleet) -> None:
+        self.lines, self.bytes, self.sha256 = 0, 0, ""
+        self._per_company = config.drivers_per_company
+        self._digits = driver_digits(config)
+        ids = np.ascontiguousarray(fleet.company_id).view("S36")[:, 0]
+        self._order = np.argsort(ids)
+        self._ids = ids[self._order]
+        self._parts = _layout()
+        self._names = {
+            part.field.name: _Names(choice_law(config, part.field.key or part.field.name).names)
+            for part in self._parts
+            if isinstance(part, _Text)
+        }
+        self._limit = LINE_BYTES + sum(names.longest for names in self._names.values())
+        fixed = [len(part.template) for part in self._parts if isinstance(part, _Fixed)]
+        self._padding = max(*fixed, _TEXT_BYTES) + 32  # what a part may look at behind a line
+
+    def read(
+        self,
+        path: Path,
+        eligible: Flags,
+        *,
+        opened: Callable[[Path], Any] | None = None,
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> Iterator[Rows]:
+        """Yield the lines of a file, some thousand at a time.
+
+        Parameters
+        ----------
+        path : Path
+        eligible : bool array (n_companies,)
+            Which companies of the fleet may have events.
+        opened : callable, optional
+            Opens the file as a stream of lines, where it does not hold them as they are.
+        chunk_bytes : int
+            Bytes read at once; memory is bounded by it and by the longest line that is possible.
+
+        Raises
+        ------
+        OSError
+            Where the file cannot be read.
+        """
+        self.lines, self.bytes, self.sha256 = 0, 0, ""
+        kept = 0  # bytes of the line that has begun; they stand before the next chunk
+        dropped = 0  # bytes of it that came before and are not kept
+        head = b""  # its first bytes, where some are dropped
+        for buffer, spare, filled, ends in self._chunks(path, opened, chunk_bytes):
+            start = self._limit - kept
+            if dropped and len(ends):
+                self.lines += 1
+                yield _only(RawLine(self.lines, head, dropped + int(ends[0]) - start))
+                start, dropped, ends = int(ends[0]), 0, ends[1:]
+            for first in range(0, len(ends), SLAB_LINES):
+                slab = ends[first : first + SLAB_LINES]
+                yield self._slab(buffer, start, slab, eligible)
+                start = int(slab[-1])
+            kept = filled - start
+            if dropped or kept > self._limit:
+                if not dropped:
+                    head = buffer[start : start + SHOWN_BYTES].tobytes()
+                dropped, kept = dropped + kept, 0
+            carry = spare[self._limit - kept : self._limit]
+            carry[:] = buffer[filled - kept : filled]
+        if kept or dropped:
+            self.lines += 1
+            yield _only(RawLine(self.lines, head if dropped else carry.tobytes(), dropped + kept))
+
+    def _chunks(
+        self, path: Path, opened: Callable[[Path], Any] | None, chunk_bytes: int
+    ) -> Iterator[tuple[Bytes, Bytes, int, Numbers]]:
+        """Yield a buffer, the next one, where the first is filled to, and where its lines end.
+
+        A chunk begins at the limit of a line: what is kept of the one before finds room there.
+        """
+        digest = hashlib.sha256()
+
+        def fetch(buffer: Bytes) -> tuple[int, Numbers]:
+            try:
+                count = file.readinto(buffer.data[self._limit : self._limit + chunk_bytes]) or 0
+            except (EOFError, ValueError, zlib.error) as error:  # what decompressors say
+                raise OSError(str(error)) from error
+            fresh = buffer[self._limit : self._limit + count]
+            digest.update(fresh.data)
+            return count, np.flatnonzero(fresh == ord("\n")) + (self._limit + 1)
+
+        size = self._limit + chunk_bytes + self._padding
+        buffer, spare = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
+        # Reading, hashing and searching let other threads run: beside the chunk before.
+        with _open(path, opened) as file, ThreadPoolExecutor(1) as helper:
+            fetching = helper.submit(fetch, buffer)
+            while True:
+                count, ends = fetching.result()
+                if not count:
+                    break
+                self.bytes += count
+                fetching = helper.submit(fetch, spare)
+                yield buffer, spare, self._limit + count, ends
+                buffer, spare = spare, buffer
+        self.sha256 = digest.hexdigest()
+
+    def _slab(self, buffer: Bytes, start: int, ends: Numbers, eligible: Flags) -> Rows:
+        """Return consecutive lines; the first begins at `start`, each ends before its `ends`."""
+        starts = np.concatenate([[start], ends[:-1]])
+        line, columns = self._columns(buffer, starts, ends)
+        company, driver, membership = self._members(columns, eligible)
+        drawn = {field.name: columns[field.name] for field in EVENT_FIELDS if field.purpose}
+        strange = membership != Membership.MEMBER
+        for name in self._names:
+            strange |= drawn[name] < 0
+        deviating = np.ones(len(ends), np.bool_)
+        deviating[line] = False
+
+        before, view = self.lines, buffer.data
+
+        def raw(which: Numbers) -> list[RawLine]:
+            made = []
+            for i in which.tolist():
+                length = int(ends[i] - starts[i])
+                shown = length if length <= self._limit else SHOWN_BYTES
+                start = int(starts[i])
+                made.append(RawLine(before + i + 1, bytes(view[start : start + shown]), length))
+            return made
+
+        self.lines += len(ends)
+        return Rows(
+            lines=len(ends),
+            number=before + 1 + line,
+            driver=driver,
+            company=company,
+            membership=membership,
+            drawn=drawn,
+            deviating=raw(np.flatnonzero(deviating)),
+            strangers=raw(line[strange]),
+        )
+
+    def _columns(self, buffer: Bytes, starts: Numbers, ends: Numbers) -> tuple[Numbers, Columns]:
+        """Return which lines have the canonical form, and their values."""
+        line = np.arange(len(starts))
+        at = starts.copy()
+        columns: Columns = {}
+
+        def keep(good: Flags) -> None:
+            nonlocal line, at, columns
+            if not good.all():
+                line, at = line[good], at[good]
+                columns = {name: column[good] for name, column in columns.items()}
+
+        keep(ends - starts <= self._limit)
+        for part in self._parts:
+            if isinstance(part, _Fixed):
+                rows, good = part.windows(buffer, at)
+                at += len(part.template)
+                if not good.all():
+                    rows = rows[good]
+                    keep(good)
+                valid = np.ones(len(line), np.bool_)
+                for name, kind, place in part.slots:
+                    if kind is FieldKind.TIME:
+                        columns[name], good = read_times(rows[:, place : place + len(_TIME)])
+                        valid &= good
+                    elif kind is FieldKind.UUID:
+                        columns[name], good = _uuids(rows[:, place : place + len(_UUID)])
+                        valid &= good
+                    else:
+                        columns[name] = rows[:, place : place + len(_UUID)].view("S36")[:, 0]
+                keep(valid)
+            elif isinstance(part, _Digits):
+                columns[part.name], length, good = _numbers(buffer, at, part)
+                columns[f"{part.name} width"] = length
+                at += length
+                keep(good)
+            else:
+                name = part.field.name
+                columns[name], length = self._names[name].match(buffer, at, ends[line])
+                at += length
+                keep(columns[name] != _DEVIATING)
+        # An id that is one of the roster's has its form; only the others are looked at.
+        named, company = columns[_name_of(FieldKind.DRIVER)], columns[_name_of(FieldKind.COMPANY)]
+        columns["company"] = self._company(company)
+        columns["agree"] = named == company
+        valid = np.ones(len(line), np.bool_)
+        for ids, unsure in ((company, columns["company"] < 0), (named, ~columns["agree"])):
+            if unsure.any():
+                text = np.ascontiguousarray(ids[unsure]).view(np.uint8).reshape(-1, len(_UUID))
+                valid[unsure] &= _uuids(text)[1]
+        keep(valid)
+        return line, columns
+
+    def _company(self, ids: npt.NDArray[np.bytes_]) -> Numbers:
+        """Return the position of each id in the fleet, or -1; equal ids mostly stand together."""
+        head, length = _runs(ids)
+        place = np.minimum(np.searchsorted(self._ids, ids[head]), len(self._ids) - 1)
+        known = self._ids[place] == ids[head]
+        return np.repeat(np.where(known, self._order[place], -1), length)
+
+    def _members(self, columns: Columns, eligible: Flags) -> tuple[Numbers, Numbers, Bytes]:
+        """Return company, driver and `Membership` of each line."""
+        named, company = _name_of(FieldKind.DRIVER), columns["company"]
+        number = columns[f"{named} number"]
+        driver = company * self._per_company + number
+        faults = {
+            Membership.UNKNOWN_COMPANY: company < 0,
+            Membership.NOT_ELIGIBLE: ~eligible[company],
+            Membership.OTHER_COMPANY: ~columns["agree"],
+            Membership.UNKNOWN_DRIVER: (number >= self._per_company)
+            | (columns[f"{named} number width"] != self._digits),
+            Membership.OTHER_TRUCK: columns[_name_of(FieldKind.TRUCK)] != driver + 1,
+        }
+        membership = np.full(len(company), Membership.MEMBER, np.uint8)
+        for reason, holds in reversed(faults.items()):
+            membership[holds] = reason
+        driver[membership != Membership.MEMBER] = -1
+        return company, driver, membership
+
+
+def _open(path: Path, opened: Callable[[Path], Any] | None) -> Any:
+    if is_remote(path):
+        if opened is None:
+            return path.open("rb")
+    else:
+        file = open(path, "rb", buffering=0)  # noqa: SIM115 (the caller closes it)
+        if opened is None:
+            return file
+        file.close()  # the system says best what is wrong with a path
+    try:
+        return opened(path)
+    except ValueError as error:  # what a reader of Parquet says
+        raise OSError(str(error)) from error
+
+
+def _only(line: RawLine) -> Rows:
+    """Return one deviating line."""
+    none = np.zeros(0, np.int64)
+    drawn: Columns = {
+        field.name: np.zeros((0, 2), np.uint64) if field.kind is FieldKind.UUID else none
+        for field in EVENT_FIELDS
+        if field.purpose
+    }
+    return Rows(1, none, none, none, np.zeros(0, np.uint8), drawn, [line], [])

@@ -1,0 +1,200 @@
+"""The tally of a part of a batch, and how the tallies of adjacent parts become one.
+
+A `Partial` is small: it grows with the drivers that have events in the part, and not with its
+events or the fleet. It can travel between processes. `merge` of adjacent partials, in groups of any
+kind, gives what one look at all of their lines gives: what crosses from one to the next, the order
+of lines and pairs of events, is seen in the first and last events that each one keeps.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from fleetsim.stats.sample import TIME_CELLS, TypePairs
+from fleetsim.tally.faults import EXAMPLES, FaultKind
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Flags: TypeAlias = npt.NDArray[np.bool_]
+
+_SPARSE = 8  # times as many values as numbers: then a table of all values is the slower way
+_PENDING = 1 << 20  # numbers that may wait until they are added up
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """How often numbers occur: those that do, int64 (n,) rising, and how often each one does."""
+
+    numbers: Ints
+    times: Ints
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def table(self, length: int) -> Ints:
+        """Return how often each number below `length` occurs, zeros included."""
+        table = np.zeros(length, np.int64)
+        table[self.numbers] = self.times
+        return table
+
+
+def count(values: Ints) -> Counts:
+    """Count values >= 0, int64 (n,)."""
+    if not len(values):
+        return Counts(values, values)
+    first = int(values.min())
+    if int(values.max()) - first >= _SPARSE * len(values):
+        numbers, times = np.unique(values, return_counts=True)
+        return Counts(numbers, times.astype(np.int64, copy=False))
+    table = np.bincount(values - first)
+    there = np.flatnonzero(table)
+    return Counts(there + first, table[there].astype(np.int64, copy=False))
+
+
+def _added(parts: list[Counts]) -> Counts:
+    """Return the sum of counts."""
+    if len(parts) == 1:
+        return parts[0]
+    numbers = np.concatenate([np.zeros(0, np.int64), *(part.numbers for part in parts)])
+    times = np.concatenate([np.zeros(0, np.int64), *(part.times for part in parts)])
+    if (numbers[1:] < numbers[:-1]).any():
+        order = np.argsort(numbers, kind="stable")
+        numbers, times = numbers[order], times[order]
+    new = np.ones(len(numbers), np.bool_)
+    np.not_equal(numbers[1:], numbers[:-1], out=new[1:])
+    if new.all():
+        return Counts(numbers, times)
+    return Counts(numbers[new], np.add.reduceat(times, np.flatnonzero(new)))
+
+
+class LineFault(NamedTuple):
+    """A fault of a line: the number of its file, its own in the file, and what it is."""
+
+    file: int
+    line: int
+    kind: FaultKind
+    message: str
+
+
+def first_faults(faults: Iterable[LineFault]) -> tuple[LineFault, ...]:
+    """Return the first faults of each kind, in the order of their lines, as many as are kept."""
+    seen: Counter[FaultKind] = Counter()
+    kept = []
+    for fault in sorted(faults, key=lambda fault: fault[:2]):
+        seen[fault.kind] += 1
+        if seen[fault.kind] <= EXAMPLES:
+            kept.append(fault)
+    return tuple(kept)
+
+
+def misplaced(driver: Ints, offset: Ints) -> tuple[Flags, Flags]:
+    """Return which events but the first do not follow the one before, and why.
+
+    The order is company, driver, time. `first` is about drivers that stand above already, `second`
+    about events earlier than the one above.
+    """
+    late = (driver[1:] == driver[:-1]) & (offset[1:] < offset[:-1])
+    return driver[1:] < driver[:-1], late
+
+
+def misplaced_fault(file: int, line: int, late: bool) -> LineFault:
+    """Return the fault of a line that does not follow the one above."""
+    what = "an event earlier than the one above" if late else "a driver that stands above"
+    return LineFault(file, line, FaultKind.LINE, f"{what}; the order is company, driver, time")
+
+
+@dataclass(frozen=True, eq=False)
+class Partial:
+    """What adjacent lines of a batch's files hold.
+
+    Attributes
+    ----------
+    lines : int
+        How many lines these are.
+    timed, outside : int
+        Events of known drivers and types inside the interval, and outside of it.
+    drivers : Counts
+        Events of each driver, by position in the whole fleet.
+    company_types : Counts
+        Events of each company and type, at company x types + type.
+    types_by_time : int64 array (types, TIME_CELLS)
+    pairs : TypePairs
+        Of the timed events.
+    first : (int, int) or None
+        File and line of the first timed event.
+    faults : tuple of LineFault
+        The first of each kind, in the order of lines.
+    fault_counts : Counter
+        How many there are of each kind.
+    """
+
+    lines: int
+    timed: int
+    outside: int
+    drivers: Counts
+    company_types: Counts
+    types_by_time: Ints
+    pairs: TypePairs
+    first: tuple[int, int] | None
+    faults: tuple[LineFault, ...]
+    fault_counts: Counter[FaultKind]
+
+
+def merge(partials: Iterable[Partial], n_types: int) -> Partial:
+    """Return the partial of adjacent ones, given in their order; that of none is neutral."""
+    rows = list(partials)
+    pairs = TypePairs(n_types)
+    first: tuple[int, int] | None = None
+    counts: Counter[FaultKind] = Counter()
+    faults: list[LineFault] = []
+    by_time = np.zeros((n_types, TIME_CELLS), np.int64)
+    for row in rows:
+        counts.update(row.fault_counts)
+        faults += row.faults
+        by_time += row.types_by_time
+        if row.first:
+            edge = np.concatenate([pairs.last[:, -1:], row.pairs.first[:, :1]], axis=1)
+            above, late = misplaced(edge[0], edge[2])
+            if above.any() or late.any():
+                faults.append(misplaced_fault(*row.first, late=bool(late.any())))
+                counts[FaultKind.LINE] += 1
+            pairs.append(row.pairs)
+            first = first or row.first
+    return Partial(
+        lines=sum(row.lines for row in rows),
+        timed=sum(row.timed for row in rows),
+        outside=sum(row.outside for row in rows),
+        drivers=_added([row.drivers for row in rows]),
+        company_types=_added([row.company_types for row in rows]),
+        types_by_time=by_time,
+        pairs=pairs,
+        first=first,
+        faults=first_faults(faults),
+        fault_counts=counts,
+    )
+
+
+class Growing:
+    """Merges partials one after the other; what waits is never much more than what there is."""
+
+    def __init__(self, n_types: int) -> None:
+        self._n_types = n_types
+        self._rows: list[Partial] = []
+        self._size = self._least = 0
+
+    def add(self, partial: Partial) -> None:
+        """Take the next one."""
+        self._rows.append(partial)
+        self._size += len(partial.drivers) + len(partial.company_types)
+        if self._size > 2 * self._least + _PENDING:
+            self._rows = [self.finish()]
+            self._size = self._least = len(self._rows[0].drivers) + len(self._rows[0].company_types)
+
+    def finish(self) -> Partial:
+        """Return the partial of all."""
+        return merge(self._rows, self._n_types)

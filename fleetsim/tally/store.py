@@ -1,0 +1,256 @@
+"""Events' ids and times on the disk, in DuckDB: who stands twice, and all offsets in order.
+
+Both need all events at once, which memory need not hold: DuckDB sorts them, and spills what is
+beyond its limit to a temporary folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
+from tempfile import TemporaryDirectory
+from threading import Lock
+from typing import Any, NamedTuple, TypeAlias
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+
+from fleetsim.base.errors import FleetsimError
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Whole: TypeAlias = npt.NDArray[np.signedinteger[Any]]
+
+MEMORY = "128MB"  # of DuckDB; the process needs about 200 MB more
+BUFFER_EVENTS = 1 << 18  # handed to DuckDB at once
+_LINE_BITS = 40  # a place is a file and a line: 2**23 files of 10**12 lines each
+_VECTORS = 64  # of 2048 rows, fetched at once
+
+
+class Repeat(NamedTuple):
+    """An id that stands twice: its words, where it stands again, and where it stands first."""
+
+    event_id: tuple[int, int]
+    file: int
+    line: int
+    first_file: int
+    first_line: int
+
+
+class EventStore:
+    """Events of many batches, as rows of a temporary table; close it, or use it with ``with``.
+
+    Parameters
+    ----------
+    length_us : int
+        Length of a batch's interval [microseconds].
+    """
+
+    def __init__(self, length_us: int) -> None:
+        self._length = length_us
+        self._folder = TemporaryDirectory(prefix="fleetsim-", ignore_cleanup_errors=True)
+        self._base = duckdb.connect(
+            config={
+                "memory_limit": MEMORY,
+                "threads": 2,
+                "preserve_insertion_order": False,
+                "temp_directory": self._folder.name,
+            }
+        )
+        # `moment` is batch x length + offset: one whole number sorts by batch, then by time.
+        self._base.execute(
+            "CREATE TABLE event (high UBIGINT, low UBIGINT, place BIGINT, moment BIGINT)"
+        )
+        self._rows = self._empty()
+        self._count = 0
+        self._helper = ThreadPoolExecutor(1)  # hands rows to DuckDB beside the reading of others
+        self._writing: Future[None] | None = None
+        self._flushing = Lock()
+
+    def __enter__(self) -> EventStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._helper.shutdown()
+        self._base.close()
+        self._folder.cleanup()
+
+    def add(
+        self,
+        batch: int,
+        event_id: npt.NDArray[np.uint64],
+        line: Whole,
+        offset_us: Whole,
+        *,
+        file: int | None = None,
+    ) -> None:
+        """Take events of a batch, whose files may come in any order.
+
+        Parameters
+        ----------
+        batch : int
+        event_id : uint64 array (n, 2)
+        line : int array (n,)
+            Line numbers.
+        offset_us : int array (n,)
+            Offsets; -1 where the time is not inside the interval.
+        file : int, optional
+            Number of the file, where a batch may have several; by default that of the batch.
+        """
+        file = batch if file is None else file
+        for start in range(0, len(line), BUFFER_EVENTS):
+            part = slice(start, start + BUFFER_EVENTS)
+            self._add(batch, file, event_id[part], line[part], offset_us[part])
+
+    def _add(
+        self,
+        batch: int,
+        file: int,
+        event_id: npt.NDArray[np.uint64],
+        line: Whole,
+        offset_us: Whole,
+    ) -> None:
+        if self._count + len(line) > BUFFER_EVENTS:
+            self._flush()
+        high, low, place, moment = (
+            column[self._count : self._count + len(line)] for column in self._rows.values()
+        )
+        high[:], low[:] = event_id.T
+        np.add(line, file << _LINE_BITS, out=place, dtype=np.int64)
+        np.add(offset_us, batch * self._length, out=moment, dtype=np.int64)
+        moment[offset_us < 0] = -1
+        self._count += len(line)
+
+    def _empty(self) -> dict[str, npt.NDArray[Any]]:
+        """Return room for the events that are handed to DuckDB at once."""
+        types = {"high": np.uint64, "low": np.uint64, "place": np.int64, "moment": np.int64}
+        return {name: np.empty(BUFFER_EVENTS, kind) for name, kind in types.items()}
+
+    def _flush(self, *, wait: bool = False) -> None:
+        with self._flushing:  # two results may be asked for at once
+            if self._writing:
+                self._writing.result()
+                self._writing = None
+            if self._count:
+                rows = {name: column[: self._count] for name, column in self._rows.items()}
+                self._rows, self._count = self._empty(), 0
+                self._writing = self._helper.submit(self._insert, rows)
+            if wait and self._writing:
+                self._writing.result()
+                self._writing = None
+
+    def _insert(self, rows: dict[str, npt.NDArray[Any]]) -> None:
+        with _told():
+            self._base.register("fresh", rows)
+            self._base.execute("INSERT INTO event SELECT * FROM fresh")
+            self._base.unregister("fresh")
+
+    def repeats(self, most: int) -> tuple[int, list[Repeat]]:
+        """Return how many events have an id that stands before, and the first of them.
+
+        Parameters
+        ----------
+        most : int
+            How many are returned at most.
+        """
+        if not self._any_half_twice():
+            return 0, []
+        total = 0
+        first: list[Any] = []  # id and place of the first of the last run
+        found: list[tuple[int, Repeat]] = []
+        query = "SELECT high, low, place FROM event ORDER BY high, low, place"
+        for high, low, place in self._pieces(query):
+            same = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
+            again = np.concatenate([[bool(first) and first[:2] == [high[0], low[0]]], same])
+            heads = np.where(again, -1, np.arange(len(place)))
+            head = np.maximum.accumulate(heads)
+            total += int(again.sum())
+            rows = np.flatnonzero(again)
+            rows = rows[np.argsort(place[rows])][:most]
+            for i in rows.tolist():
+                start = int(place[head[i]]) if head[i] >= 0 else first[2]
+                found.append((int(place[i]), _repeat(int(high[i]), int(low[i]), place[i], start)))
+            found = sorted(found)[:most]
+            if head[-1] >= 0:
+                first = [high[-1], low[-1], int(place[head[-1]])]
+        return total, [repeat for _, repeat in found]
+
+    def _any_half_twice(self) -> bool:
+        """Return whether half of some id stands twice: quick to see, and mostly not so.
+
+        Sorted, since DuckDB sorts in bounded memory, while its groups need more with more ids.
+        """
+        before = None
+        for (low,) in self._pieces("SELECT low FROM event ORDER BY low"):
+            if low[0] == before or (low[1:] == low[:-1]).any():
+                return True
+            before = low[-1]
+        return False
+
+    def offsets(self, first: int, end: int) -> Iterator[Ints]:
+        """Yield the offsets of the batches `first` to `end` - 1 together, sorted, in pieces."""
+        # A narrower number sorts faster; 2**32 microseconds are 71 minutes.
+        narrow = "::UINTEGER" if self._length <= 2**32 else ""
+        query = (
+            f"SELECT (moment % ?){narrow} AS us FROM event "  # noqa: S608 (no outside text)
+            "WHERE moment >= ? AND moment < ? ORDER BY us"
+        )
+        bounds = [self._length, first * self._length, end * self._length]
+        for (us,) in self._pieces(query, bounds):
+            yield us.astype(np.int64)
+
+    def offsets_by_batch(self, first: int, end: int) -> Iterator[Iterator[Ints]]:
+        """Yield for each of the batches its offsets, sorted, in pieces; take them in order."""
+        if end == first + 1:
+            yield self.offsets(first, end)
+            return
+        query = "SELECT moment FROM event WHERE moment >= ? AND moment < ? ORDER BY moment"
+        pieces = self._pieces(query, [first * self._length, end * self._length])
+        grouped = groupby(self._split(pieces), key=itemgetter(0))
+        batch, mine = next(grouped, (end, iter(())))
+        for wanted in range(first, end):
+            if wanted < batch:
+                yield iter(())
+                continue
+            yield (part for _, part in mine)
+            batch, mine = next(grouped, (end, iter(())))
+
+    def _split(self, pieces: Iterator[list[npt.NDArray[Any]]]) -> Iterator[tuple[int, Ints]]:
+        """Yield pieces of moments cut where a batch ends, as batch and offsets."""
+        for (piece,) in pieces:
+            batch = piece // self._length
+            cuts = np.flatnonzero(batch[1:] != batch[:-1]) + 1
+            for part in np.split(piece, cuts):
+                number = int(part[0]) // self._length
+                yield number, part - number * self._length
+
+    def _pieces(self, query: str, values: Sequence[int] = ()) -> Iterator[list[npt.NDArray[Any]]]:
+        """Yield the columns of a result, some hundred thousand rows at a time."""
+        self._flush(wait=True)
+        # A cursor of its own: two results may be read side by side.
+        with _told(), self._base.cursor() as cursor:
+            cursor.execute(query, list(values))
+            while len(frame := cursor.fetch_df_chunk(_VECTORS)):
+                yield [frame[name].to_numpy() for name in frame]
+
+
+def _repeat(high: int, low: int, place: int, first: int) -> Repeat:
+    line = (1 << _LINE_BITS) - 1
+    place = int(place)
+    return Repeat((high, low), place >> _LINE_BITS, place & line, first >> _LINE_BITS, first & line)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn DuckDB's errors into ours: the disk is full, or even its sort lacks memory."""
+    try:
+        yield
+    except duckdb.Error as error:
+        why = str(error).partition("\n")[0]
+        raise FleetsimError(
+            f"the temporary table of the events: {why}; it lies in $TMPDIR and needs about 40 "
+            "bytes an event there"
+        ) from error

@@ -1,0 +1,65 @@
+"""Configurations and fleets for the tests of what makes, writes and reads batches."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from fleetsim.generate.fleet import Fleet
+
+BASE: dict[str, Any] = {
+    "seed": 42,
+    "number_of_companies": 7,
+    "drivers_per_company": 3,
+    "event_rate_per_driver": 3.5,
+    "company_onboarding_interval": "PT1H",
+}
+#: Names of event types that an encoder may stumble over.
+NASTY = {
+    'Überholt "links"': 0.25,
+    "back\\slash": 0.25,
+    "line\nend\ttab\x00nul\x7f": 0.125,
+    "never": 0.0,
+    "😀 zero last": 0.375,
+    "ﬀ zero": 0.0,
+}
+
+NAMES = st.text(
+    st.characters(exclude_categories=["Cs"], max_codepoint=0x1F9FF), min_size=1, max_size=6
+)
+WEIGHTS = st.dictionaries(NAMES, st.integers(0, 9), min_size=1, max_size=5).filter(
+    lambda parts: any(parts.values())
+)
+
+
+def _shares(parts: dict[str, int]) -> dict[str, float]:
+    return {name: part / sum(parts.values()) for name, part in parts.items()}
+
+
+CONFIGS = st.fixed_dictionaries(
+    {
+        "seed": st.integers(0, 2**64 - 1),
+        "number_of_companies": st.integers(1, 40),
+        "drivers_per_company": st.sampled_from([1, 2, 10, 50, 300]),
+        "event_rate_per_driver": st.sampled_from([0, 0.01, 0.3, 1, 2.5]),
+        "company_onboarding_interval": st.sampled_from(["PT1H", "PT0.5S", "P2D"]),
+        "batch_interval": st.sampled_from(["PT15M", "PT0.000002S", "P1D", "PT1H0.25S"]),
+        "event_types": WEIGHTS.map(_shares),
+        "geographies": WEIGHTS.map(_shares),
+        "active_fraction": st.sampled_from([0.0, 0.3, 0.7, 1.0]),
+    }
+)
+
+
+def make_fleet(companies: int, inactive: frozenset[int] = frozenset()) -> Fleet:
+    """Return companies with ids of their own, some of them inactive."""
+    ids = [hashlib.sha256(str(i).encode()).hexdigest()[:36] for i in range(companies)]
+    return Fleet(
+        company_id=np.frombuffer("".join(ids).encode(), np.uint8).reshape(-1, 36),
+        active=np.array([i not in inactive for i in range(companies)]),
+        created_us=np.full(companies, -(2**62)),
+        sha256="",
+    )

@@ -1,0 +1,541 @@
+"""Audit: honest data pass whoever made them; whatever is wrong is a finding, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import AT, NAME, Cli, Project
+
+from fleetsim.generate.config import load_config
+from fleetsim.tally.audit import audit_data
+from fleetsim.tally.faults import EXAMPLES
+
+FINDING = 3
+
+
+@pytest.fixture
+def data(project: Project, fleetsim_cli: Cli) -> Project:
+    """Return a data set of two batches, about 30 events each."""
+    project.write(event_rate_per_driver=3.0, number_of_companies=20)
+    project.companies.unlink()
+    assert fleetsim_cli(*project.make_companies("--at", AT)).code == 0
+    assert fleetsim_cli(*project.make_events("--batches", 2)).code == 0
+    return project
+
+
+def audit_of(project: Project, *options: object, folder: Path | None = None) -> list[object]:
+    """Return the command that audits a data set."""
+    return ["audit", folder or project.config.parent, "--config", project.config, *options]
+
+
+def events_file(data: Project) -> Path:
+    """Return the events of the first batch."""
+    return data.batch / "events.jsonl"
+
+
+def test_honest_data_are_found_in_order(data: Project, fleetsim_cli: Cli) -> None:
+    """Exit 0, no finding, and every test of two batches is listed with its verdict."""
+    done = fleetsim_cli(*audit_of(data))
+    assert (done.code, done.err) == (0, "")
+    assert "Nothing found. Of honest data, 5 % fail some test by chance." in done.out
+    assert "2 batches" in done.out
+    for name in ("event_count", "events_per_driver", "batch_ties"):
+        assert re.search(rf"^{name} .* pass ", done.out, re.MULTILINE)
+
+
+def test_json_holds_what_the_table_shows(data: Project, fleetsim_cli: Cli) -> None:
+    """Findings, faults by kind, and each test with its figures, as strict JSON."""
+    found = json.loads(fleetsim_cli(*audit_of(data, "--json")).out)
+    assert found["batch_ids"] == [NAME, "20251108T121500Z"]
+    assert found["findings"] == found["faults"] == []
+    assert set(found["fault_counts"].values()) == {0}
+    (group,) = found["groups"]
+    assert group["drivers"] == 60
+    assert group["event_count"] == found["event_count"]
+    assert {test["name"] for test in group["tests"]} >= {"event_count", "batch_pairs"}
+    assert all(test["verdict"] in ("pass", "inconclusive") for test in group["tests"])
+
+
+@pytest.mark.parametrize("where", ["data set", "events", "batch"])
+def test_a_folder_is_known_by_what_stands_in_it(
+    data: Project, fleetsim_cli: Cli, where: str
+) -> None:
+    """The data set, its folder of batches, and one batch: the companies are found from each."""
+    folder = {"data set": None, "events": data.events, "batch": data.batch}[where]
+    done = fleetsim_cli(*audit_of(data, folder=folder))
+    assert done.code == 0, done.out + done.err
+    assert ("1 batch," if where == "batch" else "2 batches,") in done.out
+
+
+def test_the_seed_does_not_matter_but_has_to_agree_with_itself(
+    data: Project, fleetsim_cli: Cli
+) -> None:
+    """Data of another seed follow the same law; a record that names two seeds is wrong."""
+    shutil.rmtree(data.events)
+    assert fleetsim_cli(*data.make_events("--seed", 7)).code == 0
+    assert fleetsim_cli(*audit_of(data)).code == 0
+    meta = data.batch / "batch_meta.json"
+    meta.write_text(
+        meta.read_text().replace('"seed":7', '"seed":8', 1).replace('"seed": 7', '"seed": 8', 1)
+    )
+    done = fleetsim_cli(*audit_of(data))
+    assert done.code == FINDING
+    assert "config.seed is 7" in done.out
+
+
+def test_companies_that_joined_later_do_not_spoil_earlier_batches(
+    data: Project, fleetsim_cli: Cli
+) -> None:
+    """A batch is held to the companies that stood in the file when it was made."""
+    # An interval after the second cohort joins, made before the file has that cohort.
+    ahead = data.make_events("--interval-start", "2025-11-08T15:00:00Z", "--ordinal", 2)
+    assert fleetsim_cli(*ahead).code == 0
+    assert fleetsim_cli(*data.make_companies("--at", AT, "--cohorts", 2)).code == 0
+    later = data.make_events("--interval-start", "2025-11-08T13:00:00Z", "--ordinal", 3)
+    assert fleetsim_cli(*later).code == 0
+    found = json.loads(fleetsim_cli(*audit_of(data, "--json")).out)
+    assert found["findings"] == []
+    assert [(g["drivers"], g["batch_ids"][0]) for g in found["groups"]] == [
+        (60, NAME),
+        (120, "20251108T130000Z"),
+        (60, "20251108T150000Z"),
+    ]
+    done = fleetsim_cli(*audit_of(data))
+    assert done.code == 0, done.out
+    assert "of 120 drivers" in done.out
+
+
+def test_another_law_is_found(data: Project, fleetsim_cli: Cli) -> None:
+    """The same files do not fit a configuration with another rate: records and counts say so."""
+    data.write(event_rate_per_driver=6.0)
+    done = fleetsim_cli(*audit_of(data))
+    assert done.code == FINDING
+    assert "config.event_rate_per_driver is 3.0" in done.out
+    assert re.search(r"- 20251108T120000Z .. 20251108T121500Z: event_count fails \(p = ", done.out)
+    assert "Are there as many events as the configuration expects? No." in done.out
+
+
+# --- bad input: each change of a folder, and what the finding says
+
+
+def line(number: int, change: Callable[[bytes], bytes]) -> Callable[[Project], None]:
+    """Return a change of one line of the first batch, counted from 1."""
+
+    def apply(data: Project) -> None:
+        lines = events_file(data).read_bytes().splitlines(keepends=True)
+        lines[number - 1] = change(lines[number - 1])
+        events_file(data).write_bytes(b"".join(lines))
+
+    return apply
+
+
+def empty_folder(data: Project) -> None:
+    for path in (data.events, data.companies):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def no_batch(data: Project) -> None:
+    shutil.rmtree(data.events)
+    data.events.mkdir()
+
+
+def foreign_folder(data: Project) -> None:
+    empty_folder(data)
+    (data.config.parent / "photos").mkdir()
+    (data.config.parent / "photos" / "holiday.jpg").write_bytes(b"\xff\xd8\xff")
+
+
+def foreign_events(data: Project) -> None:
+    events_file(data).write_bytes(bytes(range(255, -1, -1)) * 500)
+
+
+def stray_file(data: Project) -> None:
+    (data.events / "notes.txt").write_text("mine")
+
+
+def no_companies(data: Project) -> None:
+    data.companies.unlink()
+
+
+def broken_companies(data: Project) -> None:
+    lines = data.companies.read_bytes().splitlines(keepends=True)
+    data.companies.write_bytes(b"".join([*lines[:2], b'{"company_id": 3}\n', *lines[3:]]))
+
+
+def binary_companies(data: Project) -> None:
+    data.companies.write_bytes(b"\xff\xfe\x00")
+
+
+def companies_is_a_folder(data: Project) -> None:
+    data.companies.unlink()
+    data.companies.mkdir()
+
+
+def half_written_batch(data: Project) -> None:
+    content = events_file(data).read_bytes()
+    events_file(data).write_bytes(content[: len(content) // 2])
+    (data.batch / "batch_meta.json").unlink()
+
+
+def left_behind(data: Project) -> None:
+    (data.events / f".{NAME}.1234.partial").mkdir()
+
+
+def no_events_file(data: Project) -> None:
+    events_file(data).unlink()
+
+
+def empty_events(data: Project) -> None:
+    events_file(data).write_bytes(b"")
+
+
+def events_is_a_folder(data: Project) -> None:
+    events_file(data).unlink()
+    events_file(data).mkdir()
+
+
+def everything_twice(data: Project) -> None:
+    content = events_file(data).read_bytes()
+    events_file(data).write_bytes(content + content)
+
+
+def crlf_everywhere(data: Project) -> None:
+    events_file(data).write_bytes(events_file(data).read_bytes().replace(b"\n", b"\r\n"))
+
+
+def utf16(data: Project) -> None:
+    events_file(data).write_bytes(events_file(data).read_text().encode("utf-16"))
+
+
+def byte_order_mark(data: Project) -> None:
+    events_file(data).write_bytes(b"\xef\xbb\xbf" + events_file(data).read_bytes())
+
+
+def one_endless_line(data: Project) -> None:
+    events_file(data).write_bytes(b"[" * 20_000_000)
+
+
+def nested_record(data: Project) -> None:
+    (data.batch / "batch_meta.json").write_text("[" * 200_000 + "]" * 200_000)
+
+
+def nested_value_in_record(data: Project) -> None:
+    path = data.batch / "batch_meta.json"
+    text = path.read_text().rstrip().removesuffix("}")
+    path.write_text(text + ',"extra":' + "[" * 100_000 + "]" * 100_000 + "}")
+
+
+def record_is_binary(data: Project) -> None:
+    (data.batch / "batch_meta.json").write_bytes(b"\xff\xfe\x00\x01")
+
+
+def record_key_twice(data: Project) -> None:
+    path = data.batch / "batch_meta.json"
+    path.write_text(path.read_text().replace("{", '{"event_count": 1, ', 1))
+
+
+def huge_numbers_in_record(data: Project) -> None:
+    path = data.batch / "batch_meta.json"
+    path.write_text(re.sub(r'"event_count": ?\d+', '"event_count": ' + "9" * 400, path.read_text()))
+
+
+def same_batch_again(data: Project) -> None:
+    shutil.copytree(data.batch, data.events / "20251108T123000Z")
+
+
+def dangling_link(data: Project) -> None:
+    events_file(data).unlink()
+    events_file(data).symlink_to("nowhere.jsonl")
+
+
+def link_to_itself(data: Project) -> None:
+    events_file(data).unlink()
+    events_file(data).symlink_to("events.jsonl")
+
+
+def edit(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    return lambda text: text.replace(old, new, 1)
+
+
+CHANGES: list[tuple[str, Callable[[Project], None], str]] = [
+    ("empty folder", empty_folder, "not a data set: neither events/ nor a batch stands here"),
+    ("no batch", no_batch, "events: there is no batch here"),
+    ("foreign folder", foreign_folder, "not a data set"),
+    ("foreign events", foreign_events, f"{NAME} line 1: not UTF-8"),
+    ("stray file", stray_file, "events/notes.txt: does not belong here"),
+    ("no companies", no_companies, "companies.jsonl: no such file"),
+    ("broken companies", broken_companies, "companies.jsonl: line 3: "),
+    ("binary companies", binary_companies, "companies.jsonl: line 1"),
+    ("companies is a folder", companies_is_a_folder, "companies.jsonl: cannot be read"),
+    ("half written", half_written_batch, f"{NAME}: batch_meta.json is missing"),
+    ("half written, last line", half_written_batch, "the last line is cut"),
+    ("left behind", left_behind, "left by a writer that did not finish"),
+    ("no events", no_events_file, f"{NAME}: events.jsonl is missing"),
+    ("empty events", empty_events, "event_count is "),
+    ("events is a folder", events_is_a_folder, f"{NAME}: events.jsonl cannot be read"),
+    ("dangling link", dangling_link, f"{NAME}: events.jsonl is missing"),
+    ("link to itself", link_to_itself, f"{NAME}: events.jsonl cannot be read"),
+    ("everything twice", everything_twice, "already stands in"),
+    ("same batch again", same_batch_again, "already stands in"),
+    ("CRLF", line(7, edit(b"\n", b"\r\n")), f"{NAME} line 7: ends with CR LF"),
+    ("CRLF everywhere", crlf_everywhere, f"{NAME} line 1: ends with CR LF"),
+    ("UTF-16", utf16, f"{NAME} line 1: not UTF-8"),
+    ("BOM", byte_order_mark, f"{NAME} line 1: begins with a byte order mark"),
+    ("endless line", one_endless_line, f"{NAME} line 1: a line of 20 000 000 bytes"),
+    ("invalid UTF-8", line(7, edit(b"TRK", b"T\xffK")), f"{NAME} line 7: not UTF-8: byte"),
+    ("a key twice", line(7, edit(b"{", b'{"event_id":"x",')), "line 7: key 'event_id' twice"),
+    ("deep", line(7, lambda _: b"[" * 9999 + b"]" * 9999 + b"\n"), "line 7: not valid JSON"),
+    ("deep in a key", line(7, edit(b"{", b'{"a":' + b'{"a":' * 9999)), "line 7: not valid JSON"),
+    ("a number as text", line(7, edit(b'"TRK-', b'"')), "line 7: truck_id is "),
+    (
+        "text as a number",
+        line(7, lambda t: re.sub(rb'"TRK-(\d+)"', rb"\1", t)),
+        "line 7: truck_id is a number",
+    ),
+    ("NaN", line(7, lambda t: re.sub(rb'"TRK-\d+"', b"NaN", t)), "line 7: not valid JSON: NaN"),
+    ("huge number", line(7, lambda t: re.sub(rb'"TRK-\d+"', b"9" * 9999, t)), "line 7: "),
+    ("NUL bytes", line(7, lambda t: b"\0" * len(t)), "line 7: "),
+    ("blank line", line(7, lambda t: t + b"\n"), "line 8: a blank line"),
+    ("two in a line", line(7, lambda t: t[:-1] + t), "line 7: not valid JSON: Extra data"),
+    ("nested record", nested_record, f"{NAME}: "),
+    ("nested value", nested_value_in_record, f"{NAME}"),
+    ("a key of the record twice", record_key_twice, "key 'event_count' stands twice"),
+    ("binary record", record_is_binary, f"{NAME}: damaged: "),
+    ("huge number in the record", huge_numbers_in_record, "event_count is 9999"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"), [c[1:] for c in CHANGES], ids=[c[0] for c in CHANGES]
+)
+def test_what_is_wrong_is_a_finding(
+    data: Project, fleetsim_cli: Cli, change: Callable[[Project], None], sentence: str
+) -> None:
+    """Exit 3, the place and the fault on standard output, and nothing else goes wrong."""
+    change(data)
+    done = fleetsim_cli(*audit_of(data))
+    assert done.code == FINDING, done.out + done.err
+    assert sentence in done.out
+    assert done.err == ""
+    assert "Nothing found" not in done.out
+    assert max(map(len, done.out.splitlines())) < 600
+    found = json.loads(fleetsim_cli(*audit_of(data, "--json")).out)
+    assert any(sentence in finding for finding in found["findings"])
+
+
+def test_faults_beyond_the_first_are_counted(data: Project, fleetsim_cli: Cli) -> None:
+    """Hundreds of bad lines are a number, the first of them by name, and a sum at the end."""
+    lines = len(events_file(data).read_bytes().splitlines())
+    crlf_everywhere(data)
+    found = json.loads(fleetsim_cli(*audit_of(data, "--json")).out)
+    assert found["fault_counts"]["line"] == lines
+    shown = [fault for fault in found["faults"] if fault["kind"] == "line"]
+    assert len(shown) == EXAMPLES
+    assert f"and {lines - EXAMPLES} more faults of the same kinds" in found["findings"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere", "--config", "C"], "nowhere: no such folder; expected a data set"),
+        (["C", "--config", "C"], "not a folder; expected a data set"),
+        ([".", "--config", "nothing.yaml"], "nothing.yaml"),
+        ([".", "--config", "C", "--companies", "nothing.jsonl"], "nothing.jsonl: no such file"),
+        ([".", "--config", "C", "--alpha", "1"], "Invalid value for '--alpha'"),
+        (["."], "Missing option '--config'"),
+    ],
+)
+def test_bad_usage_is_no_finding(
+    data: Project,
+    fleetsim_cli: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    """What the user named wrongly is an error of usage: exit 2, one message on standard error."""
+    monkeypatch.chdir(data.config.parent)
+    done = fleetsim_cli("audit", *[data.config.name if a == "C" else a for a in arguments])
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+    assert "Traceback" not in done.err
+
+
+def test_an_empty_batch_of_rate_zero_is_in_order(project: Project, fleetsim_cli: Cli) -> None:
+    """No event where none is expected: the count says so, the rest cannot tell."""
+    project.write(event_rate_per_driver=0)
+    assert fleetsim_cli(*project.make_events()).code == 0
+    done = fleetsim_cli(*audit_of(project))
+    assert done.code == 0, done.out
+    assert re.search(r"questions: 1 yes, 0 no, \d+ cannot tell", done.out)
+
+
+@pytest.fixture(params=["jsonl.gz", "jsonl.zst", "parquet"])
+def packed(request: pytest.FixtureRequest, data: Project, fleetsim_cli: Cli) -> Path:
+    """Return the events file of the same batches in another format."""
+    shutil.rmtree(data.events)
+    assert fleetsim_cli(*data.make_events("--batches", 2, "--format", request.param)).code == 0
+    return next(data.batch.glob("events.*"))
+
+
+def test_every_format_is_read(packed: Path, data: Project, fleetsim_cli: Cli) -> None:
+    """The figures are those of the same events as JSON Lines, and nothing is found."""
+    found = json.loads(fleetsim_cli(*audit_of(data, "--json")).out)
+    assert found["findings"] == []
+    shutil.rmtree(data.events)
+    assert fleetsim_cli(*data.make_events("--batches", 2)).code == 0
+    plain = json.loads(fleetsim_cli(*audit_of(data, "--json")).out)
+    assert found["groups"] == plain["groups"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "missing", "swapped"])
+def test_a_damaged_file_of_any_format_is_a_finding(
+    packed: Path, data: Project, fleetsim_cli: Cli, damage: str
+) -> None:
+    """Half a file, other bytes, none, another batch's: named, with exit code 3."""
+    content = packed.read_bytes()
+    if damage == "missing":
+        packed.unlink()
+    elif damage == "swapped":
+        other = next((data.events / "20251108T121500Z").glob("events.*"))
+        packed.write_bytes(other.read_bytes())
+    else:
+        changed = {"cut": content[: len(content) // 2], "garbage": b"x" * 500, "empty": b""}
+        packed.write_bytes(changed[damage])
+    done = fleetsim_cli(*audit_of(data))
+    assert done.code == FINDING, done.out + done.err
+    assert done.err == ""
+    assert NAME in done.out
+    if damage in ("cut", "garbage"):
+        assert f"{packed.name} cannot be read as " in done.out
+    if damage == "missing":
+        assert f"{packed.name} is missing" in done.out
+
+
+@pytest.fixture
+def parted(project: Project, fleetsim_cli: Cli) -> Project:
+    """Return a data set of one batch of four parts."""
+    project.write(event_rate_per_driver=1.0, number_of_companies=4, drivers_per_company=1000)
+    project.companies.unlink()
+    assert fleetsim_cli(*project.make_companies("--at", AT)).code == 0
+    assert fleetsim_cli(*project.make_events("--part-events", 1000)).code == 0
+    return project
+
+
+def part(data: Project, number: int) -> Path:
+    """Return a part of the batch."""
+    return data.batch / f"part-{number:06d}.jsonl"
+
+
+def change_record(data: Project, old: str, new: str) -> None:
+    """Replace a piece of the record."""
+    path = data.batch / "batch_meta.json"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+def missing_part(data: Project) -> None:
+    part(data, 1).unlink()
+
+
+def extra_part(data: Project) -> None:
+    shutil.copy(part(data, 1), part(data, 9))
+
+
+def bent_part(data: Project) -> None:
+    content = part(data, 2).read_bytes()
+    at = content.index(b'"event_id":"') + 12
+    part(data, 2).write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+
+
+def swapped_parts(data: Project) -> None:
+    other = part(data, 2).read_bytes()
+    part(data, 2).write_bytes(part(data, 1).read_bytes())
+    part(data, 1).write_bytes(other)
+
+
+def no_record(data: Project) -> None:
+    (data.batch / "batch_meta.json").unlink()
+
+
+def record_names_no_parts(data: Project) -> None:
+    path = data.batch / "batch_meta.json"
+    record = json.loads(path.read_text())
+    del record["parts"]
+    path.write_text(json.dumps(record))
+
+
+def single_file_beside(data: Project) -> None:
+    (data.batch / "events.jsonl").write_bytes(b"")
+
+
+def other_format_beside(data: Project) -> None:
+    (data.batch / "part-000001.jsonl.gz").write_bytes(b"")
+
+
+def path_for_a_name(data: Project) -> None:
+    change_record(data, "part-000002.jsonl", "../companies.jsonl")
+
+
+def a_name_twice(data: Project) -> None:
+    change_record(data, "part-000002.jsonl", "part-000001.jsonl")
+
+
+def folder_for_a_part(data: Project) -> None:
+    part(data, 1).unlink()
+    part(data, 1).mkdir()
+
+
+PART_CHANGES: list[tuple[Callable[[Project], None], str]] = [
+    (missing_part, f"{NAME}: part-000001.jsonl is missing"),
+    (extra_part, f"{NAME}: part-000009.jsonl is a part that the record does not name"),
+    (bent_part, f"{NAME}/batch_meta.json: part-000002.jsonl: sha256 is"),
+    (swapped_parts, f"{NAME}/part-000002.jsonl line 1: a driver that stands above"),
+    (no_record, f"{NAME}: batch_meta.json is missing"),
+    (record_names_no_parts, f"{NAME}/batch_meta.json: parts is None; the files and the"),
+    (single_file_beside, f"{NAME}: events.jsonl does not belong to a batch"),
+    (other_format_beside, "part-000001.jsonl.gz is a part in another format than part-000000"),
+    (path_for_a_name, "parts: '../companies.jsonl' is no name of a part of the format 'jsonl'"),
+    (a_name_twice, "parts: part-000001.jsonl stands twice"),
+    (folder_for_a_part, f"{NAME}: part-000001.jsonl cannot be read"),
+]
+
+
+def test_parts_are_audited_as_one_file_is(parted: Project, fleetsim_cli: Cli) -> None:
+    """The same figures, and nothing is found."""
+    assert len(list(parted.batch.glob("part-*"))) == 4
+    parts = json.loads(fleetsim_cli(*audit_of(parted, "--json")).out)
+    assert parts["findings"] == []
+    assert fleetsim_cli(*parted.make_events("--force")).code == 0
+    assert json.loads(fleetsim_cli(*audit_of(parted, "--json")).out) == parts
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"), PART_CHANGES, ids=[change.__name__ for change, _ in PART_CHANGES]
+)
+def test_what_is_wrong_with_parts_is_a_finding(
+    parted: Project, fleetsim_cli: Cli, change: Callable[[Project], None], sentence: str
+) -> None:
+    """Exit 3 with the name of the part; where the files are in order, their tests are made."""
+    change(parted)
+    done = fleetsim_cli(*audit_of(parted, "--json"))
+    assert (done.code, done.err) == (FINDING, "")
+    found = json.loads(done.out)
+    assert any(sentence in finding for finding in found["findings"]), found["findings"]
+    if change in (bent_part, extra_part, no_record, record_names_no_parts, single_file_beside):
+        assert len(found["findings"]) <= 2  # the hash of the file, and of its lines
+        assert found["groups"][0]["drivers"] == 4000
+
+
+def test_audit_writes_nothing(data: Project) -> None:
+    """Looking changes neither data nor folder."""
+    from support import tree
+
+    before: dict[str, Any] = tree(data.config.parent)
+    assert audit_data(load_config(data.config), data.config.parent).findings == ()
+    assert tree(data.config.parent) == before
