@@ -39,7 +39,7 @@ from scipy import stats
 from fleetsim.base.project import Project
 from fleetsim.base.tables import Table
 from fleetsim.base.yaml12 import load_yaml
-from fleetsim.runner.execute import Outcome
+from fleetsim.runner.run import Outcome
 from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.run import run_sweep
 

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from fleetsim.base.project import Project
-from fleetsim.runner.execute import execute
+from fleetsim.runner.run import execute
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "001-baseline" / "reference"

@@ -23,7 +23,7 @@ from fleetsim.experiment.record import read_record
 from fleetsim.experiment.results import find_run
 from fleetsim.experiment.spec import load_experiment
 from fleetsim.report.run_report import render_report
-from fleetsim.runner.execute import Outcome as RunOutcome
+from fleetsim.runner.run import Outcome as RunOutcome
 
 ROOT = Path(__file__).resolve().parents[1]
 AT = "2025-11-08T12:00:00Z"

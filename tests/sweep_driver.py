@@ -24,7 +24,7 @@ from sweeps import SMOKE, assert_whole, generate_here
 
 import fleetsim.cli.main
 import fleetsim.measure.cold
-import fleetsim.runner.execute
+import fleetsim.runner.run
 import fleetsim.sweep.report
 import fleetsim.sweep.run
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
 
-def face(package: str, **modules: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def face(
+    package: str, modules: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return ``__getattr__`` and ``__dir__`` of a package whose modules hold its public names.
 
     Parameters
     ----------
     package : str
         ``__name__`` of the package.
-    **modules
+    modules : mapping
         The public names of each module, with blanks between them.
     """
     homes = {name: module for module, names in modules.items() for name in names.split()}

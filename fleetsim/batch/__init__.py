@@ -1,1 +1,17 @@
-"""TODO."""
+"""Batches on a disk or an object store: planned, written whole or not at all, made again."""
+
+from fleetsim.base.face import face
+
+__getattr__, __dir__ = face(
+    __name__,
+    {
+        "companies": "read_companies write_companies",
+        "formats": "damaged FORMATS",
+        "memory": "EventBatch generate_batch make_fleet",
+        "meta": "BatchMeta DROPPED_NAME EVENTS_NAME in_time META_NAME read_meta",
+        "parts": "PART_EVENTS parts_on tasks_of",
+        "publish": "UPLOAD",
+        "verify": "batches_below COMPANIES_NAME data_folder verify_batch",
+        "write": "write_batches",
+    },
+)

@@ -124,7 +124,7 @@ def run(
     from fleetsim.experiment.document import verdict_table
     from fleetsim.experiment.steps import Summary
     from fleetsim.report.run_report import REPORT_HTML, REPORT_NOTEBOOK
-    from fleetsim.runner.execute import execute
+    from fleetsim.runner.run import execute
     from fleetsim.runner.mirror import mirrored
 
     project = find_project()

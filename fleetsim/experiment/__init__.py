@@ -1,1 +1,32 @@
-"""TODO."""
+"""What every experiment has: claims, parameters, check, record, document, steps of a run."""
+
+from fleetsim.base.face import face
+
+__getattr__, __dir__ = face(
+    __name__,
+    {
+        "check": "check_experiment remedy_text",
+        "criterion": "by_contents by_intervals certain Criterion CriterionKind Judgement "
+        "limits_of MB measured undecided Verdict",
+        "document": "by_chance planned_record power_table POWER_WORDS render_document template "
+        "verdict_table",
+        "expectation": "Expectation expected_line_bytes tolerance_limits",
+        "figures": "DARK draw_counts draw_over_interval draw_types LIGHT MIDDLE no_event Plot "
+        "printable render render_png sentence ShownFigure SIGNAL tick_label titled_figure",
+        "grid": "grid_points grid_size",
+        "kind": "DEFAULT_KIND Kind kinds",
+        "notebook": "EXPLORE notebook_parameters parameters_of SWEEP take_parameters",
+        "parameters": "check_parameters CONFIGURATION CONTROL_SEEDS ControlSeeds "
+        "EXPERIMENT Interval LARGEST_EVENTS LargestEvents noted Parameter Repeats REPEATS "
+        "Replicates REPLICATES RESULTS",
+        "prospects": "battery_prospect count_law_prospect count_range_prospect size_law_prospect "
+        "spread_prospect type_prospect variation_prospect",
+        "record": "CriterionRecord Measurements overall_line provenance read_record read_run "
+        "Record versions",
+        "results": "find_run LATEST latest_beside one_line read_versioned RECORD_NAME RunError "
+        "SWEEP_FIGURES VERDICTS Versioned",
+        "spec": "Experiment load_experiment Spec with_parameters",
+        "steps": "BaseRun check_table DOCUMENT_NAME open_run publish_run repeat_commands run_key "
+        "run_name Summary write_run_files",
+    },
+)

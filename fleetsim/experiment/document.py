@@ -13,7 +13,6 @@ import jinja2
 import yaml
 
 from fleetsim.base.tables import Table, number, with_unit
-from fleetsim.experiment.answers import answer, answers_line
 from fleetsim.experiment.check import Check, check_experiment, remedy_text
 from fleetsim.experiment.kind import find_kind
 from fleetsim.experiment.prospects import GATE_LEVEL, Power
@@ -26,6 +25,7 @@ from fleetsim.experiment.record import (
     overall_line,
 )
 from fleetsim.experiment.spec import Experiment
+from fleetsim.stats.answers import answer, answers_line
 
 
 def planned_record(experiment: Experiment, check: Check | None = None) -> Record:

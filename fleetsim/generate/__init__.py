@@ -1,1 +1,18 @@
-"""TODO."""
+"""What to make, and the bytes of it: configuration, model, streams, fleet, events, lines."""
+
+from fleetsim.base.face import face
+
+__getattr__, __dir__ = face(
+    __name__,
+    {
+        "config": "Config load_config make_config scalar_keys SEED_MAX",
+        "encode": "driver_digits encode_companies encode_events mean_width time_text uuid_text",
+        "events": "count_events draw_events EventColumns",
+        "fleet": "draw_companies Fleet",
+        "model": "choice_law COMPANY_FIELDS count_law escaped EVENT_FIELDS Field FieldKind "
+        "STREAM_VERSION type_law",
+        "producer": "expected_events Kernel LARGE Producer",
+        "streams": "BLOCK",
+        "threads": "cores Crew Digest PAGE Piece Task",
+    },
+)

@@ -1,1 +1,16 @@
-"""TODO."""
+"""What people read: reports of runs, lists, the gallery."""
+
+from fleetsim.base.face import face
+
+__getattr__, __dir__ = face(
+    __name__,
+    {
+        "compare.compare": "compare_runs",
+        "compare.page": "comparison_text page_of write_comparison",
+        "gallery": "GALLERY_NAME refresh_gallery SWEEP_HTML write_gallery",
+        "html": "render_html",
+        "listing": "list_runs runs_table select_runs sort_runs",
+        "run_report": "attach_notebook check_report clean_notebook render_report REPORT_HTML "
+        "REPORT_NOTEBOOK",
+    },
+)

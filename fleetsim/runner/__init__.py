@@ -1,1 +1,14 @@
-"""TODO."""
+"""One run from outside, by papermill or by the library."""
+
+from fleetsim.base.face import face
+
+__getattr__, __dir__ = face(
+    __name__,
+    {
+        "engines": "ENGINES execute_notebook",
+        "run": "execute Outcome",
+        "mirror": "Mirror mirrored",
+        "warm": "Nursery",
+        "watch": "Watch",
+    },
+)

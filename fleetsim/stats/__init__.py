@@ -4,11 +4,27 @@ from fleetsim.base.face import face
 
 __getattr__, __dir__ = face(
     __name__,
-    result="TestResult",
-    counts="poisson_count_test poisson_interval poisson_equivalence_test poisson_fit_test "
-    "dispersion_test two_sample_rate_test",
-    categories="category_test category_equivalence_test independence_test share_intervals",
-    offsets="uniformity_test edge_test spacing_test uniformity_of edge_of",
-    variation="variation_interval",
-    adjust="holm benjamini_hochberg",
+    {
+        "adjust": "benjamini_hochberg holm",
+        "answers": "answer answers_line answers_table tests_table",
+        "battery": "BATTERY entries Entry EntryKind family_size judge_tests Made make_tests "
+        "run_battery",
+        "categories": "category_equivalence_test category_test independence_test share_intervals",
+        "controls": "Control control_faults CONTROLS draw_columns sample_of",
+        "counts": "dispersion_test poisson_count_test poisson_equivalence_test poisson_fit_test "
+        "poisson_interval two_sample_rate_test",
+        "effects": "law_of",
+        "growth": "CONFIDENCE fit_power_law log_slope PowerLaw",
+        "judged": "record_test Test",
+        "linear": "Estimate fit_linear LinearLaw",
+        "offsets": "edge_test spacing_test uniformity_test",
+        "power": "category_outcome category_power detectable_dispersion dispersion_outcome "
+        "dispersion_power dispersion_reach Outcome poisson_acceptance poisson_between "
+        "poisson_outside POWER variation_limits variation_outcome",
+        "result": "TestResult",
+        "sample": "Columns Sample table_of time_cell TIME_CELLS TypePairs",
+        "times": "cells_for PLOT_CELLS times_of",
+        "two_samples": "dispersion_ratio homogeneity_test largest_shift rank_test",
+        "variation": "variation_interval",
+    },
 )

@@ -1,1 +1,14 @@
-"""TODO."""
+"""Foreign files, read to sufficient statistics and to what is wrong in them."""
+
+from fleetsim.base.face import face
+
+__getattr__, __dir__ = face(
+    __name__,
+    {
+        "audit": "audit_data audit_text bytes_to_read",
+        "batches": "Tally tally_batches",
+        "faults": "FaultKind",
+        "folder": "events_files",
+        "lines": "read_times",
+    },
+)

@@ -14,8 +14,8 @@ from fleetsim.base.storage import folders_with, is_remote, require, sizes, told
 from fleetsim.base.tables import Table, number
 from fleetsim.batch.meta import META_NAME
 from fleetsim.batch.verify import COMPANIES_NAME, data_folder
-from fleetsim.experiment.answers import answers_line
 from fleetsim.generate.config import Config
+from fleetsim.stats.answers import answers_line
 from fleetsim.stats.battery import judge_tests, make_tests
 from fleetsim.stats.effects import law_of
 from fleetsim.stats.judged import Test, record_test

@@ -13,7 +13,7 @@ from fleetsim.kinds.scale_out.measure import steps_of
 from fleetsim.kinds.scale_out.plots import SCALE_OUT_PLOTS
 from fleetsim.kinds.scale_out.ways import CLUSTER, WAYS, ScaleOut
 from fleetsim.report.run_report import check_report
-from fleetsim.runner.execute import Outcome
+from fleetsim.runner.run import Outcome
 
 EXPERIMENT = "020-scale-out"
 

@@ -19,7 +19,7 @@ from fleetsim.base.project import Project
 from fleetsim.batch.verify import batches_below, verify_batch
 from fleetsim.experiment.record import read_record
 from fleetsim.report.run_report import check_report
-from fleetsim.runner.execute import Outcome, execute
+from fleetsim.runner.run import Outcome, execute
 from fleetsim.sweep import plan as sweep_plan
 from fleetsim.sweep.plan import Sweep, plan_sweep
 from fleetsim.sweep.run import Progress, run_sweep, sweep_lock

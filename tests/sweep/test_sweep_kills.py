@@ -48,17 +48,17 @@ def drive(project: Project, results: str, engine: str, jobs: int, *whens: str) -
 
 
 CALLS = (
-    "before:1:fleetsim.runner.execute.claim_folder",
-    "after:1:fleetsim.runner.execute.claim_folder",
+    "before:1:fleetsim.runner.run.claim_folder",
+    "after:1:fleetsim.runner.run.claim_folder",
     "before:1:fleetsim.measure.cold.run_child",
     "after:7:fleetsim.measure.cold.run_child",
     "before:1:fleetsim.experiment.steps.write_run_files",
     "after:1:fleetsim.experiment.steps.publish_folder",
-    "before:1:fleetsim.runner.execute._publish",
+    "before:1:fleetsim.runner.run._publish",
     "before:2:fleetsim.experiment.steps.publish_folder",
     "after:2:fleetsim.experiment.steps.publish_folder",
     "after:2:fleetsim.base.files.os.symlink",
-    "before:1:fleetsim.runner.execute.shutil.rmtree",
+    "before:1:fleetsim.runner.run.shutil.rmtree",
 )
 
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The compiled kernel: the same bytes as the NumPy path, by machine code."""

@@ -35,7 +35,7 @@ from fleetsim.experiment.prospects import (
 )
 from fleetsim.generate.model import type_law
 from fleetsim.kinds.baseline.evidence import Evidence
-from fleetsim.stats import battery
+from fleetsim.stats.battery import BATTERY, EntryKind
 from fleetsim.stats.judged import Test
 from fleetsim.stats.power import poisson_between
 from fleetsim.stats.variation import variation_interval
@@ -192,7 +192,7 @@ def _judge_spread(criterion: Criterion, evidence: Evidence) -> Judgement:
 
 
 def _judge_battery(criterion: Criterion, evidence: Evidence) -> Judgement:
-    tests = [test for test in evidence.tests if test.kind != battery.EntryKind.EQUIVALENCE.value]
+    tests = [test for test in evidence.tests if test.kind != EntryKind.EQUIVALENCE.value]
     rejecting = [test for test in tests if test.verdict == "fail"]
     missing = [test for test in tests if test.p_value is None]
     if rejecting:
@@ -436,7 +436,7 @@ CRITERIA: dict[str, CriterionKind] = {
         _judge_battery,
         lambda c, e: (1 - e.alpha) * e.count_between(1, math.inf),
         tests=(
-            *(e.name for e in battery.BATTERY if e.kind is not battery.EntryKind.EQUIVALENCE),
+            *(e.name for e in BATTERY if e.kind is not EntryKind.EQUIVALENCE),
             "event_count_spread",
         ),
         prospect=lambda c, e: battery_prospect(e),

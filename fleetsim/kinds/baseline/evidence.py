@@ -11,11 +11,11 @@ import numpy.typing as npt
 from fleetsim.generate.config import SEED_MAX, Config
 from fleetsim.generate.events import count_events
 from fleetsim.measure.cold import DataSet, Repeat
-from fleetsim.stats import power
 from fleetsim.stats.battery import Entry, Made, judge_tests, make_tests
 from fleetsim.stats.counts import dispersion_test
 from fleetsim.stats.effects import law_of
 from fleetsim.stats.judged import Test, record_test
+from fleetsim.stats.power import detectable_dispersion
 from fleetsim.tally.batches import Tally
 
 
@@ -71,7 +71,7 @@ def _spread(replicates: npt.NDArray[np.int64]) -> Entry:
         null="the variance of the counts over seeds equals their mean",
         make=lambda sample, law: dispersion_test(replicates),
         effect=lambda sample, law, result, level: (
-            power.detectable_dispersion(result.df, level) if result.df else None
+            detectable_dispersion(result.df, level) if result.df else None
         ),
         sees="counts of seeds that scatter {:.3f} times as much in variance as they should",
         misses="a wrong mean, or anything within a batch",

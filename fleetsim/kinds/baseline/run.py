@@ -12,13 +12,13 @@ from fleetsim.base.project import Project
 from fleetsim.base.tables import Stack, Table
 from fleetsim.batch.companies import read_companies
 from fleetsim.batch.meta import DROPPED_NAME, EVENTS_NAME, read_meta
-from fleetsim.experiment.answers import answers_table, tests_table
 from fleetsim.experiment.record import Measurements
 from fleetsim.experiment.spec import Experiment
 from fleetsim.experiment.steps import BaseRun
 from fleetsim.kinds.baseline.criteria import margins
 from fleetsim.kinds.baseline.evidence import Evidence, gather, replicate_counts
 from fleetsim.measure.cold import DataSet, generate_data
+from fleetsim.stats.answers import answers_table, tests_table
 from fleetsim.tally.batches import Tally, tally_batches
 from fleetsim.tally.faults import FaultKind
 

@@ -18,7 +18,6 @@ from fleetsim.base.clock import DAY_US, format_time, parse_time
 from fleetsim.base.errors import InputError, found, nearest
 from fleetsim.base.project import find_project
 from fleetsim.base.tables import Stack, Table, counted, number
-from fleetsim.experiment.answers import answer, answers_line
 from fleetsim.experiment.figures import (
     DARK,
     LIGHT,
@@ -39,6 +38,7 @@ from fleetsim.experiment.spec import load_experiment
 from fleetsim.generate.config import Config, make_config
 from fleetsim.generate.events import draw_events
 from fleetsim.generate.model import type_law
+from fleetsim.stats.answers import answer, answers_line
 from fleetsim.stats.battery import BATTERY, EntryKind, run_battery
 from fleetsim.stats.controls import CONTROLS, Control, draw_columns, sample_of
 from fleetsim.stats.effects import law_of

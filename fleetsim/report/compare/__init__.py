@@ -1,1 +1,1 @@
-"""TODO."""
+"""Two runs beside each other: what differs, and what would have been seen."""

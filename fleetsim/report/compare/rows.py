@@ -15,11 +15,11 @@ import numpy as np
 from fleetsim.base.tables import number
 from fleetsim.report.compare.differences import same_machine
 from fleetsim.report.compare.readback import RunData, WholeRun
-from fleetsim.stats import two_samples
 from fleetsim.stats.adjust import holm
 from fleetsim.stats.counts import two_sample_rate_test
 from fleetsim.stats.result import TestResult
 from fleetsim.stats.sample import TIME_CELLS
+from fleetsim.stats.two_samples import dispersion_ratio, homogeneity_test, largest_shift, rank_test
 
 DIFFERS = "differs"
 NOT_SHOWN = "not shown"  # no difference that chance does not explain
@@ -263,8 +263,8 @@ def _times_of_events(a: RunData, b: RunData) -> Row:
 
 def _shifted(row: Row, a: Any, b: Any, names: tuple[str, ...], prefix: str) -> Row:
     """Return a row with the test of homogeneity, and the share that differs most."""
-    result = two_samples.homogeneity_test(a, b)
-    shift = two_samples.largest_shift(a, b)
+    result = homogeneity_test(a, b)
+    shift = largest_shift(a, b)
     if shift is None:
         return replace(row, result=result, outcome=NOT_COMPARED, sentence=_why_not(result))
     points = [100 * value for value in (shift.difference, shift.low, shift.high)]
@@ -289,8 +289,8 @@ def _driver_counts(a: RunData, b: RunData) -> Row:
     row = Row(name="driver_counts", kind="data", a=figures[0], b=figures[1], outcome="")
     most = max((int(x.max()) for x in (a.counts, b.counts) if len(x)), default=0)
     cells = [np.bincount(x, minlength=most + 1) for x in (a.counts, b.counts)]
-    result = two_samples.homogeneity_test(*cells, ordered=True)
-    spread = two_samples.dispersion_ratio(a.counts, b.counts)
+    result = homogeneity_test(*cells, ordered=True)
+    spread = dispersion_ratio(a.counts, b.counts)
     if spread is None:
         why = _why_not(result) if result.note else "There are too few counts of drivers."
         return replace(row, result=result, outcome=NOT_COMPARED, sentence=why)
@@ -350,7 +350,7 @@ def cost_rows(a: WholeRun, b: WholeRun, *, one_run: bool = False) -> Iterator[Ro
             sentence = "Both are one run, and its measurements themselves."
             yield replace(row, outcome=SAME, sentence=sentence)
             continue
-        result = two_samples.rank_test(values[1], values[0])
+        result = rank_test(values[1], values[0])
         if result.estimate is None or result.interval is None:
             yield replace(row, result=result, outcome=NOT_COMPARED, sentence=_why_not(result))
             continue

@@ -27,7 +27,7 @@ from fleetsim.experiment.steps import open_run, run_key
 from fleetsim.kinds.baseline.plots import PLOTS
 from fleetsim.kinds.baseline.run import Run
 from fleetsim.report.run_report import check_report, render_report
-from fleetsim.runner.execute import execute
+from fleetsim.runner.run import execute
 
 SMOKE = "000-smoke"
 

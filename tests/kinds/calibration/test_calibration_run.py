@@ -26,7 +26,7 @@ from fleetsim.kinds.calibration.trials import (
     uniformity_table,
 )
 from fleetsim.report.run_report import check_report
-from fleetsim.runner.execute import execute
+from fleetsim.runner.run import execute
 from fleetsim.stats.controls import CONTROLS
 
 EXPERIMENT = "003-calibration"

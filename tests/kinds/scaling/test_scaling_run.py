@@ -114,7 +114,7 @@ def test_fleetsim_run_gives_the_whole_range(tmp_path, monkeypatch):
 
 def fleetsim_execute(name: str, results: Path) -> None:
     """Run an experiment as the command does."""
-    from fleetsim.runner.execute import execute
+    from fleetsim.runner.run import execute
 
     execute(Project(ROOT), name, results=str(results))
 
