@@ -124,8 +124,8 @@ def run(
     from fleetsim.experiment.document import verdict_table
     from fleetsim.experiment.steps import Summary
     from fleetsim.report.run_report import REPORT_HTML, REPORT_NOTEBOOK
-    from fleetsim.runner.run import execute
     from fleetsim.runner.mirror import mirrored
+    from fleetsim.runner.run import execute
 
     project = find_project()
     with mirrored(project, results) as home:

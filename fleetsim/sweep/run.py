@@ -21,8 +21,8 @@ from fleetsim.base.cluster import Cluster
 from fleetsim.base.files import PARTIAL, claim_folder, make_folder, point_link
 from fleetsim.experiment.results import LATEST
 from fleetsim.report.gallery import refresh_gallery
-from fleetsim.runner.run import Outcome
 from fleetsim.runner.mirror import Mirror
+from fleetsim.runner.run import Outcome
 from fleetsim.runner.warm import Nursery
 from fleetsim.sweep.plan import Sweep
 from fleetsim.sweep.worker import Order, Runner, run_on_worker

@@ -14,8 +14,8 @@ from fleetsim.base.cluster import when_given_up
 from fleetsim.base.errors import FleetsimError, InputError
 from fleetsim.base.project import Project
 from fleetsim.experiment.steps import run_name
-from fleetsim.runner.run import Outcome, execute
 from fleetsim.runner.mirror import Mirror, mirrored
+from fleetsim.runner.run import Outcome, execute
 from fleetsim.runner.warm import Nursery
 from fleetsim.runner.watch import Watch
 

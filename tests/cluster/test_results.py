@@ -15,8 +15,8 @@ from sweeps import SMOKE, contents, generate_here, hidden, runs, smoke_project
 from fleetsim.base.errors import InputError
 from fleetsim.base.project import Project
 from fleetsim.base.storage import place
-from fleetsim.runner.run import execute
 from fleetsim.runner.mirror import mirrored
+from fleetsim.runner.run import execute
 from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.run import run_sweep
 

@@ -27,8 +27,8 @@ from fleetsim.experiment.kind import kind_of_notebook, kinds
 from fleetsim.experiment.notebook import notebook_parameters, parameters_of, take_parameters
 from fleetsim.experiment.parameters import EXPERIMENT, RESULTS, Parameter, check_parameters
 from fleetsim.experiment.spec import load_experiment
-from fleetsim.runner.run import execute
 from fleetsim.runner.kernel import watched
+from fleetsim.runner.run import execute
 from fleetsim.runner.watch import Watch
 
 SMOKE = "000-smoke"
