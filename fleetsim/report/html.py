@@ -21,7 +21,7 @@ from traitlets import default
 
 from fleetsim.base.tables import number
 from fleetsim.experiment.document import by_chance
-from fleetsim.experiment.record import Record, overall_line
+from fleetsim.experiment.record import Record, decode_record, overall_line
 
 _TAGS = frozenset(
     """
@@ -104,7 +104,7 @@ class ReportExporter(HTMLExporter):
 
 def _record_of(nb: Any) -> Record | None:
     carried = nb.metadata.get("fleetsim", {}).get("record")
-    return None if carried is None else msgspec.json.decode(carried, type=Record)
+    return None if carried is None else decode_record(carried.encode())
 
 
 def _sweep_of(nb: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import msgspec
 import nbformat
 
 from fleetsim.base.errors import InputError
@@ -45,7 +44,7 @@ def carry_record(notebook: nbformat.NotebookNode, record: Record) -> None:
 
     It goes in as text: notebooks are saved with sorted keys, which would lose the record's order.
     """
-    text = msgspec.json.encode(record).decode()
+    text = record.compact().decode()
     notebook.metadata["fleetsim"] = nbformat.from_dict({"record": text})
 
 
@@ -88,7 +87,7 @@ def check_report(folder: Path) -> list[str]:
     if not (folder / REPORT_NOTEBOOK).is_file():
         return [*findings, f"{REPORT_NOTEBOOK} is missing"]
     notebook = _read_notebook(folder / REPORT_NOTEBOOK)
-    if notebook.metadata.get("fleetsim", {}).get("record") != msgspec.json.encode(record).decode():
+    if notebook.metadata.get("fleetsim", {}).get("record") != record.compact().decode():
         findings.append(f"{REPORT_NOTEBOOK} carries another record than {RECORD_NAME}")
         carry_record(notebook, record)
     if _text(folder / REPORT_HTML) != render_html(notebook):

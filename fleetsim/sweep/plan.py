@@ -14,7 +14,7 @@ from fleetsim.base.files import free_bytes
 from fleetsim.base.project import Project, source_hash
 from fleetsim.experiment.expectation import expected_line_bytes
 from fleetsim.experiment.grid import grid_points, grid_size
-from fleetsim.experiment.record import Record
+from fleetsim.experiment.record import decode_record
 from fleetsim.experiment.results import RECORD_NAME
 from fleetsim.experiment.spec import Experiment, load_experiment, with_parameters
 from fleetsim.experiment.steps import run_key
@@ -90,7 +90,10 @@ class Sweep:
                 content = path.read_bytes()
                 row = msgspec.json.decode(content, type=_Row)
                 if row.key in wanted:
-                    msgspec.json.decode(content, type=Record)
+                    decode_record(content, Path(path.parent.name, RECORD_NAME))
+            except InputError as error:
+                self.damaged.append(str(error))
+                continue
             except (OSError, msgspec.DecodeError, RecursionError) as error:
                 self.damaged.append(f"{path.parent.name}/{RECORD_NAME}: damaged: {error}")
                 continue
