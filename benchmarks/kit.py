@@ -21,9 +21,9 @@ LOADING, KERNEL, HASHING, WRITING, FSYNC = "loading", "kernel", "hashing", "writ
 
 
 class Unhashed:
-    """Stands in for `crew.Digest`, and only counts."""
+    """Stands in for `threads.Digest`, and only counts."""
 
-    def __init__(self, crew: object) -> None:
+    def __init__(self, threads: object) -> None:
         self.size = 0
 
     def update(self, content: Any, release: Callable[[], object] | None = None) -> None:
@@ -39,16 +39,16 @@ class Unhashed:
 
 def leave_out_hashing() -> None:
     """Let what is imported from here on make no hash of what it writes."""
-    from fleetsim.generate import threads as crew
+    from fleetsim.generate import threads
 
-    crew.Digest = Unhashed  # type: ignore[assignment,misc]
+    threads.Digest = Unhashed  # type: ignore[assignment,misc]
 
 
 def profile() -> dict[str, float]:
     """Return the seconds of each part, which grow as the command runs."""
-    from fleetsim.batch import direct_io as sink
+    from fleetsim.batch import direct_io
     from fleetsim.generate import producer as produce
-    from fleetsim.generate import threads as crew
+    from fleetsim.generate import threads
 
     seconds = dict.fromkeys((LOADING, KERNEL, HASHING, WRITING, FSYNC), 0.0)
 
@@ -67,14 +67,14 @@ def profile() -> dict[str, float]:
         setattr(owner, name, timed)
 
     def time_the_kernel() -> None:  # once it is loaded, and has tried itself out
-        from fleetsim.generate.kernel.pieces import Workshop
+        from fleetsim.generate.kernel.pieces import PieceMaker
 
         for name in ("_plan", "_draw", "_encode"):
-            time_it(Workshop, name, KERNEL)
+            time_it(PieceMaker, name, KERNEL)
 
-    time_it(produce, "_workshop", LOADING, time_the_kernel)
-    time_it(crew.Digest, "_update", HASHING)
-    time_it(sink.Sink, "write", WRITING)
+    time_it(produce, "_piece_maker", LOADING, time_the_kernel)
+    time_it(threads.Digest, "_update", HASHING)
+    time_it(direct_io.DirectFile, "write", WRITING)
     time_it(os, "fsync", FSYNC)
     return seconds
 

@@ -23,7 +23,7 @@ BUFFER = 1 << 22
 _DIRECT = getattr(os, "O_DIRECT", 0)
 
 
-class Sink:
+class DirectFile:
     """Takes the content of a file piece by piece.
 
     Parameters

@@ -18,8 +18,9 @@ from fleetsim.generate.config import Config
 from fleetsim.generate.encode import encode_companies, encode_events, uuid_text
 from fleetsim.generate.events import EventColumns
 from fleetsim.generate.fleet import Fleet, draw_companies
+from fleetsim.generate.kernel import Kernel
 from fleetsim.generate.model import EVENT_FIELDS, choice_law
-from fleetsim.generate.producer import Kernel, Producer, expected_events
+from fleetsim.generate.producer import Producer, expected_events
 from fleetsim.generate.streams import BLOCK
 
 if TYPE_CHECKING:

@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetsim.base.storage import place
-from fleetsim.batch.formats import FORMATS, Job, Written
+from fleetsim.batch.formats import FORMATS, FileJob, Written
 from fleetsim.batch.publish import open_output
 from fleetsim.generate.config import Config
 from fleetsim.generate.fleet import Fleet
-from fleetsim.generate.producer import Kernel, Producer
+from fleetsim.generate.kernel import Kernel
+from fleetsim.generate.producer import Producer
 from fleetsim.generate.streams import BLOCK
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def make_part(task: Task, progress: Callable[[int], object] | None = None) -> Pa
     ) as producer:
         rows, written = write_events(
             producer,
-            Job(task.config, task.fleet, task.start_us, producer.crew),
+            FileJob(task.config, task.fleet, task.start_us, producer.threads),
             task.ordinal,
             format=task.format,
             folder=place(task.folder),
@@ -188,7 +189,7 @@ def parts_on(cluster: Cluster) -> Maker:
 
 def write_events(
     producer: Producer,
-    job: Job,
+    job: FileJob,
     ordinal: int,
     *,
     format: str,
@@ -202,7 +203,7 @@ def write_events(
     Parameters
     ----------
     producer : Producer
-    job : Job
+    job : FileJob
     ordinal : int
     format, name : str
     folder : Path

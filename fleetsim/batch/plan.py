@@ -15,8 +15,9 @@ from fleetsim.batch.meta import META_NAME, BatchMeta, read_meta
 from fleetsim.generate.config import SEED_MAX, Config
 from fleetsim.generate.encode import mean_width
 from fleetsim.generate.fleet import Fleet
+from fleetsim.generate.kernel import Kernel
 from fleetsim.generate.model import STREAM_VERSION
-from fleetsim.generate.producer import Kernel, expected_events
+from fleetsim.generate.producer import expected_events
 
 _FAULTS_SHOWN = 10
 

@@ -17,7 +17,7 @@ from typing import Any
 from fleetsim.base.errors import FleetsimError
 from fleetsim.base.files import PARTIAL, exclusive, make_folder, publish_folder, staging_folder
 from fleetsim.base.storage import is_remote, sizes, told
-from fleetsim.batch.direct_io import Sink
+from fleetsim.batch.direct_io import DirectFile
 from fleetsim.batch.formats import Output
 
 #: What is held in memory before it is sent [bytes]: of 10,000 such pieces an object may consist.
@@ -82,9 +82,9 @@ def open_output(folder: Path, name: str) -> Iterator[Output]:
     hidden = folder / f".{name}.{token_hex(4)}{PARTIAL}"
     try:
         with open(hidden, "xb", buffering=0) as file:
-            sink = Sink(file.fileno())
-            yield sink
-            sink.finish()
+            output = DirectFile(file.fileno())
+            yield output
+            output.finish()
         os.replace(hidden, folder / name)
     finally:
         hidden.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from fleetsim.base.clock import Instant, batch_name, format_time
 from fleetsim.base.errors import FleetsimError, InputError, found, nearest
 from fleetsim.base.files import free_bytes
 from fleetsim.base.storage import is_remote, require
-from fleetsim.batch.formats import FORMATS, Job, Written
+from fleetsim.batch.formats import FORMATS, FileJob, Written
 from fleetsim.batch.meta import META_NAME, META_SCHEMA, BatchMeta, CompaniesUsed
 from fleetsim.batch.parts import PART_EVENTS, Maker, Part, tasks_of, write_events
 from fleetsim.batch.plan import (
@@ -31,8 +31,9 @@ from fleetsim.batch.plan import (
 from fleetsim.batch.publish import alone, stage_batch
 from fleetsim.generate.config import Config
 from fleetsim.generate.fleet import Fleet
+from fleetsim.generate.kernel import Kernel
 from fleetsim.generate.model import STREAM_VERSION
-from fleetsim.generate.producer import Kernel, Producer
+from fleetsim.generate.producer import Producer
 
 _BATCH_NAMES = "[0-9]*T[0-9]*Z*"  # a glob
 
@@ -222,7 +223,7 @@ class _Makers:
         request = self._request
         return write_events(
             self._producer,
-            Job(request.config, request.fleet, target.start_us, self._producer.crew),
+            FileJob(request.config, request.fleet, target.start_us, self._producer.threads),
             target.ordinal,
             format=request.format,
             folder=folder,

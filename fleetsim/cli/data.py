@@ -13,6 +13,7 @@ import click
 from fleetsim.base.errors import InputError
 from fleetsim.base.progress import terminal_bar
 from fleetsim.base.storage import place
+from fleetsim.batch.formats import FORMATS
 from fleetsim.cli.shared import (
     FINDING,
     PATH,
@@ -26,6 +27,7 @@ from fleetsim.cli.shared import (
     json_text,
     load_numpy,
 )
+from fleetsim.generate.kernel import KERNELS
 
 
 @click.command()
@@ -70,7 +72,7 @@ def companies(
 @click.option("--seed", type=SEED, help="Seed in place of the configuration's.")
 @click.option(
     "--format",
-    type=click.Choice(["jsonl", "jsonl.gz", "jsonl.zst", "parquet"]),  # formats.FORMATS
+    type=click.Choice(list(FORMATS)),
     default="jsonl",
     show_default=True,
 )
@@ -97,7 +99,7 @@ def companies(
 @click.option("--allow-repeat", is_flag=True, help="Write a copy of a batch in another interval.")
 @click.option(
     "--kernel",
-    type=click.Choice(["auto", "numpy", "compiled"]),  # produce.KERNELS
+    type=click.Choice(KERNELS),
     default="auto",
     envvar="FLEETSIM_KERNEL",
     hidden=True,  # the bytes are the same; tests and benchmarks force one path

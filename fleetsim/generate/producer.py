@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 from fleetsim.base.errors import FleetsimError
 from fleetsim.generate.config import Config
 from fleetsim.generate.encode import encode_events
 from fleetsim.generate.events import draw_events
 from fleetsim.generate.fleet import Fleet
-from fleetsim.generate.threads import Crew, Piece, cores
-
-Kernel = Literal["auto", "numpy", "compiled"]
-KERNELS: tuple[Kernel, ...] = ("auto", "numpy", "compiled")
+from fleetsim.generate.kernel import Kernel
+from fleetsim.generate.threads import Piece, Threads, cores
 
 #: Expected events from which on loading numba pays off (measured: 0.6 s, against 1 us an event).
 LARGE = 1_000_000
@@ -64,17 +62,17 @@ class Producer:
         self._config, self._fleet = config, fleet
         self._columns = columns
         large = kernel == "compiled" or events >= LARGE
-        self._workshop: Any = None
+        self._piece_maker: Any = None
         if large and kernel != "numpy":
-            self._workshop = _workshop(config, fleet, columns, required=kernel == "compiled")
-        self.crew = Crew((jobs or cores()) if large else 1)
+            self._piece_maker = _piece_maker(config, fleet, columns, required=kernel == "compiled")
+        self.threads = Threads((jobs or cores()) if large else 1)
 
     def __enter__(self) -> Producer:
-        self.crew.__enter__()
+        self.threads.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.crew.__exit__(*exception)
+        self.threads.__exit__(*exception)
 
     def pieces(self, start_us: int, ordinal: int, drivers: range | None = None) -> Iterator[Piece]:
         """Yield a batch piece by piece; each is released before many more are taken.
@@ -86,8 +84,10 @@ class Producer:
             Only the part of these drivers, by their positions in the whole fleet; it starts with a
             block of the address space.
         """
-        if self._workshop is not None:
-            made: Iterator[Piece] = self._workshop.pieces(self.crew, start_us, ordinal, drivers)
+        if self._piece_maker is not None:
+            made: Iterator[Piece] = self._piece_maker.pieces(
+                self.threads, start_us, ordinal, drivers
+            )
             return made
         return self._plain(start_us, ordinal, drivers)
 
@@ -130,10 +130,10 @@ def content_of(
 _warned: set[str] = set()
 
 
-def _workshop(config: Config, fleet: Fleet, columns: bool, *, required: bool) -> Any:
+def _piece_maker(config: Config, fleet: Fleet, columns: bool, *, required: bool) -> Any:
     """Return what makes pieces by the kernel; None, with one warning, where it cannot be had."""
     from fleetsim.generate.kernel.layout import (
-        event_layout,  # not on a small job's path, as the workshop
+        event_layout,  # not on a small job's path, as the piece maker
     )
 
     layout = event_layout(config)
@@ -143,9 +143,9 @@ def _workshop(config: Config, fleet: Fleet, columns: bool, *, required: bool) ->
         why = "it writes for little-endian machines"
     else:
         try:
-            from fleetsim.generate.kernel.pieces import Workshop
+            from fleetsim.generate.kernel.pieces import PieceMaker
 
-            return Workshop(config, fleet, layout, columns)
+            return PieceMaker(config, fleet, layout, columns)
         except ImportError as error:
             why = f"numba cannot be loaded ({error})"
     if required:

@@ -31,7 +31,7 @@ class Piece(NamedTuple):
 
     They may stand in a buffer that is used again after `release` was called. `paged`
     is memory that begins with a page and ends with the lines; the bytes before them are free, as
-    many as all lines before have beyond whole units of `PAGE`. So a `Sink` needs no copy.
+    many as all lines before have beyond whole units of `PAGE`. So a `DirectFile` needs no copy.
     """
 
     events: int
@@ -41,7 +41,7 @@ class Piece(NamedTuple):
     paged: Any = None
 
 
-class Task:
+class Future:
     """Work that was handed out, and here was done at once; a future has the same two methods."""
 
     def __init__(self, value: Any) -> None:
@@ -56,7 +56,7 @@ class Task:
         return True
 
 
-class Crew:
+class Threads:
     """Threads for the length of a command; with one job, none but the main thread.
 
     Leaving the context waits for work that has begun and drops what has not.
@@ -78,7 +78,7 @@ class Crew:
             self._makers = ThreadPoolExecutor(jobs, "fleetsim-maker")
             self._hasher = ThreadPoolExecutor(1, "fleetsim-hasher")
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> Threads:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -86,19 +86,19 @@ class Crew:
             self._makers.shutdown(cancel_futures=True)
             self._hasher.shutdown(cancel_futures=True)
 
-    def submit(self, work: Callable[..., Any], *arguments: Any) -> Task:
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future:
         """Hand work to the next free maker."""
         if self._makers is None:
-            return Task(work(*arguments))
-        task: Task = self._makers.submit(work, *arguments)
-        return task
+            return Future(work(*arguments))
+        future: Future = self._makers.submit(work, *arguments)
+        return future
 
-    def hash(self, work: Callable[..., Any], *arguments: Any) -> Task:
+    def hash(self, work: Callable[..., Any], *arguments: Any) -> Future:
         """Hand work to the thread for hashes, which keeps the order."""
         if self._hasher is None:
-            return Task(work(*arguments))
-        task: Task = self._hasher.submit(work, *arguments)
-        return task
+            return Future(work(*arguments))
+        future: Future = self._hasher.submit(work, *arguments)
+        return future
 
 
 class Digest:
@@ -106,19 +106,19 @@ class Digest:
 
     Parameters
     ----------
-    crew : Crew
+    threads : Threads
     """
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, threads: Threads) -> None:
         self.size = 0
-        self._crew = crew
+        self._threads = threads
         self._hash = hashlib.sha256()
-        self._waiting: deque[Task] = deque()
+        self._waiting: deque[Future] = deque()
 
     def update(self, content: Any, release: Callable[[], object] | None = None) -> None:
         """Take the next bytes, and call `release` when they are no longer needed."""
         self.size += len(content)
-        self._waiting.append(self._crew.hash(self._update, content, release))
+        self._waiting.append(self._threads.hash(self._update, content, release))
         while self._waiting[0].done() or len(self._waiting) > _UNHASHED:
             self._waiting.popleft().result()
             if not self._waiting:

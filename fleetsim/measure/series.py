@@ -193,7 +193,7 @@ class Workplace:
         sync(self.folder)
 
 
-def read_back(path: Path, whole: Digest | None = None) -> tuple[int, int, str]:
+def count_and_hash(path: Path, whole: Digest | None = None) -> tuple[int, int, str]:
     """Return the lines, bytes and SHA-256 of a file.
 
     Parameters

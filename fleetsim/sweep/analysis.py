@@ -25,7 +25,7 @@ from fleetsim.stats.adjust import holm
 from fleetsim.stats.battery import EntryKind
 from fleetsim.stats.counts import dispersion_test
 from fleetsim.stats.growth import PowerLaw, fit_power_law, log_slope
-from fleetsim.sweep.plan import expected_events
+from fleetsim.sweep.plan import expected_run_events
 from fleetsim.sweep.results import PointRun, SweepResults
 
 CONFIDENCE = 0.95
@@ -221,7 +221,7 @@ def _around(log: float, half: float) -> tuple[float, float]:
 
 def _size(results: SweepResults, setting: Mapping[str, Any]) -> float:
     """Return the events that a run of this setting is expected to make."""
-    return expected_events(with_parameters(results.sweep.experiment, setting))
+    return expected_run_events(with_parameters(results.sweep.experiment, setting))
 
 
 def _criteria(results: SweepResults) -> list[CriterionRow]:

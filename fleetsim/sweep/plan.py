@@ -198,7 +198,7 @@ def _refuse_twins(where: str, points: Sequence[Point]) -> None:
             )
 
 
-def expected_events(experiment: Experiment) -> float:
+def expected_run_events(experiment: Experiment) -> float:
     """Return how many events the batches of a run are expected to have together."""
     config = experiment.config
     drivers = config.number_of_companies * config.drivers_per_company * config.active_fraction
@@ -210,7 +210,7 @@ def _refuse_what_does_not_fit(
 ) -> None:
     """Refuse a sweep whose data the file system has no room for."""
     runs = [with_parameters(sweep.experiment, point.parameters) for point in points]
-    sizes = [expected_events(run) * expected_line_bytes(run.config) for run in runs]
+    sizes = [expected_run_events(run) * expected_line_bytes(run.config) for run in runs]
     kept = sweep.experiment.keep_data and not sent
     needed = sum(sizes) if kept else 2 * max(sizes, default=0)
     free = free_bytes(sweep.results)

@@ -55,7 +55,7 @@ from fleetsim.tally.folder import (
     start_of,
 )
 from fleetsim.tally.partial import Partial, count, merge
-from fleetsim.tally.store import EventStore, Repeat
+from fleetsim.tally.store import DuplicateId, EventStore
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -185,14 +185,14 @@ def tally_batches(
             for left in sorted(folder.glob(f".*{PARTIAL}")):
                 faults.add(FaultKind.FOLDER, left.name, "left by a writer that did not finish")
         samples, spans = [], []
-        # Who stands twice is searched beside the statistics: both mostly wait for sorts.
+        # Duplicate ids are searched for beside the statistics: both mostly wait for sorts.
         with ThreadPoolExecutor(1) as helper:
-            searching = helper.submit(store.repeats, faults.room(FaultKind.DUPLICATE))
+            searching = helper.submit(store.duplicates, faults.room(FaultKind.DUPLICATE))
             for _, group in groupby(opened, key=lambda batch: batch.eligible.tobytes()):
                 alike = list(group)
                 spans.append((alike[0].number, alike[-1].number + 1))
                 samples.append(_sample(config, alike, store, *spans[-1]))
-            _add_repeats(*searching.result(), reading, faults)
+            _add_duplicates(*searching.result(), reading, faults)
     sizes = [size_of(batch) for batch in ordered]
     return Tally(
         batch_ids=tuple(batch.name for batch in opened),
@@ -406,16 +406,18 @@ def _everywhere(where: Path) -> str:
     return str(where if is_remote(where) else where.absolute())
 
 
-def _add_repeats(total: int, repeats: list[Repeat], reading: _Reading, faults: Faults) -> None:
-    for repeat in repeats:
-        high, low = repeat.event_id
+def _add_duplicates(
+    total: int, duplicates: list[DuplicateId], reading: _Reading, faults: Faults
+) -> None:
+    for duplicate in duplicates:
+        high, low = duplicate.event_id
         faults.add(
             FaultKind.DUPLICATE,
-            f"{reading.name_of(repeat.file)} line {repeat.line}",
+            f"{reading.name_of(duplicate.file)} line {duplicate.line}",
             f"event_id {UUID(int=high << 64 | low)} already stands in "
-            f"{reading.name_of(repeat.first_file)} line {repeat.first_line}",
+            f"{reading.name_of(duplicate.first_file)} line {duplicate.first_line}",
         )
-    faults.add_unnamed(FaultKind.DUPLICATE, total - len(repeats))
+    faults.add_unnamed(FaultKind.DUPLICATE, total - len(duplicates))
 
 
 def _sample(

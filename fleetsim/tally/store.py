@@ -30,7 +30,7 @@ _LINE_BITS = 40  # a place is a file and a line: 2**23 files of 10**12 lines eac
 _VECTORS = 64  # of 2048 rows, fetched at once
 
 
-class Repeat(NamedTuple):
+class DuplicateId(NamedTuple):
     """An id that stands twice: its words, where it stands again, and where it stands first."""
 
     event_id: tuple[int, int]
@@ -148,7 +148,7 @@ class EventStore:
             self._base.execute("INSERT INTO event SELECT * FROM fresh")
             self._base.unregister("fresh")
 
-    def repeats(self, most: int) -> tuple[int, list[Repeat]]:
+    def duplicates(self, most: int) -> tuple[int, list[DuplicateId]]:
         """Return how many events have an id that stands before, and the first of them.
 
         Parameters
@@ -160,7 +160,7 @@ class EventStore:
             return 0, []
         total = 0
         first: list[Any] = []  # id and place of the first of the last run
-        found: list[tuple[int, Repeat]] = []
+        found: list[tuple[int, DuplicateId]] = []
         query = "SELECT high, low, place FROM event ORDER BY high, low, place"
         for high, low, place in self._pieces(query):
             same = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
@@ -172,11 +172,13 @@ class EventStore:
             rows = rows[np.argsort(place[rows])][:most]
             for i in rows.tolist():
                 start = int(place[head[i]]) if head[i] >= 0 else first[2]
-                found.append((int(place[i]), _repeat(int(high[i]), int(low[i]), place[i], start)))
+                found.append(
+                    (int(place[i]), _duplicate(int(high[i]), int(low[i]), place[i], start))
+                )
             found = sorted(found)[:most]
             if head[-1] >= 0:
                 first = [high[-1], low[-1], int(place[head[-1]])]
-        return total, [repeat for _, repeat in found]
+        return total, [duplicate for _, duplicate in found]
 
     def _any_half_twice(self) -> bool:
         """Return whether half of some id stands twice: quick to see, and mostly not so.
@@ -237,10 +239,12 @@ class EventStore:
                 yield [frame[name].to_numpy() for name in frame]
 
 
-def _repeat(high: int, low: int, place: int, first: int) -> Repeat:
+def _duplicate(high: int, low: int, place: int, first: int) -> DuplicateId:
     line = (1 << _LINE_BITS) - 1
     place = int(place)
-    return Repeat((high, low), place >> _LINE_BITS, place & line, first >> _LINE_BITS, first & line)
+    return DuplicateId(
+        (high, low), place >> _LINE_BITS, place & line, first >> _LINE_BITS, first & line
+    )
 
 
 @contextmanager

@@ -26,12 +26,12 @@ from fleetsim.base.clock import Instant
 from fleetsim.base.errors import FleetsimError, InputError
 from fleetsim.batch import formats
 from fleetsim.batch import parquet as columnar
-from fleetsim.batch.formats import FORMATS, Job
+from fleetsim.batch.formats import FORMATS, FileJob
 from fleetsim.batch.verify import verify_batch
 from fleetsim.batch.write import write_batches
 from fleetsim.generate import producer as produce
 from fleetsim.generate.config import make_config
-from fleetsim.generate.kernel import pieces as workshop
+from fleetsim.generate.kernel import KERNELS, pieces
 from fleetsim.generate.producer import Producer
 
 OTHERS = [name for name in FORMATS if name != "jsonl"]
@@ -79,8 +79,8 @@ def test_the_bytes_depend_on_neither_path_nor_threads(tmp_path, monkeypatch, nam
     values = BASE | {"number_of_companies": 40, "event_types": NASTY, "event_rate_per_driver": 20}
     monkeypatch.setattr(formats, "FRAME", 10_000)
     monkeypatch.setattr(columnar, "ROWS", 700)
-    monkeypatch.setattr(workshop, "PIECE_BYTES", 9_999)
-    monkeypatch.setattr(workshop, "PIECE_EVENTS", 99)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 9_999)
+    monkeypatch.setattr(pieces, "PIECE_EVENTS", 99)
     files = [
         write(tmp_path / f"{kernel}{jobs}", name, values, kernel=kernel, jobs=jobs).read_bytes()
         for kernel, jobs in [("numpy", 1), *(("compiled", jobs) for jobs in (1, 2, 3, 7))]
@@ -268,10 +268,10 @@ def test_an_unknown_format_is_refused(tmp_path) -> None:
 
 
 def test_the_command_offers_the_registered_formats() -> None:
-    """The command's list, which imports nothing, and the registry's are one."""
+    """The command's lists are those of the registry and of the kernels."""
     options = {option.name: option for option in command_named("events").params}
     assert list(options["format"].type.choices) == list(FORMATS)
-    assert list(options["kernel"].type.choices) == list(produce.KERNELS)
+    assert list(options["kernel"].type.choices) == list(KERNELS)
 
 
 # Faults in the middle.
@@ -284,7 +284,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path, monkeypatch, capfd, name, jobs
     values = BASE | {"event_rate_per_driver": 2000}
     monkeypatch.setattr(formats, "FRAME", 10_000)
     monkeypatch.setattr(columnar, "ROWS", 3_000)
-    monkeypatch.setattr(workshop, "PIECE_BYTES", 50_000)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 50_000)
     real, left = os.write, [100_000]
 
     def fill(descriptor: int, data: Any) -> int:
@@ -308,10 +308,10 @@ def test_a_full_disk_is_one_clear_error(tmp_path, monkeypatch, capfd, name, jobs
 def test_a_workers_failure_surfaces_once(tmp_path, monkeypatch, capfd, name, jobs) -> None:
     """With its cause, from whichever thread; nothing is left of the batch."""
     values = BASE | {"event_rate_per_driver": 2000}
-    monkeypatch.setattr(workshop, "PIECE_BYTES", 50_000)
-    monkeypatch.setattr(workshop, "PIECE_EVENTS", 500)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 50_000)
+    monkeypatch.setattr(pieces, "PIECE_EVENTS", 500)
     made: list[int] = []
-    draw = workshop.Workshop._draw
+    draw = pieces.PieceMaker._draw
 
     def fail(self: Any, slot: Any, n_runs: int, *arguments: Any) -> None:
         made.append(n_runs)
@@ -319,7 +319,7 @@ def test_a_workers_failure_surfaces_once(tmp_path, monkeypatch, capfd, name, job
             raise MemoryError("no room for the sixth piece")
         draw(self, slot, n_runs, *arguments)
 
-    monkeypatch.setattr(workshop.Workshop, "_draw", fail)
+    monkeypatch.setattr(pieces.PieceMaker, "_draw", fail)
     before = threading.active_count()
     with pytest.raises(MemoryError, match="no room for the sixth piece"):
         write(tmp_path, name, values, kernel="compiled", jobs=jobs)
@@ -345,7 +345,7 @@ def test_a_file_that_was_given_up_is_written_no_more(name, after, monkeypatch) -
             raise AssertionError("it is not whole")
 
     def give_up() -> None:
-        job = Job(config, fleet, AT_US, producer.crew)
+        job = FileJob(config, fleet, AT_US, producer.threads)
         with format.writer(Output(), job) as writer:
             for piece in producer.pieces(AT_US, 0):
                 if after == "a row group":
@@ -365,7 +365,7 @@ def test_a_file_that_was_given_up_is_written_no_more(name, after, monkeypatch) -
 @pytest.mark.parametrize("name", list(FORMATS))
 def test_one_producer_makes_many_batches(tmp_path, monkeypatch, name) -> None:
     """The buffers of one batch serve the next, also after a batch that was left early."""
-    monkeypatch.setattr(workshop, "PIECE_BYTES", 3_000)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 3_000)
     config, fleet = make_config(BASE), make_fleet(7)
     options = {"start_us": AT_US, "started": Instant.now(), "format": name}
     results = list(

@@ -21,7 +21,7 @@ from fleetsim.generate import producer as produce
 from fleetsim.generate.config import make_config
 from fleetsim.generate.encode import driver_digits, line_width, mean_width
 from fleetsim.generate.fleet import Fleet
-from fleetsim.generate.kernel import pieces as workshop
+from fleetsim.generate.kernel import pieces
 from fleetsim.generate.kernel.layout import event_layout
 from fleetsim.generate.model import EVENT_FIELDS, Field, FieldKind
 from fleetsim.generate.producer import Producer, content_of
@@ -112,7 +112,7 @@ def test_the_kernel_equals_the_oracle_for_any_configuration(values, ordinal, sta
     inactive = data.draw(st.frozensets(st.integers(0, companies - 1)))
     piece = data.draw(st.sampled_from([1, 1000, 5000, 1 << 21]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workshop, "PIECE_BYTES", piece)
+        patch.setattr(pieces, "PIECE_BYTES", piece)
         fleet = make_fleet(companies, inactive)
         jobs = data.draw(st.sampled_from([1, 2, 3]))
         assert_equal_to_the_oracle(values, fleet, start_us, ordinal, jobs)
@@ -124,8 +124,8 @@ def test_pieces_cut_through_a_driver_change_nothing(monkeypatch, room) -> None:
     values = BASE | {"event_rate_per_driver": 200, "drivers_per_company": 2}
     fleet = make_fleet(4, frozenset({1}))
     config = make_config(values)
-    monkeypatch.setattr(workshop, "PIECE_BYTES", room * line_width(config, 8))
-    monkeypatch.setattr(workshop, "PIECE_EVENTS", room)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", room * line_width(config, 8))
+    monkeypatch.setattr(pieces, "PIECE_EVENTS", room)
     assert_equal_to_the_oracle(values, fleet, jobs=2)
     drawn = []
     for kernel in ("numpy", "compiled"):
@@ -145,15 +145,15 @@ def test_pieces_cut_through_a_driver_change_nothing(monkeypatch, room) -> None:
 @pytest.mark.parametrize("jobs", [1, 2, 3, 7])
 def test_threads_change_nothing(monkeypatch, jobs) -> None:
     """More pieces than there is room for, by one thread and by several."""
-    monkeypatch.setattr(workshop, "PIECE_BYTES", 1 << 20)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 1 << 20)
     values = BASE | {"event_rate_per_driver": 40, "number_of_companies": 500}
     content = assert_equal_to_the_oracle(values, make_fleet(500), jobs=jobs)
-    assert len(content) > 7 * workshop.PIECE_BYTES
+    assert len(content) > 7 * pieces.PIECE_BYTES
 
 
 def test_a_long_silence_is_scanned_in_parts(monkeypatch) -> None:
     """A call of the kernel ends after so many drivers, so that signals are heard."""
-    monkeypatch.setattr(workshop, "_SCAN", np.uint64(10))
+    monkeypatch.setattr(pieces, "_SCAN", np.uint64(10))
     values = BASE | {"drivers_per_company": 999, "event_rate_per_driver": 0.01}
     assert assert_equal_to_the_oracle(values, make_fleet(5, frozenset({0, 1, 3})))
 
@@ -217,8 +217,8 @@ def test_without_numba_the_plain_path_takes_over(monkeypatch, caplog) -> None:
 def test_the_size_chooses_the_path(events, large) -> None:
     """From a million expected events on, loading numba pays off."""
     with Producer(make_config(BASE), make_fleet(7), events) as producer:
-        assert (producer._workshop is not None) == large
-        assert (producer.crew.jobs > 1) <= large
+        assert (producer._piece_maker is not None) == large
+        assert (producer.threads.jobs > 1) <= large
 
 
 def test_a_full_disk_does_not_keep_the_kernel_from_working(tmp_path) -> None:

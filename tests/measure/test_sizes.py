@@ -128,7 +128,7 @@ def test_runs_are_those_of_real_files(tmp_path: Path, monkeypatch: pytest.Monkey
     """Both paths by the real command: counted, read back, recorded, and nothing left behind."""
     monkeypatch.setattr(series, "LARGE", 3000)
     seen = []
-    real = sizes.read_back
+    real = sizes.count_and_hash
 
     def look(path: Path) -> tuple[int, int, str]:
         content = path.read_bytes()
@@ -138,7 +138,7 @@ def test_runs_are_those_of_real_files(tmp_path: Path, monkeypatch: pytest.Monkey
         assert path.parent.name == NAME
         return real(path)
 
-    monkeypatch.setattr(sizes, "read_back", look)
+    monkeypatch.setattr(sizes, "count_and_hash", look)
     plan, steps = sizes_of((1000, 3), (3000, 2)), []
     runs = measure_sizes(config_of(**WIDE), plan, tmp_path, interval=AT, progress=steps.append)
     assert list(tmp_path.iterdir()) == []
@@ -169,7 +169,7 @@ def test_what_was_begun_is_gone_after_a_failure(
     def fail(path: Path) -> tuple[int, int, str]:
         raise FleetsimError("cannot be read")
 
-    monkeypatch.setattr(sizes, "read_back", fail)
+    monkeypatch.setattr(sizes, "count_and_hash", fail)
     with pytest.raises(FleetsimError, match="cannot be read"):
         measure_sizes(config_of(**WIDE), sizes_of((1000, 2)), tmp_path, interval=AT)
     assert list(tmp_path.iterdir()) == []

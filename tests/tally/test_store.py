@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleetsim.tally import store as module
-from fleetsim.tally.store import EventStore, Repeat
+from fleetsim.tally.store import DuplicateId, EventStore
 
 LENGTH = 1000
 words = st.one_of(st.integers(0, 3), st.integers(2**64 - 3, 2**64 - 1), st.integers(0, 2**64 - 1))
@@ -33,14 +33,14 @@ def fill(store: EventStore, batches, piece: int) -> None:
             )
 
 
-def slow_repeats(batches) -> list[Repeat]:
+def slow_duplicates(batches) -> list[DuplicateId]:
     """Return the ids that stand twice by a dictionary."""
     first: dict[tuple[int, int], tuple[int, int]] = {}
     found = []
     for number, batch in enumerate(batches):
         for line, (event_id, _) in enumerate(batch, 1):
             if event_id in first:
-                found.append(Repeat(event_id, number, line, *first[event_id]))
+                found.append(DuplicateId(event_id, number, line, *first[event_id]))
             else:
                 first[event_id] = number, line
     return found
@@ -49,13 +49,13 @@ def slow_repeats(batches) -> list[Repeat]:
 @settings(max_examples=40)
 @given(batches=events, piece=st.integers(1, 12), buffer=st.sampled_from([1, 5, 1 << 18]))
 def test_a_store_finds_what_a_dictionary_and_a_sort_find(batches, piece, buffer):
-    """Repeats within and over batches in the order of their places; offsets of any span."""
+    """Duplicates within and over batches in the order of their places; offsets of any span."""
     with pytest.MonkeyPatch.context() as patch, EventStore(LENGTH) as store:
         patch.setattr(module, "BUFFER_EVENTS", buffer)
         fill(store, batches, piece)
-        expected = slow_repeats(batches)
-        assert store.repeats(1000) == (len(expected), expected)
-        assert store.repeats(2) == (len(expected), expected[:2])
+        expected = slow_duplicates(batches)
+        assert store.duplicates(1000) == (len(expected), expected)
+        assert store.duplicates(2) == (len(expected), expected[:2])
         inside = [[o for _, o in batch if o >= 0] for batch in batches]
         for first in range(len(batches)):
             for end in range(first + 1, len(batches) + 1):
@@ -70,7 +70,7 @@ def test_a_store_finds_what_a_dictionary_and_a_sort_find(batches, piece, buffer)
 
 @pytest.mark.parametrize("run", [2, 3, 5, 700])
 def test_runs_of_one_id_that_pieces_cut_are_still_one_run(monkeypatch, run):
-    """Six thousand events in pieces of 2048: every event of a run but its first is a repeat."""
+    """Six thousand events in pieces of 2048: every event of a run but its first is a duplicate."""
     monkeypatch.setattr(module, "_VECTORS", 1)
     rng = np.random.default_rng(run)
     number = rng.permutation(np.arange(6000) // run)  # which id each line has, at random places
@@ -78,9 +78,9 @@ def test_runs_of_one_id_that_pieces_cut_are_still_one_run(monkeypatch, run):
     batches = [[(tuple(row), 0) for row in part.tolist()] for part in np.split(event_id, 3)]
     with EventStore(LENGTH) as store:
         fill(store, batches, 500)
-        expected = slow_repeats(batches)
-        assert store.repeats(25) == (len(expected), expected[:25])
-        assert store.repeats(10_000) == (len(expected), expected)
+        expected = slow_duplicates(batches)
+        assert store.duplicates(25) == (len(expected), expected[:25])
+        assert store.duplicates(10_000) == (len(expected), expected)
 
 
 def test_a_single_pair_that_a_piece_parts_is_found(monkeypatch):
@@ -91,7 +91,7 @@ def test_a_single_pair_that_a_piece_parts_is_found(monkeypatch):
     event_id = np.column_stack([np.zeros(5000, np.uint64), low])
     with EventStore(LENGTH) as store:
         store.add(0, event_id, np.arange(1, 5001), np.zeros(5000, np.int64))
-        assert store.repeats(9) == (1, [Repeat((0, 2047), 0, 2049, 0, 2048)])
+        assert store.duplicates(9) == (1, [DuplicateId((0, 2047), 0, 2049, 0, 2048)])
 
 
 def test_events_outside_their_interval_are_in_no_batch():
@@ -115,7 +115,7 @@ def test_long_intervals_keep_their_last_microsecond(length):
             store.add(batch, one, np.array([10**12]), np.array([length - 1]))
         assert [piece.tolist() for piece in store.offsets(0, 10**6 + 1)] == [[length - 1] * 3]
         assert [piece.tolist() for piece in store.offsets(10**6, 10**6 + 1)] == [[length - 1]]
-        assert store.repeats(9) == (0, [])
+        assert store.duplicates(9) == (0, [])
 
 
 @pytest.mark.parametrize("kind", ["random", "all the same", "half the same"])
@@ -139,13 +139,13 @@ def test_what_memory_does_not_hold_is_spilled_and_cleared(monkeypatch, tmp_path,
                 first = event_id[0].copy()
             line = np.arange(number * step + 1, (number + 1) * step + 1)
             store.add(0, event_id, line, rng.integers(900_000_000, size=step))
-        total, repeats = store.repeats(3)
+        total, duplicates = store.duplicates(3)
         assert sum(len(piece) for piece in store.offsets(0, 1)) == step * pieces
         assert list(Path(tmp_path).iterdir()) != []
     assert list(Path(tmp_path).iterdir()) == []
     if kind == "all the same":
         assert total == step * pieces - 1
-        assert [repeat.line for repeat in repeats] == [2, 3, 4]
+        assert [duplicate.line for duplicate in duplicates] == [2, 3, 4]
     else:
         assert total == 1
-        assert (repeats[0].line, repeats[0].first_line) == (step * pieces, 1)
+        assert (duplicates[0].line, duplicates[0].first_line) == (step * pieces, 1)

@@ -22,7 +22,7 @@ from fleetsim.generate.fleet import Fleet
 from fleetsim.generate.kernel import compiled
 from fleetsim.generate.kernel.layout import Layout, event_layout
 from fleetsim.generate.model import FieldKind, Purpose, count_law
-from fleetsim.generate.threads import PAGE, Crew, Piece, Task
+from fleetsim.generate.threads import PAGE, Future, Piece, Threads
 
 #: Size of a piece of lines [bytes]: threads seldom meet, and memory stays small (measured: pieces
 #: of an eighth take twice as long).
@@ -46,7 +46,7 @@ class _Slot:
     segments: npt.NDArray[np.uint64]
 
 
-class Workshop:
+class PieceMaker:
     """Makes pieces by the compiled kernel."""
 
     def __init__(self, config: Config, fleet: Fleet, layout: Layout, columns: bool) -> None:
@@ -164,23 +164,25 @@ class Workshop:
         return int(size)
 
     def pieces(
-        self, crew: Crew, start_us: int, ordinal: int, drivers: range | None = None
+        self, threads: Threads, start_us: int, ordinal: int, drivers: range | None = None
     ) -> Iterator[Piece]:
         """Yield a batch, or the part of some drivers, in pieces.
 
-        They are drawn by as many threads as the crew has.
+        They are drawn by as many threads as the threads has.
 
         Lines are written here: that takes a fraction of the time of their hash, which no number of
         threads makes faster, and then each piece can begin where the pages of the file want it.
         """
-        ahead = min(crew.jobs, _AHEAD)
-        while self._slots < ahead + (3 if crew.jobs > 1 else 0):  # one is written, two are hashed
+        ahead = min(threads.jobs, _AHEAD)
+        while self._slots < ahead + (
+            3 if threads.jobs > 1 else 0
+        ):  # one is written, two are hashed
             self._free.put(self._slot(self.room))
             self._slots += 1
         eligible = self._fleet.eligible(start_us)
         drivers = self._drivers if drivers is None else drivers
         cursor = np.array([drivers.start, 0, 0], np.uint64)
-        making: deque[tuple[_Slot, int, Task]] = deque()
+        making: deque[tuple[_Slot, int, Future]] = deque()
         more, position = True, 0
         try:
             while more or making:
@@ -192,13 +194,13 @@ class Workshop:
                     n_runs, n = self._plan(cursor, slot, self.room, ordinal, drivers.stop, eligible)
                     more = int(cursor[0]) < drivers.stop
                     if n:
-                        task = crew.submit(self._make, slot, n_runs, n, ordinal)
-                        making.append((slot, n, task))
+                        future = threads.submit(self._make, slot, n_runs, n, ordinal)
+                        making.append((slot, n, future))
                     else:
                         self._free.put(slot)
                 if making:
-                    slot, n, task = making.popleft()
-                    content = task.result()
+                    slot, n, future = making.popleft()
+                    content = future.result()
                     release = partial(self._free.put, slot)
                     if self._columns:
                         yield Piece(n, content, None, release)
@@ -209,9 +211,9 @@ class Workshop:
                     lines, paged = slot.out[first:end].data, slot.out[:end].data
                     yield Piece(n, None, lines, release, paged)
         finally:
-            for slot, _, task in making:  # left early: the room is ours again when they end
+            for slot, _, future in making:  # left early: the room is ours again when they end
                 with suppress(Exception):
-                    task.result()
+                    future.result()
                 self._free.put(slot)
 
     def _make(self, slot: _Slot, n_runs: int, n: int, ordinal: int) -> EventColumns | None:
@@ -244,4 +246,4 @@ def compile_kernel() -> None:
     )
     layout = event_layout(config)
     if layout is not None:
-        Workshop(config, fleet, layout, columns=False)  # which tries it out
+        PieceMaker(config, fleet, layout, columns=False)  # which tries it out

@@ -22,7 +22,7 @@ from fleetsim.batch.meta import META_NAME, BatchMeta
 from fleetsim.batch.parts import PART_EVENTS, tasks_of
 from fleetsim.generate.config import Config, make_config
 from fleetsim.generate.streams import BLOCK
-from fleetsim.generate.threads import Crew, Digest, cores
+from fleetsim.generate.threads import Digest, Threads, cores
 from fleetsim.kinds.scale_out.tasks import Tasks
 from fleetsim.kinds.scale_out.ways import CLUSTER, LOCAL, WAYS, Constants, WayRun
 from fleetsim.measure.cold import Standing, standing
@@ -30,8 +30,8 @@ from fleetsim.measure.series import (
     Size,
     Workplace,
     config_of_size,
+    count_and_hash,
     path_of,
-    read_back,
     running_order,
 )
 
@@ -201,14 +201,14 @@ def _content(batch: Path, meta: BatchMeta) -> tuple[int, int, str, bool]:
     """Return lines, bytes and SHA-256 of a batch's files, and whether each is as recorded."""
     lines = size = 0
     as_recorded = True
-    with Crew(2) as crew:
-        whole = Digest(crew)
+    with Threads(2) as threads:
+        whole = Digest(threads)
         if meta.parts:
             recorded = {part.name: (part.rows, part.bytes, part.sha256) for part in meta.parts}
         else:
             recorded = dict.fromkeys(meta.files, (meta.event_count, meta.bytes, meta.sha256 or ""))
         for name, expected in recorded.items():
-            found = read_back(batch / name, whole)
+            found = count_and_hash(batch / name, whole)
             as_recorded = as_recorded and found == expected
             lines, size = lines + found[0], size + found[1]
         return lines, size, whole.hexdigest(), as_recorded

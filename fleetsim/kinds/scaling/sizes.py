@@ -17,8 +17,8 @@ from fleetsim.measure.series import (
     Size,
     Workplace,
     config_of_size,
+    count_and_hash,
     path_of,
-    read_back,
     running_order,
 )
 from fleetsim.stats.growth import PowerLaw, fit_power_law, log_slope
@@ -246,7 +246,7 @@ class _Series:
         """Make the batch, read it back, delete it."""
         place = self._place
         child, meta = place.make("--kernel", path_of(self._size))
-        lines, size, sha256 = read_back(place.batch / EVENTS_NAME)
+        lines, size, sha256 = count_and_hash(place.batch / EVENTS_NAME)
         place.clear()
         return SizeRun(
             events=self._size.events,

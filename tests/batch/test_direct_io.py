@@ -1,4 +1,4 @@
-"""Bytes that pass a sink stand in the file unchanged, whatever the file system allows."""
+"""Bytes that pass a direct file stand in the file unchanged, whatever the file system allows."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleetsim.batch import direct_io as sink
-from fleetsim.batch.direct_io import Sink
+from fleetsim.batch import direct_io
+from fleetsim.batch.direct_io import DirectFile
 
 PAGE = 4096
 
@@ -23,13 +23,13 @@ PAGE = 4096
 @pytest.fixture(autouse=True, scope="module")
 def small_buffer() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sink, "BUFFER", 2 * PAGE)
+        patch.setattr(direct_io, "BUFFER", 2 * PAGE)
         yield
 
 
 def pour(path: Path, pieces: list[bytes]) -> bytes:
     with open(path, "wb", buffering=0) as file:
-        target = Sink(file.fileno())
+        target = DirectFile(file.fileno())
         for piece in pieces:
             again = bytearray(piece)
             target.write(memoryview(again))
@@ -39,11 +39,11 @@ def pour(path: Path, pieces: list[bytes]) -> bytes:
 
 
 def pour_paged(path: Path, pieces: list[bytes], paged: list[bool]) -> bytes:
-    """Write pieces, some of them in memory of which what is before them belongs to the sink."""
+    """Write pieces, some of them in memory whose free bytes before them may be overwritten."""
     with open(path, "wb", buffering=0) as file:
-        target, position = Sink(file.fileno()), 0
+        target, position = DirectFile(file.fileno()), 0
         for piece, has_room in zip(pieces, paged, strict=True):
-            first = position % sink.PAGE
+            first = position % direct_io.PAGE
             room = np.frombuffer(mmap.mmap(-1, first + len(piece) + 1), np.uint8)
             room[:] = ord("?")
             room[first : first + len(piece)] = np.frombuffer(piece, np.uint8)
@@ -68,7 +68,7 @@ SIZES = st.lists(st.one_of(st.integers(0, 9), st.integers(0, 20_000)), max_size=
 def test_what_goes_in_stands_in_the_file(
     sizes: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    path = tmp_path_factory.mktemp("sink") / "file"
+    path = tmp_path_factory.mktemp("direct") / "file"
     assert pour(path, lines(sizes)) == b"".join(lines(sizes))
 
 
@@ -78,7 +78,7 @@ def test_pieces_that_stand_ready_for_the_disk_are_written_in_their_order(
     sizes: list[int], paged: list[bool], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """With room before them or not, in any mixture."""
-    path = tmp_path_factory.mktemp("sink") / "file"
+    path = tmp_path_factory.mktemp("direct") / "file"
     made = pour_paged(path, lines(sizes), paged[: len(sizes)])
     assert made == b"".join(lines(sizes))
 
@@ -99,20 +99,20 @@ def test_the_edges_of_the_buffer(tmp_path: Path, size: int) -> None:
 
 
 class System:
-    """Stands between a sink and the system, and keeps what was asked for."""
+    """Stands between a direct file and the system, and keeps what was asked for."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.writes: list[tuple[bool, int]] = []
         self.direct = False
         self._write, self._fcntl = os.write, fcntl.fcntl
-        patch.setattr(sink, "_DIRECT", os.O_NONBLOCK)  # a flag that every file system takes
+        patch.setattr(direct_io, "_DIRECT", os.O_NONBLOCK)  # a flag that every file system takes
         patch.setattr(fcntl, "fcntl", self.fcntl)
         patch.setattr(os, "write", self.write)
 
     def fcntl(self, descriptor: int, command: int, flags: int = 0) -> int:
         """Note whether writes are direct from here on."""
         if command == fcntl.F_SETFL:
-            self.direct = bool(flags & sink._DIRECT)
+            self.direct = bool(flags & direct_io._DIRECT)
         return self._fcntl(descriptor, command, flags)
 
     def write(self, descriptor: int, view: memoryview) -> int:
