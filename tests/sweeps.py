@@ -18,6 +18,7 @@ from fleetsim.base.clock import Instant, parse_time
 from fleetsim.base.project import Project
 from fleetsim.base.yaml12 import load_yaml
 from fleetsim.batch.companies import read_companies, write_companies
+from fleetsim.batch.plan import WriteOptions
 from fleetsim.batch.write import write_batches
 from fleetsim.experiment.record import read_record
 from fleetsim.generate.config import load_config
@@ -155,8 +156,8 @@ def generate_here(arguments: Sequence[str], cwd: Path) -> Child:
     else:
         fleet = read_companies(cwd / options["--companies"])
         start = parse_time(options["--interval-start"])
-        batches = int(options["--batches"])
-        list(write_batches(config, fleet, output, start_us=start, started=now, batches=batches))
+        chosen = WriteOptions(batches=int(options["--batches"]))
+        list(write_batches(config, fleet, output, start_us=start, started=now, options=chosen))
     return Child(0, 0.01, 0.01, 10**7)
 
 

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import msgspec
+
 from fleetsim.base.clock import LAST_US, batch_name, format_time
 from fleetsim.base.errors import InputError, found
 from fleetsim.base.files import free_bytes
@@ -30,20 +32,50 @@ class Target(NamedTuple):
     ordinal: int
 
 
+class WriteOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How batches are written.
+
+    Attributes
+    ----------
+    batches : int
+        How many; each interval begins where the one before ends.
+    ordinal : int or "next"
+        Number of the first batch among those of its seed; "next" is the next free one.
+    force : bool
+        Replace batches that differ, and begin also what the file system seems to have no room for.
+    allow_empty : bool
+        Write a batch also where no company is eligible.
+    allow_repeat : bool
+        Write a batch also where its seed and ordinal stand in the folder under another interval.
+    format : str
+        One of `formats.FORMATS`.
+    part_events : int or None
+        Write parts of about so many events each in place of one file.
+    jobs : int or None
+        Threads for what is large; None takes as many as there are cores.
+    kernel : "auto", "numpy" or "compiled"
+        Which path makes the events; "auto" takes the one that suits their number.
+    """
+
+    batches: int = 1
+    ordinal: int | Literal["next"] = 0
+    force: bool = False
+    allow_empty: bool = False
+    allow_repeat: bool = False
+    format: str = "jsonl"
+    part_events: int | None = None
+    jobs: int | None = None
+    kernel: Kernel = "auto"
+
+
 class Request(NamedTuple):
-    """What `write_batches` is asked for; its docstring says what each field means."""
+    """What `write_batches` is asked for, and where the intervals start."""
 
     config: Config
     fleet: Fleet
     output: Path
     starts: list[int]
-    ordinal: int | Literal["next"]
-    force: bool
-    allow_empty: bool
-    allow_repeat: bool
-    format: str
-    part_events: int | None
-    kernel: Kernel
+    options: WriteOptions
 
 
 def starts_of(config: Config, start_us: int, batches: int) -> list[int]:
@@ -95,7 +127,7 @@ def plan_targets(
     """
     config, fleet = request.config, request.fleet
     free = _next_ordinal(config, present)
-    first = free if request.ordinal == "next" else request.ordinal
+    first = free if request.options.ordinal == "next" else request.options.ordinal
     if first + len(request.starts) - 1 > SEED_MAX:
         limit = f"up to 2**64 - {len(request.starts)}"
         raise InputError("--ordinal", f"found {first}; allowed: {limit}")
@@ -108,13 +140,13 @@ def plan_targets(
     empty: list[str] = []
     for target in targets:
         differences = _standing_differences(request, target, present)
-        if differences and not (request.force and _is_replaceable(target, present)):
+        if differences and not (request.options.force and _is_replaceable(target, present)):
             differing.append(f"{target.path.name} exists and {differences}")
-        if not (request.allow_empty or fleet.eligible(target.start_us).any()):
+        if not (request.options.allow_empty or fleet.eligible(target.start_us).any()):
             empty.append(f"{target.path.name}: {_why_empty(fleet, target.start_us)}")
         plan.append((target, None if differences else present.get(target.path.name)))
-    repeated = [] if request.allow_repeat else _repeats(request, plan, present)
-    oversized = [] if request.force else _oversize(request, plan)
+    repeated = [] if request.options.allow_repeat else _repeats(request, plan, present)
+    oversized = [] if request.options.force else _oversize(request, plan)
     next_steps = (
         (
             repeated,
@@ -139,14 +171,14 @@ def _oversize(request: Request, plan: list[tuple[Target, BatchMeta | None]]) -> 
     """Return a fault where the file system has no room for what is expected."""
     events = events_to_make(request, plan)
     drivers = len(request.fleet) * request.config.drivers_per_company
-    share = FORMATS[request.format].share
+    share = FORMATS[request.options.format].share
     size = events * mean_width(request.config, drivers) * share
     free = None if is_remote(request.output) else free_bytes(request.output)
     if free is None or size <= free:
         return []
     return [
-        f"about {events:.3g} events need about {amount(size)} as {request.format}; the file "
-        f"system has {amount(free)} free"
+        f"about {events:.3g} events need about {amount(size)} as {request.options.format}; the "
+        f"file system has {amount(free)} free"
     ]
 
 
@@ -181,7 +213,7 @@ def _repeats(
 ) -> list[str]:
     """Return a fault for each target whose seed and ordinal stand under another interval."""
     seed = request.config.seed
-    replaced = {target.path.name for target, equal in plan if request.force and not equal}
+    replaced = {target.path.name for target, equal in plan if request.options.force and not equal}
     used = {
         meta.ordinal: name
         for name, meta in present.items()
@@ -208,8 +240,8 @@ def _differences(request: Request, target: Target, meta: BatchMeta) -> list[str]
         "interval_start": format_time(target.start_us),
         "seed": config.seed,
         "ordinal": target.ordinal,
-        "format": request.format,
-        "part_events": request.part_events,
+        "format": request.options.format,
+        "part_events": request.options.part_events,
         "companies.lines": len(fleet),
         "companies.sha256": fleet.sha256,
     }
@@ -222,7 +254,7 @@ def _differences(request: Request, target: Target, meta: BatchMeta) -> list[str]
         for name in dict.fromkeys([*asked, *there])
         if there.get(name) != asked.get(name)
     ]
-    if meta.format == request.format:
+    if meta.format == request.options.format:
         there_now = sizes(target.path)
         for name, size in meta.files.items():
             if name not in there_now:

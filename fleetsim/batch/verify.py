@@ -17,14 +17,13 @@ from fleetsim.base.errors import LINE_LIMIT, InputError, found
 from fleetsim.base.files import hash_file
 from fleetsim.base.storage import folders_with, is_remote, told
 from fleetsim.batch.companies import read_companies
+from fleetsim.batch.dataset import COMPANIES_NAME, data_folder, events_folders
 from fleetsim.batch.formats import FORMATS, Format, damaged
 from fleetsim.batch.meta import DROPPED_NAME, META_NAME, BatchMeta, read_meta
 from fleetsim.batch.parts import Part, part_names, shares
 from fleetsim.generate.config import Config, make_config
 from fleetsim.generate.model import STREAM_VERSION
 from fleetsim.generate.producer import Producer, expected_events
-
-COMPANIES_NAME = "companies.jsonl"
 
 
 @dataclass(frozen=True)
@@ -48,17 +47,12 @@ def batches_below(path: Path) -> list[Path]:
     with told(path):
         if (path / META_NAME).is_file():
             return [path]
-        for folder in (path / "data" / "raw" / "events", path / "events", path):
+        for folder in (*events_folders(path), path):
             if batches := folders_with(folder, META_NAME):
                 return batches
     raise InputError(
         str(path), f"no batch here; expected {META_NAME}, or a data set or run that holds batches"
     )
-
-
-def data_folder(batch: Path) -> Path:
-    """Return the data set that holds a batch."""
-    return (batch if is_remote(batch) else batch.resolve()).parent.parent
 
 
 def verify_batch(batch: Path, companies: Path | None = None) -> Verification:

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,6 +22,7 @@ from fleetsim.batch.parts import PART_EVENTS, Maker, Part, tasks_of, write_event
 from fleetsim.batch.plan import (
     Request,
     Target,
+    WriteOptions,
     amount,
     batches_present,
     events_to_make,
@@ -31,11 +32,11 @@ from fleetsim.batch.plan import (
 from fleetsim.batch.publish import alone, stage_batch
 from fleetsim.generate.config import Config
 from fleetsim.generate.fleet import Fleet
-from fleetsim.generate.kernel import Kernel
 from fleetsim.generate.model import STREAM_VERSION
 from fleetsim.generate.producer import Producer
 
 _BATCH_NAMES = "[0-9]*T[0-9]*Z*"  # a glob
+_DEFAULTS = WriteOptions()
 
 
 class BatchResult(NamedTuple):
@@ -53,16 +54,8 @@ def write_batches(
     *,
     start_us: int,
     started: Instant,
-    batches: int = 1,
-    ordinal: int | Literal["next"] = 0,
-    force: bool = False,
-    allow_empty: bool = False,
-    allow_repeat: bool = False,
-    format: str = "jsonl",
-    part_events: int | None = None,
+    options: WriteOptions = _DEFAULTS,
     maker: Maker | None = None,
-    jobs: int | None = None,
-    kernel: Kernel = "auto",
     progress: Callable[[int], object] | None = None,
 ) -> Iterator[BatchResult]:
     """Write consecutive batches, each into a folder `output`/<batch_id>, and yield them in turn.
@@ -78,26 +71,9 @@ def write_batches(
         Start of the first interval [microseconds since 1970 UTC].
     started : Instant
         When the command was triggered; the first batch's time counts from there.
-    batches : int
-        How many; each interval begins where the one before ends.
-    ordinal : int or "next"
-        Number of the first batch among those of its seed; "next" is the next free one.
-    force : bool
-        Replace batches that differ, and begin also what the file system seems to have no room for.
-    allow_empty : bool
-        Write a batch also where no company is eligible.
-    allow_repeat : bool
-        Write a batch also where its seed and ordinal stand in the folder under another interval.
-    format : str
-        One of `formats.FORMATS`.
-    part_events : int, optional
-        Write parts of about so many events each in place of one file.
+    options : WriteOptions
     maker : Maker, optional
         Makes the parts somewhere else; by default they are made here, one after the other.
-    jobs : int, optional
-        Threads for what is large; as many as there are cores by default.
-    kernel : "auto", "numpy" or "compiled"
-        Which path makes the events; by default the one that suits their number.
     progress : callable, optional
         Called with the number of events after each piece of writing.
 
@@ -108,27 +84,17 @@ def write_batches(
     FleetsimError
         Where writing fails; the batches before stand whole.
     """
-    if format not in FORMATS:
-        allowed = f"allowed: {', '.join(FORMATS)}{nearest(format, FORMATS)}"
-        raise InputError("format", f"found {found(format)}; {allowed}")
-    starts = starts_of(config, start_us, batches)
-    request = Request(
-        config=config,
-        fleet=fleet,
-        output=output,
-        starts=starts,
-        ordinal=ordinal,
-        force=force,
-        allow_empty=allow_empty,
-        allow_repeat=allow_repeat,
-        format=format,
-        part_events=part_events or (PART_EVENTS if maker else None),
-        kernel=kernel,
-    )
+    if options.format not in FORMATS:
+        allowed = f"allowed: {', '.join(FORMATS)}{nearest(options.format, FORMATS)}"
+        raise InputError("format", f"found {found(options.format)}; {allowed}")
+    if maker and not options.part_events:
+        options = msgspec.structs.replace(options, part_events=PART_EVENTS)
+    starts = starts_of(config, start_us, options.batches)
+    request = Request(config, fleet, output, starts, options)
     with _writing(request):
-        replaceable = {batch_name(at) for at in starts} if force else set()
+        replaceable = {batch_name(at) for at in starts} if options.force else set()
         plan = plan_targets(request, batches_present(output, replaceable))
-        with _Makers(request, maker, events_to_make(request, plan), jobs) as makers:
+        with _Makers(request, maker, events_to_make(request, plan)) as makers:
             for target, equal in plan:
                 if equal:
                     yield BatchResult(target.path, equal, written=False)
@@ -153,20 +119,18 @@ def _writing(request: Request) -> Iterator[None]:
 class _Makers:
     """Makes the files of batches, here or by a maker of parts."""
 
-    def __init__(
-        self, request: Request, maker: Maker | None, events: float, jobs: int | None
-    ) -> None:
+    def __init__(self, request: Request, maker: Maker | None, events: float) -> None:
         self._request, self._maker, self._events = request, maker, events
         self._producer: Producer | None = None
         if maker is None:
-            columns = FORMATS[request.format].columns
+            columns = FORMATS[request.options.format].columns
             self._producer = Producer(
                 request.config,
                 request.fleet,
                 events,
                 columns=columns,
-                kernel=request.kernel,
-                jobs=jobs,
+                kernel=request.options.kernel,
+                jobs=request.options.jobs,
             )
 
     def __enter__(self) -> _Makers:
@@ -178,29 +142,43 @@ class _Makers:
         if self._producer:
             self._producer.__exit__(*exception)
 
-    def whole(
+    def make(
         self, target: Target, folder: Path, progress: Callable[[int], object] | None
-    ) -> tuple[int, Written]:
-        """Make a batch's one file; return how many events it has."""
-        name = FORMATS[self._request.format].events_name
-        return self._here(target, folder, name, None, progress)
+    ) -> dict[str, Any]:
+        """Make the files of a batch in a folder; return what its record says of them."""
+        options = self._request.options
+        if not options.part_events:
+            name = FORMATS[options.format].events_name
+            count, written = self._here(target, folder, name, None, progress)
+            return {"event_count": count, **written._asdict()}
+        parts = self._parts(target, folder, options.part_events, progress)
+        return {
+            "event_count": sum(part.rows for part in parts),
+            "bytes": sum(part.bytes for part in parts),
+            "sha256": None,  # each part has its own
+            "content_sha256": None,
+            "part_events": options.part_events,
+            "parts": parts,
+        }
 
-    def parts(
-        self, target: Target, folder: Path, progress: Callable[[int], object] | None
+    def _parts(
+        self,
+        target: Target,
+        folder: Path,
+        part_events: int,
+        progress: Callable[[int], object] | None,
     ) -> tuple[Part, ...]:
-        """Make the parts of a batch."""
         request = self._request
-        assert request.part_events is not None  # noqa: S101 - or else the batch is one file
         tasks = tasks_of(
             request.config,
             request.fleet,
             target.start_us,
             target.ordinal,
-            part_events=request.part_events,
+            part_events=part_events,
             events=self._events,
-            format=request.format,
+            format=request.options.format,
             folder=folder,
-            kernel=request.kernel,
+            kernel=request.options.kernel,
         )
         if self._maker:
             made = dict(self._maker(tasks, progress))
@@ -225,7 +203,7 @@ class _Makers:
             self._producer,
             FileJob(request.config, request.fleet, target.start_us, self._producer.threads),
             target.ordinal,
-            format=request.format,
+            format=request.options.format,
             folder=folder,
             name=name,
             drivers=drivers,
@@ -241,48 +219,10 @@ def _write(
     progress: Callable[[int], object] | None,
 ) -> BatchMeta:
     """Make one batch, which has its name when it is complete."""
-    config, fleet = request.config, request.fleet
-    layout: dict[str, Any] = {}
     try:
-        with stage_batch(target.path, META_NAME, replace=request.force) as stage:
-            if request.part_events:
-                parts = makers.parts(target, stage.folder, progress)
-                count, size = sum(part.rows for part in parts), sum(part.bytes for part in parts)
-                hashes: tuple[str | None, str | None] = None, None  # each part has its own
-                layout = {"part_events": request.part_events, "parts": parts}
-            else:
-                count, written = makers.whole(target, stage.folder, progress)
-                size, hashes = written.bytes, written[1:]
-            finished = Instant.now()
-            meta = BatchMeta(
-                schema=META_SCHEMA,
-                stream_version=STREAM_VERSION,
-                batch_id=target.path.name,
-                interval_start=format_time(target.start_us),
-                interval_end=format_time(target.start_us + config.interval_us),
-                event_count=count,
-                seed=config.seed,
-                ordinal=target.ordinal,
-                generation_started=format_time(started.wall_us),
-                generation_time=format_time(finished.wall_us),
-                generation_seconds=finished.seconds_since(started),
-                bytes=size,
-                sha256=hashes[0],
-                content_sha256=hashes[1],
-                format=request.format,
-                config=config.as_dict(),
-                companies=CompaniesUsed(
-                    lines=len(fleet),
-                    eligible=int(fleet.eligible(target.start_us).sum()),
-                    sha256=fleet.sha256,
-                ),
-                versions={
-                    "fleetsim": fleetsim.__version__,
-                    "numpy": np.__version__,
-                    "python": platform.python_version(),
-                },
-                **layout,
-            )
+        with stage_batch(target.path, META_NAME, replace=request.options.force) as stage:
+            files = makers.make(target, stage.folder, progress)
+            meta = _meta_of(request, target, started, files)
             record = msgspec.json.format(msgspec.json.encode(meta), indent=2) + b"\n"
             stage.publish(record, meta.files)
     except OSError as error:
@@ -294,3 +234,36 @@ def _write(
             "the batch was not made"
         ) from error
     return meta
+
+
+def _meta_of(
+    request: Request, target: Target, started: Instant, files: dict[str, Any]
+) -> BatchMeta:
+    """Return the record of a batch whose files were made just now."""
+    config, fleet = request.config, request.fleet
+    finished = Instant.now()
+    return BatchMeta(
+        schema=META_SCHEMA,
+        stream_version=STREAM_VERSION,
+        batch_id=target.path.name,
+        interval_start=format_time(target.start_us),
+        interval_end=format_time(target.start_us + config.interval_us),
+        seed=config.seed,
+        ordinal=target.ordinal,
+        generation_started=format_time(started.wall_us),
+        generation_time=format_time(finished.wall_us),
+        generation_seconds=finished.seconds_since(started),
+        format=request.options.format,
+        config=config.as_dict(),
+        companies=CompaniesUsed(
+            lines=len(fleet),
+            eligible=int(fleet.eligible(target.start_us).sum()),
+            sha256=fleet.sha256,
+        ),
+        versions={
+            "fleetsim": fleetsim.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        **files,
+    )

@@ -133,8 +133,20 @@ def events(
         raise click.UsageError("--now makes one batch; give --interval-start for --batches.")
     load_numpy()
     from fleetsim.batch.companies import read_companies
+    from fleetsim.batch.plan import WriteOptions
     from fleetsim.batch.write import write_batches
 
+    options = WriteOptions(
+        batches=batches,
+        ordinal=ordinal,
+        force=force,
+        allow_empty=allow_empty,
+        allow_repeat=allow_repeat,
+        format=format,
+        part_events=part_events,
+        jobs=jobs,
+        kernel=kernel,
+    )
     settings = config_of(config, seed)
     fleet = read_companies(companies_file)
     start_us = state.started.wall_us if interval_start is None else interval_start
@@ -155,16 +167,8 @@ def events(
             output,
             start_us=start_us,
             started=state.started,
-            batches=batches,
-            ordinal=ordinal,
-            force=force,
-            allow_empty=allow_empty,
-            allow_repeat=allow_repeat,
-            format=format,
-            part_events=part_events,
+            options=options,
             maker=maker,
-            jobs=jobs,
-            kernel=kernel,
             progress=update,
         ):
             meta = result.meta

@@ -14,8 +14,8 @@ from scipy import stats as laws
 
 from fleetsim.base.strict import meta_of
 from fleetsim.generate.config import Config, make_config
-from fleetsim.generate.encode import driver_digits
-from fleetsim.generate.model import EVENT_FIELDS, FieldKind, escaped, type_law
+from fleetsim.generate.encode import mean_width
+from fleetsim.generate.model import type_law
 from fleetsim.stats.power import (
     dispersion_outcome,
     poisson_acceptance,
@@ -202,30 +202,7 @@ def tolerance_limits(mean: Any, tolerance: float) -> tuple[Any, Any]:
 
 def expected_line_bytes(config: Config) -> float:
     """Return the mean length of a line [bytes], its end included."""
-    drivers = config.number_of_companies * config.drivers_per_company
-    law = type_law(config)
-    names = sum(
-        share * len(escaped(name)) for name, share in zip(law.names, law.probabilities, strict=True)
-    )
-    lengths = {
-        FieldKind.UUID: 36.0,
-        FieldKind.COMPANY: 36.0,
-        FieldKind.DRIVER: len("DRV-") + 36 + len("-") + driver_digits(config),
-        FieldKind.TRUCK: len("TRK-") + _mean_digits(drivers),
-        FieldKind.CHOICE: names,
-        FieldKind.TIME: 27.0,
-    }
-    keys = sum(len(f'"{field.name}":""') + lengths[field.kind] for field in EVENT_FIELDS)
-    return keys + len(EVENT_FIELDS) - 1 + len("{}\n")
-
-
-def _mean_digits(last: int) -> float:
-    """Return the mean number of decimal digits of 1 .. last."""
-    total, width, first = 0, 1, 1
-    while first <= last:
-        total += width * (min(10 * first - 1, last) - first + 1)
-        width, first = width + 1, 10 * first
-    return total / last
+    return mean_width(config, config.number_of_companies * config.drivers_per_company)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ hold NUL, which JSON never contains, and one pass removes them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,34 +58,49 @@ def encode_events(config: Config, fleet: Fleet, start_us: int, events: EventColu
 
 def line_width(config: Config, drivers: int) -> int:
     """Return the bytes of the longest line that a fleet of so many drivers can have."""
-    return round(_width(config, drivers, longest=True))
+
+    def longest(key: str) -> int:
+        return max(len(escaped(name)) for name in choice_law(config, key).names)
+
+    return round(_width(config, len(str(drivers)), longest))
 
 
 def mean_width(config: Config, drivers: int) -> float:
-    """Return about how many bytes a line has: names by their weights, the last truck's number."""
-    return _width(config, drivers, longest=False)
+    """Return the bytes that a line has in the mean: names by their weights, all trucks alike."""
+
+    def mean(key: str) -> float:
+        law = choice_law(config, key)
+        pairs = zip(law.names, law.probabilities, strict=True)
+        return sum(share * len(escaped(name)) for name, share in pairs)
+
+    return _width(config, _mean_digits(drivers), mean)
 
 
-def _width(config: Config, drivers: int, *, longest: bool) -> float:
-    total = float(len("{}\n") + len(EVENT_FIELDS) - 1)
-    for row in EVENT_FIELDS:
-        total += len(f'"{row.name}":""')
-        if row.kind in (FieldKind.UUID, FieldKind.COMPANY):
-            total += _UUID_WIDTH
-        elif row.kind is FieldKind.DRIVER:
-            total += len("DRV--") + _UUID_WIDTH + driver_digits(config)
-        elif row.kind is FieldKind.TRUCK:
-            total += len(f"TRK-{drivers}")
-        elif row.kind is FieldKind.TIME:
-            total += _TIME_WIDTH
+def _width(config: Config, truck_digits: float, names: Callable[[str], float]) -> float:
+    """Return the bytes of a line, from those of a truck's number and of the name of a choice."""
+    values = 0.0
+    for field in EVENT_FIELDS:
+        if field.kind in (FieldKind.UUID, FieldKind.COMPANY):
+            width: float = _UUID_WIDTH
+        elif field.kind is FieldKind.DRIVER:
+            width = len("DRV--") + _UUID_WIDTH + driver_digits(config)
+        elif field.kind is FieldKind.TRUCK:
+            width = len("TRK-") + truck_digits
+        elif field.kind is FieldKind.TIME:
+            width = _TIME_WIDTH
         else:
-            law = choice_law(config, row.key or row.name)
-            widths = [len(escaped(name)) for name in law.names]
-            if longest:
-                total += max(widths)
-            else:
-                total += sum(w * p for w, p in zip(widths, law.probabilities, strict=True))
-    return total
+            width = names(field.key or field.name)
+        values += len(f'"{field.name}":""') + width
+    return values + len(EVENT_FIELDS) - 1 + len("{}\n")
+
+
+def _mean_digits(last: int) -> float:
+    """Return the mean number of decimal digits of 1 .. last."""
+    total, width, first = 0, 1, 1
+    while first <= last:
+        total += width * (min(10 * first - 1, last) - first + 1)
+        width, first = width + 1, 10 * first
+    return total / last
 
 
 def encode_companies(config: Config, companies: CompanyColumns) -> bytes:

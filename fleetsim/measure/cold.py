@@ -24,6 +24,7 @@ import numpy as np
 
 from fleetsim.base.clock import parse_time
 from fleetsim.base.errors import FleetsimError
+from fleetsim.batch.dataset import COMPANIES_NAME, EVENTS_FOLDER, RAW_FOLDER
 from fleetsim.batch.meta import EVENTS_NAME, in_time, read_meta
 from fleetsim.generate.config import Config
 from fleetsim.measure import launcher
@@ -32,7 +33,7 @@ from fleetsim.tally.lines import read_times
 # One file for the whole machine: the folder that $TMPDIR names may differ between users.
 _LOCK = Path("/tmp/fleetsim-measure.lock")  # noqa: S108 (an empty file, only ever locked)
 #: Where configuration and companies stand in a folder of measurements.
-CONFIG_NAME, COMPANIES_NAME = "config.json", "raw/companies.jsonl"
+CONFIG_NAME, COMPANIES_PATH = "config.json", f"{RAW_FOLDER}/{COMPANIES_NAME}"
 _ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
 _PATIENCE = 60  # seconds until what stands beside measured commands has to be there
 _CGROUP_PEAK = Path("/sys/fs/cgroup/memory.peak")
@@ -254,15 +255,15 @@ def make_companies(config: Config, folder: Path, *, at: str | None = None) -> Pa
     ----------
     config : Config
     folder : Path
-        Existing; it gets `CONFIG_NAME` and `COMPANIES_NAME`.
+        Existing; it gets `CONFIG_NAME` and `COMPANIES_PATH`.
     at : str, optional
         ISO 8601 time at which the companies join; now by default.
     """
     content = msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n"
     (folder / CONFIG_NAME).write_bytes(content)
     when = [] if at is None else ["--at", at]
-    run_child(["companies", "--config", CONFIG_NAME, "--output", COMPANIES_NAME, *when], folder)
-    return folder / COMPANIES_NAME
+    run_child(["companies", "--config", CONFIG_NAME, "--output", COMPANIES_PATH, *when], folder)
+    return folder / COMPANIES_PATH
 
 
 def generate_data(
@@ -298,14 +299,14 @@ def generate_data(
     """
     companies = make_companies(config, folder, at=None if interval == "now" else interval)
     when = ["--now"] if interval == "now" else ["--interval-start", interval]
-    common = ["--config", CONFIG_NAME, "--companies", COMPANIES_NAME]
+    common = ["--config", CONFIG_NAME, "--companies", COMPANIES_PATH]
 
     scratch = folder / "scratch"
     made: list[Path] = []
     results: list[Repeat] = []
     expected: list[str] = []
     for repeat in range(repeats):
-        output = folder / "raw" / "events" if repeat == 0 else scratch
+        output = folder / RAW_FOLDER / EVENTS_FOLDER if repeat == 0 else scratch
         arguments = ["events", *common, "--output", str(output.relative_to(folder))]
         arguments += [*when, "--batches", str(batches)]
         child = run_child(arguments, folder)

@@ -18,13 +18,14 @@ from fleetsim.base.clock import batch_name, parse_time
 from fleetsim.base.errors import InputError
 from fleetsim.base.files import free_bytes, sync
 from fleetsim.batch.companies import read_companies
+from fleetsim.batch.dataset import EVENTS_FOLDER
 from fleetsim.batch.meta import BatchMeta, read_meta
 from fleetsim.generate.config import Config, make_config
 from fleetsim.generate.encode import mean_width
 from fleetsim.generate.events import count_events
 from fleetsim.generate.producer import LARGE
 from fleetsim.generate.threads import Digest
-from fleetsim.measure.cold import COMPANIES_NAME, CONFIG_NAME, Child, make_companies, run_child
+from fleetsim.measure.cold import COMPANIES_PATH, CONFIG_NAME, Child, make_companies, run_child
 
 #: The two ways to make a batch, by the names of ``--kernel``, and in words.
 PATHS = {"numpy": "NumPy path", "compiled": "compiled kernel"}
@@ -175,14 +176,14 @@ class Workplace:
         start_us = parse_time(interval)
         self.file = make_companies(setting, folder, at=interval)
         fleet = read_companies(self.file)
-        self.batch = folder / "events" / batch_name(start_us)
+        self.batch = folder / EVENTS_FOLDER / batch_name(start_us)
         self.companies = len(fleet)
         self.counted = count_events(setting, fleet.eligible(start_us))
 
     def make(self, *options: str) -> tuple[Child, BatchMeta]:
         """Make the batch with the real command in a cold process; return what it took."""
-        arguments = ["events", "--config", CONFIG_NAME, "--companies", COMPANIES_NAME]
-        arguments += ["--output", "events", "--interval-start", self._interval]
+        arguments = ["events", "--config", CONFIG_NAME, "--companies", COMPANIES_PATH]
+        arguments += ["--output", EVENTS_FOLDER, "--interval-start", self._interval]
         # A share of inactive companies may leave a small size without any.
         arguments += ["--allow-empty", *options]
         return run_child(arguments, self.folder), read_meta(self.batch)

@@ -25,6 +25,7 @@ from fleetsim.base.errors import FleetsimError, InputError
 from fleetsim.base.files import PARTIAL, claim_folder, point_link
 from fleetsim.base.project import Project
 from fleetsim.base.storage import is_remote, place, require, told
+from fleetsim.batch.dataset import RUN_DATA
 from fleetsim.experiment.results import LATEST, RECORD_NAME, find_run
 
 #: Kinds of files that the gallery links to, or shows, where they are there; their names suffice.
@@ -127,7 +128,7 @@ class Mirror:
             self._put(path for path in _files(run) if path != run / RECORD_NAME)
             self._put([run / RECORD_NAME])
         self._unsent.remove(run)
-        shutil.rmtree(run / "data", ignore_errors=True)
+        shutil.rmtree(run / RUN_DATA, ignore_errors=True)
 
     def upload(self, *paths: Path) -> None:
         """Send files up, and all that is in folders, in place of what stands there."""

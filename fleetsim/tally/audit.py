@@ -12,8 +12,8 @@ import msgspec
 from fleetsim.base.errors import InputError
 from fleetsim.base.storage import folders_with, is_remote, require, sizes, told
 from fleetsim.base.tables import Table, number
+from fleetsim.batch.dataset import COMPANIES_NAME, data_folder, events_folders
 from fleetsim.batch.meta import META_NAME
-from fleetsim.batch.verify import COMPANIES_NAME, data_folder
 from fleetsim.generate.config import Config
 from fleetsim.stats.answers import answers_line
 from fleetsim.stats.battery import judge_tests, make_tests
@@ -231,7 +231,7 @@ class _Place:
 def _locate(data: Path) -> _Place | None:
     if is_batch(data):
         return _Place(data.parent, data_folder(data) / COMPANIES_NAME, [data], [])
-    for events in (data / "data" / "raw" / "events", data / "events"):
+    for events in events_folders(data):
         if events.is_dir():
             return _place(events, events.parent / COMPANIES_NAME)
     if is_remote(data):

@@ -23,6 +23,7 @@ from fleetsim.base.clock import Instant
 from fleetsim.base.errors import FleetsimError, InputError
 from fleetsim.batch.companies import read_companies, write_companies
 from fleetsim.batch.meta import read_meta
+from fleetsim.batch.plan import WriteOptions
 from fleetsim.batch.write import BatchResult, write_batches
 from fleetsim.generate.config import make_config
 from fleetsim.generate.model import STREAM_VERSION
@@ -61,12 +62,15 @@ class Maker:
     def __call__(self, **options: Any) -> list[BatchResult]:
         """Write batches; keys of the configuration may stand among the options."""
         values = {key: options.pop(key) for key in list(options) if key in ("seed", *KEYS_OF_LAWS)}
+        given = {"start_us": AT_US, "started": Instant.now()}
+        arguments = {key: options.pop(key) for key in list(options) if key in ARGUMENTS}
         return list(
             write_batches(
                 make_config(self.values | values),
                 read_companies(self.companies),
                 self.output,
-                **{"start_us": AT_US, "started": Instant.now()} | options,
+                options=WriteOptions(**options),
+                **given | arguments,
             )
         )
 
@@ -85,6 +89,7 @@ class Maker:
         return sorted(path.name for path in self.output.iterdir())
 
 
+ARGUMENTS = ("start_us", "started", "maker", "progress")
 KEYS_OF_LAWS = ("event_rate_per_driver", "event_types", "batch_interval")
 
 
@@ -530,7 +535,7 @@ def test_batches_before_an_interrupted_one_stand_whole(make: Maker) -> None:
         make.output,
         start_us=AT_US,
         started=Instant.now(),
-        batches=3,
+        options=WriteOptions(batches=3),
     )
     assert [next(results).meta.ordinal, next(results).meta.ordinal] == [0, 1]
     results.close()

@@ -27,6 +27,7 @@ from fleetsim.base.errors import FleetsimError, InputError
 from fleetsim.batch import formats
 from fleetsim.batch import parquet as columnar
 from fleetsim.batch.formats import FORMATS, FileJob
+from fleetsim.batch.plan import WriteOptions
 from fleetsim.batch.verify import verify_batch
 from fleetsim.batch.write import write_batches
 from fleetsim.generate import producer as produce
@@ -46,9 +47,7 @@ def write(folder: Path, name: str, values: dict[str, Any] = BASE, **options: Any
         folder,
         start_us=AT_US,
         started=Instant.now(),
-        format=name,
-        allow_empty=True,
-        **options,
+        options=WriteOptions(format=name, allow_empty=True, **options),
     )
     return result.path / FORMATS[name].events_name
 
@@ -367,9 +366,15 @@ def test_one_producer_makes_many_batches(tmp_path, monkeypatch, name) -> None:
     """The buffers of one batch serve the next, also after a batch that was left early."""
     monkeypatch.setattr(pieces, "PIECE_BYTES", 3_000)
     config, fleet = make_config(BASE), make_fleet(7)
-    options = {"start_us": AT_US, "started": Instant.now(), "format": name}
     results = list(
-        write_batches(config, fleet, tmp_path, batches=12, kernel="compiled", jobs=2, **options)
+        write_batches(
+            config,
+            fleet,
+            tmp_path,
+            start_us=AT_US,
+            started=Instant.now(),
+            options=WriteOptions(format=name, batches=12, kernel="compiled", jobs=2),
+        )
     )
     for result in results[:2]:
         plain = b"".join(

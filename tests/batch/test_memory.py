@@ -12,6 +12,7 @@ import fleetsim
 from fleetsim.base.clock import Instant
 from fleetsim.batch.companies import read_companies, write_companies
 from fleetsim.batch.memory import generate_batch
+from fleetsim.batch.plan import WriteOptions
 from fleetsim.batch.write import write_batches
 from fleetsim.generate.config import make_config
 
@@ -30,7 +31,7 @@ def written(tmp_path, small):
         tmp_path / "events",
         start_us=AT_US,
         started=Instant.now(),
-        ordinal=3,
+        options=WriteOptions(ordinal=3),
     )
     return config, companies, (result.path / "events.jsonl").read_bytes()
 

@@ -21,6 +21,7 @@ from fleetsim.base.clock import Instant
 from fleetsim.base.errors import InputError
 from fleetsim.batch.formats import FORMATS
 from fleetsim.batch.parts import make_part, part_names, shares, tasks_of
+from fleetsim.batch.plan import WriteOptions
 from fleetsim.batch.write import write_batches
 from fleetsim.generate.config import make_config
 from fleetsim.generate.producer import Producer, content_of
@@ -98,8 +99,7 @@ def test_parts_read_as_one(tmp_path: Path, format) -> None:
             output,
             start_us=AT_US,
             started=Instant.now(),
-            format=format,
-            part_events=part_events,
+            options=WriteOptions(format=format, part_events=part_events),
         )
         written[part_events] = path, meta
     path, meta = written[800]

@@ -164,7 +164,7 @@ def test_widths_bound_and_match_the_lines() -> None:
     config = make_config(values)
     lines = assert_equal_to_the_oracle(values, make_fleet(7)).splitlines(keepends=True)
     assert max(map(len, lines)) == line_width(config, 21)
-    assert sum(map(len, lines)) / len(lines) == pytest.approx(mean_width(config, 21), rel=0.01)
+    assert sum(map(len, lines)) / len(lines) == pytest.approx(mean_width(config, 21), rel=0.001)
     assert driver_digits(config) == 3
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
+from fleetsim.batch.dataset import RUN_EVENTS
 from fleetsim.experiment.criterion import (
     MB,
     Criterion,
@@ -72,7 +73,7 @@ def _structure(
 def _folder_claim(evidence: Evidence) -> str:
     names = evidence.tally.batch_ids
     shown = names[0] if len(names) == 1 else f"{names[0]} .. {names[-1]} ({len(names)} batches)"
-    return f"data/raw/events/{shown} holds the events, its record and nothing else."
+    return f"{RUN_EVENTS}/{shown} holds the events, its record and nothing else."
 
 
 def _lines_claim(evidence: Evidence) -> str:

@@ -11,6 +11,7 @@ from fleetsim.base.progress import notebook_bar
 from fleetsim.base.project import Project
 from fleetsim.base.tables import Stack, Table
 from fleetsim.batch.companies import read_companies
+from fleetsim.batch.dataset import RUN_DATA
 from fleetsim.batch.meta import DROPPED_NAME, EVENTS_NAME, read_meta
 from fleetsim.experiment.record import Measurements
 from fleetsim.experiment.spec import Experiment
@@ -42,7 +43,7 @@ class Run(BaseRun):
         `progress` is called with 1 after each cold run; by default a notebook shows a bar.
         """
         experiment = self.experiment
-        folder = self.folder / "data"
+        folder = self.folder / RUN_DATA
         folder.mkdir()
         with notebook_bar(experiment.keys.repeats, "run") as update:
             self._data = generate_data(

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetsim.base.errors import InputError
+from fleetsim.batch.dataset import COMPANIES_NAME, RUN_EVENTS
 from fleetsim.batch.meta import read_meta
-from fleetsim.batch.verify import COMPANIES_NAME
 from fleetsim.experiment.record import Record, read_record
 from fleetsim.generate.config import Config, make_config
 from fleetsim.generate.model import count_law, type_law
@@ -135,7 +135,7 @@ def read_back(folder: Path) -> WholeRun:
         Where the record cannot be read. Missing or unreadable data are no error.
     """
     record = read_record(folder)
-    events = folder / "data" / "raw" / "events"
+    events = folder / RUN_EVENTS
     batches = sorted(p for p in events.glob("[!.]*") if p.is_dir()) if events.is_dir() else []
     if not batches:
         why = "it has no data" if record.description.interval else "it measures no data"
