@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 #: Set in the environment of a kernel that executes a notebook while nobody looks.
 UNWATCHED = "FLEETSIM_UNWATCHED"
@@ -37,7 +37,10 @@ def notebook_bar(total: int, unit: str) -> Iterator[Update | None]:
         return
     from IPython.display import clear_output
 
-    with _bar()(total=total, unit=unit, leave=False) as bar:
+    with warnings.catch_warnings(action="ignore"):  # without ipywidgets the bar is text
+        from tqdm.auto import tqdm
+
+    with tqdm(total=total, unit=unit, leave=False) as bar:
         yield bar.update
     clear_output()  # type: ignore[no-untyped-call]
 
@@ -46,15 +49,3 @@ def _in_notebook() -> bool:
     shell = sys.modules.get("IPython")
     here = shell.get_ipython() if shell is not None else None
     return getattr(here, "kernel", None) is not None
-
-
-def _bar() -> Any:
-    try:
-        import ipywidgets  # noqa: F401
-    except ImportError:
-        from tqdm import tqdm
-
-        return tqdm
-    from tqdm.notebook import tqdm_notebook
-
-    return tqdm_notebook

@@ -23,8 +23,8 @@ __getattr__, __dir__ = face(
         "spread_prospect type_prospect variation_prospect",
         "record": "CriterionRecord decode_record Measurements overall_line provenance read_record read_run "
         "Record versions",
-        "results": "find_run LATEST latest_beside one_line read_versioned RECORD_NAME RunError "
-        "SWEEP_FIGURES VERDICTS Versioned",
+        "results": "find_run Head LATEST latest_beside one_line read_versioned RECORD_NAME "
+        "RunError SWEEP_FIGURES VERDICTS",
         "spec": "Experiment load_experiment Spec with_parameters",
         "steps": "BaseRun check_table DOCUMENT_NAME open_run publish_run repeat_commands run_key "
         "run_name Summary write_run_files",

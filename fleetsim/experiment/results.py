@@ -38,6 +38,13 @@ class Versioned(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = RECORD_SCHEMA
 
 
+class Head(Versioned, frozen=True, kw_only=True):
+    """What says which point of a sweep a record is of, and how the run ended."""
+
+    key: str
+    status: str
+
+
 def read_versioned(folder: Path, kind: type[S]) -> S:
     """Return the record of a run folder, or the part of it that a struct names.
 

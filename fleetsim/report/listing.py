@@ -24,8 +24,8 @@ from fleetsim.experiment.results import (
     RECORD_NAME,
     SWEEP_FIGURES,
     VERDICTS,
+    Head,
     RunError,
-    Versioned,
     one_line,
     read_versioned,
 )
@@ -40,7 +40,7 @@ class _Titled(msgspec.Struct, frozen=True):
     title: str
 
 
-class _Head(Versioned, frozen=True, kw_only=True):
+class _Listed(Head, frozen=True, kw_only=True):
     """What a list shows of a record; everything else in it is passed over."""
 
     experiment: str
@@ -119,7 +119,7 @@ def read_run(folder: Path) -> ListedRun:
     InputError
         Where there is no record, or it is damaged or of another version.
     """
-    head = read_versioned(folder, _Head)
+    head = read_versioned(folder, _Listed)
     try:
         seconds = (parse_time(head.finished) - parse_time(head.started)) / 1e6
     except ValueError as error:

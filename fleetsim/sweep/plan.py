@@ -15,7 +15,7 @@ from fleetsim.base.project import Project, source_hash
 from fleetsim.experiment.expectation import expected_line_bytes
 from fleetsim.experiment.grid import grid_points, grid_size
 from fleetsim.experiment.record import decode_record
-from fleetsim.experiment.results import RECORD_NAME
+from fleetsim.experiment.results import RECORD_NAME, Head
 from fleetsim.experiment.spec import Experiment, load_experiment, with_parameters
 from fleetsim.experiment.steps import run_key
 from fleetsim.generate.config import SEED_MAX
@@ -88,7 +88,7 @@ class Sweep:
                 continue
             try:
                 content = path.read_bytes()
-                row = msgspec.json.decode(content, type=_Row)
+                row = msgspec.json.decode(content, type=Head)
                 if row.key in wanted:
                     decode_record(content, Path(path.parent.name, RECORD_NAME))
             except InputError as error:
@@ -107,13 +107,6 @@ class Sweep:
     def to_do(self, *, fresh: bool = False) -> list[Point]:
         """Return the points that have no completed run, or all of them."""
         return [point for point in self.points if fresh or point.key not in self.finished]
-
-
-class _Row(msgspec.Struct):
-    """What of a record says which point it is."""
-
-    key: str
-    status: str
 
 
 def plan_sweep(
