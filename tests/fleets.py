@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
+from fleetsim.generate.config import Config
 from fleetsim.generate.fleet import Fleet
+from fleetsim.generate.kernel import Kernel
+from fleetsim.generate.producer import Producer, expected_events
 
 BASE: dict[str, Any] = {
     "seed": 42,
@@ -63,3 +67,18 @@ def make_fleet(companies: int, inactive: frozenset[int] = frozenset()) -> Fleet:
         created_us=np.full(companies, -(2**62)),
         sha256="",
     )
+
+
+def content_of(
+    config: Config,
+    fleet: Fleet,
+    start_us: int,
+    ordinal: int,
+    *,
+    kernel: Kernel = "auto",
+    jobs: int | None = None,
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the content of a batch piece by piece: number of events, and their JSON lines."""
+    events = expected_events(config, fleet, start_us)
+    with Producer(config, fleet, events, kernel=kernel, jobs=jobs) as producer:
+        yield from producer.content(start_us, ordinal)

@@ -112,21 +112,6 @@ class Producer:
                 yield Piece(len(events), None, lines, None)
 
 
-def content_of(
-    config: Config,
-    fleet: Fleet,
-    start_us: int,
-    ordinal: int,
-    *,
-    kernel: Kernel = "auto",
-    jobs: int | None = None,
-) -> Iterator[tuple[int, bytes]]:
-    """Yield the content of a batch piece by piece: number of events, and their JSON lines."""
-    events = expected_events(config, fleet, start_us)
-    with Producer(config, fleet, events, kernel=kernel, jobs=jobs) as producer:
-        yield from producer.content(start_us, ordinal)
-
-
 _warned: set[str] = set()
 
 

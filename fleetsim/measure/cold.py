@@ -28,7 +28,7 @@ from fleetsim.batch.dataset import COMPANIES_NAME, EVENTS_FOLDER, RAW_FOLDER
 from fleetsim.batch.meta import EVENTS_NAME, in_time, read_meta
 from fleetsim.generate.config import Config
 from fleetsim.measure import launcher
-from fleetsim.tally.lines import read_times
+from fleetsim.tally.values import read_times
 
 # One file for the whole machine: the folder that $TMPDIR names may differ between users.
 _LOCK = Path("/tmp/fleetsim-measure.lock")  # noqa: S108 (an empty file, only ever locked)

@@ -19,9 +19,10 @@ from fleetsim.stats.answers import answers_line
 from fleetsim.stats.battery import judge_tests, make_tests
 from fleetsim.stats.effects import law_of
 from fleetsim.stats.judged import Test, record_test
-from fleetsim.tally.batches import Mapper, tally_batches
+from fleetsim.tally.batches import Tally, tally_batches
 from fleetsim.tally.faults import Fault, FaultKind, Faults
 from fleetsim.tally.folder import is_batch
+from fleetsim.tally.reading import Mapper
 
 
 @dataclass(frozen=True)
@@ -153,25 +154,9 @@ def audit_data(
     FleetsimError
         Where a storage or a worker fails.
     """
-    if is_remote(data):
-        require(data)
-    with told(data):
-        what = None if data.is_dir() else "not a folder" if data.exists() else "no such folder"
-    if what:
-        raise InputError(str(data), f"{what}; expected a data set, a folder of batches or a batch")
     faults = Faults()
-    with told(data):
-        place = _locate(data)
+    place = _located(data, faults)
     if place is None:
-        message = "not a data set: neither events/ nor a batch stands here"
-        faults.add(FaultKind.FOLDER, data.name or str(data), message)
-        return _nothing_read(data, alpha, faults)
-    for name in place.strays:
-        faults.add(
-            FaultKind.FOLDER, f"{place.events.name}/{name}", "does not belong here: no batch"
-        )
-    if not place.batches:
-        faults.add(FaultKind.FOLDER, place.events.name, "there is no batch here")
         return _nothing_read(data, alpha, faults)
     roster = companies or place.companies
     try:
@@ -191,18 +176,6 @@ def audit_data(
         for fault in error.faults:
             faults.add(kind, roster.name, fault)
         return _nothing_read(data, alpha, faults)
-    law = law_of(config)
-    made = [make_tests(sample, law) for sample in tally.samples]
-    rows = iter(judge_tests([test for tests in made for test in tests], law, alpha=alpha))
-    groups = tuple(
-        Group(
-            tally.batch_ids[first:end],
-            sample.n_events,
-            sample.n_drivers,
-            tuple(record_test(next(rows)) for _ in tests),
-        )
-        for sample, (first, end), tests in zip(tally.samples, tally.spans, made, strict=True)
-    )
     return Audit(
         data=data,
         alpha=alpha,
@@ -210,7 +183,23 @@ def audit_data(
         lines=tally.lines,
         faults=tally.faults,
         fault_counts=tally.fault_counts,
-        groups=groups,
+        groups=_groups(config, tally, alpha),
+    )
+
+
+def _groups(config: Config, tally: Tally, alpha: float) -> tuple[Group, ...]:
+    """Return the tests on the batches of each roster, judged together."""
+    law = law_of(config)
+    made = [make_tests(sample, law) for sample in tally.samples]
+    rows = iter(judge_tests([test for tests in made for test in tests], law, alpha=alpha))
+    return tuple(
+        Group(
+            tally.batch_ids[first:end],
+            sample.n_events,
+            sample.n_drivers,
+            tuple(record_test(next(rows)) for _ in tests),
+        )
+        for sample, (first, end), tests in zip(tally.samples, tally.spans, made, strict=True)
     )
 
 
@@ -226,6 +215,36 @@ class _Place:
     companies: Path
     batches: list[Path]
     strays: list[str]
+
+
+def _located(data: Path, faults: Faults) -> _Place | None:
+    """Return where batches stand, and add what does not belong there; None where there is none.
+
+    Raises
+    ------
+    InputError
+        Where there is no such folder.
+    """
+    if is_remote(data):
+        require(data)
+    with told(data):
+        what = None if data.is_dir() else "not a folder" if data.exists() else "no such folder"
+    if what:
+        raise InputError(str(data), f"{what}; expected a data set, a folder of batches or a batch")
+    with told(data):
+        place = _locate(data)
+    if place is None:
+        message = "not a data set: neither events/ nor a batch stands here"
+        faults.add(FaultKind.FOLDER, data.name or str(data), message)
+        return None
+    for name in place.strays:
+        faults.add(
+            FaultKind.FOLDER, f"{place.events.name}/{name}", "does not belong here: no batch"
+        )
+    if not place.batches:
+        faults.add(FaultKind.FOLDER, place.events.name, "there is no batch here")
+        return None
+    return place
 
 
 def _locate(data: Path) -> _Place | None:

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fleets import BASE, CONFIGS, NASTY, make_fleet
+from fleets import BASE, CONFIGS, NASTY, content_of, make_fleet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import AT, AT_US, NAME, Cli, Project, command_named
@@ -379,7 +379,7 @@ def test_one_producer_makes_many_batches(tmp_path, monkeypatch, name) -> None:
     for result in results[:2]:
         plain = b"".join(
             lines
-            for _, lines in produce.content_of(
+            for _, lines in content_of(
                 config,
                 fleet,
                 AT_US + 900_000_000 * result.meta.ordinal,
@@ -404,7 +404,7 @@ def test_a_batch_left_early_gives_its_buffers_back() -> None:
         for piece in producer.pieces(AT_US, 0):
             whole += piece.lines
             piece.release()
-    plain = produce.content_of(config, fleet, AT_US, 0, kernel="numpy")
+    plain = content_of(config, fleet, AT_US, 0, kernel="numpy")
     assert whole == b"".join(lines for _, lines in plain)
 
 

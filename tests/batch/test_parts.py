@@ -12,7 +12,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
-from fleets import BASE, make_fleet
+from fleets import BASE, content_of, make_fleet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import AT_US, NAME, Cli, Project
@@ -24,7 +24,7 @@ from fleetsim.batch.parts import make_part, part_names, shares, tasks_of
 from fleetsim.batch.plan import WriteOptions
 from fleetsim.batch.write import write_batches
 from fleetsim.generate.config import make_config
-from fleetsim.generate.producer import Producer, content_of
+from fleetsim.generate.producer import Producer
 from fleetsim.generate.streams import BLOCK
 
 MANY = BASE | {"drivers_per_company": 700, "event_rate_per_driver": 0.7}  # seven companies

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from support import AT, NAME, Cli, Project
 
-from fleetsim.tally import batches as tally
+from fleetsim.tally import reading
 
 pytestmark = pytest.mark.cluster
 pytest.importorskip("distributed")
@@ -199,14 +199,14 @@ def test_workers_that_see_other_files_are_an_error(
     """Neither another companies file nor a missing part there may pass for what is here."""
     data = make(project, fleetsim_cli)
     for name, text in (("companies", "cannot use the companies"), ("path", "does not see this")):
-        own = tally._Reading._task
+        own = reading.Reading._task
 
         def task(self: Any, file: int, name: str = name, own: Any = own) -> Any:
             made = own(self, file)
             return msgspec.structs.replace(made, **{name: "/nowhere/x.jsonl"})
 
         with monkeypatch.context() as patch:
-            patch.setattr(tally._Reading, "_task", task)
+            patch.setattr(reading.Reading, "_task", task)
             words = ["audit", data.config.parent, "--config", data.config]
             done = fleetsim_cli(*words, "--scheduler", "local:1")
         assert (done.code, done.out) == (1, "")

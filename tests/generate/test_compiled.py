@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fleets import BASE, CONFIGS, NASTY, make_fleet
+from fleets import BASE, CONFIGS, NASTY, content_of, make_fleet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import AT_US, ROOT
@@ -24,7 +24,7 @@ from fleetsim.generate.fleet import Fleet
 from fleetsim.generate.kernel import pieces
 from fleetsim.generate.kernel.layout import event_layout
 from fleetsim.generate.model import EVENT_FIELDS, Field, FieldKind
-from fleetsim.generate.producer import Producer, content_of
+from fleetsim.generate.producer import Producer
 
 pytest.importorskip("numba")
 NIGHT_US = parse_time("2025-12-31T23:52:30Z")  # an interval across midnight and a year

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import twin
-from fleets import BASE, CONFIGS, NASTY
+from fleets import BASE, CONFIGS, NASTY, content_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import AT_US
@@ -20,7 +20,6 @@ from fleetsim.generate.config import make_config
 from fleetsim.generate.encode import driver_digits, encode_companies
 from fleetsim.generate.events import count_events, draw_events
 from fleetsim.generate.fleet import Fleet, draw_companies
-from fleetsim.generate.producer import content_of
 
 HOUR_US = 3_600_000_000
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from fleets import content_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import AT_US
@@ -28,8 +29,8 @@ from fleetsim.generate.encode import encode_companies
 from fleetsim.generate.events import draw_events
 from fleetsim.generate.fleet import Fleet, draw_companies
 from fleetsim.generate.model import Field, FieldKind, Purpose
-from fleetsim.generate.producer import content_of
 from fleetsim.tally import lines
+from fleetsim.tally import values as on_lines
 from fleetsim.tally.lines import LineReader, Membership, RawLine
 
 BASE: dict[str, Any] = {
@@ -413,7 +414,7 @@ def test_only_small_hex_digits_are_hex_digits(byte):
     text = text.copy()
     np.fill_diagonal(text, byte)
     places = [i for i in range(36) if i not in (8, 13, 18, 23, 19)]  # hyphens and the variant
-    words, good = lines._uuids(text)
+    words, good = on_lines.read_uuids(text)
     assert set(good[places].tolist()) == {bytes([byte]) in [*map(bytes, zip(b"0123456789abcdef"))]}
     if good[0]:
         assert words[0, 0] == int(chr(byte), 16) << 60 | 0x4000
@@ -610,11 +611,11 @@ def test_a_reader_that_is_left_early_can_be_used_again(world):
 )
 def test_numbers_of_any_length_are_read_as_python_reads_them(texts, after, padded):
     """Eight bytes at once, or one by one where a number is longer: the same value and width."""
-    part = lines._Digits("n", least=1, most=18, padded=padded)
+    part = on_lines.Digits("n", least=1, most=18, padded=padded)
     pieces = [text.encode() + after.encode("latin-1") for text in texts]
     at = np.cumsum([0, *map(len, pieces[:-1])])
     buffer = np.frombuffer(b"".join(pieces) + bytes(32), np.uint8)
-    value, width, good = lines._numbers(buffer, at, part)
+    value, width, good = on_lines.read_numbers(buffer, at, part)
     for i, text in enumerate(texts):
         allowed = 1 <= len(text) <= 18 and (padded or text[0] != "0")
         assert good[i] == allowed

@@ -1,0 +1,241 @@
+"""Batches while they are read: their files here or by workers, merged as they come."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Protocol, TypeAlias, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from fleetsim.base.errors import FleetsimError
+from fleetsim.base.storage import is_remote, told
+from fleetsim.batch.formats import FORMATS
+from fleetsim.batch.meta import BatchMeta
+from fleetsim.generate.config import Config
+from fleetsim.generate.fleet import Fleet
+from fleetsim.tally.faults import FaultKind, Faults
+from fleetsim.tally.file import (
+    MISSING,
+    Events,
+    FileReader,
+    FileTally,
+    FileTask,
+    members,
+    tally_file,
+)
+from fleetsim.tally.folder import (
+    BatchFiles,
+    check_record,
+    find_files,
+    read_record,
+    start_of,
+)
+from fleetsim.tally.partial import Partial, count, merge
+from fleetsim.tally.store import EventStore
+
+Flags: TypeAlias = npt.NDArray[np.bool_]
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: Bytes of lines that a worker reads at most: the events of a larger file are no message.
+_SENT_BYTES = 1 << 31
+
+
+class Mapper(Protocol):
+    """Has a function of this package done for tasks somewhere, such as `cluster.Cluster.map`."""
+
+    def __call__(self, function: Callable[[T], R], tasks: Iterable[T], /) -> Iterator[tuple[T, R]]:
+        """Yield each task with what the function made of it, in any order."""
+
+
+class OpenBatch:
+    """A batch that is being read: what stands around its lines, and the tallies of its files."""
+
+    def __init__(
+        self,
+        number: int,
+        path: Path,
+        first: int,
+        fleet: Fleet,
+        companies_used: Callable[[BatchMeta | None], int],
+    ) -> None:
+        self.number, self.path, self.name, self.first = number, path, path.name, first
+        self.faults = Faults()
+        self.meta: BatchMeta | None = read_record(path, self.faults)
+        self.files: BatchFiles = find_files(self.meta, path, self.faults)
+        self.start_us = start_of(self.meta, path, self.faults)
+        self.companies, self.used = len(fleet), companies_used(self.meta)
+        self.eligible: Flags = members(fleet, self.start_us, self.used)
+        self.read: dict[int, FileTally] = {}  # by the number of the file
+        self.unread = False
+
+    def path_of(self, file: int) -> Path:
+        """Return the path of the file with a number."""
+        return self.path / self.files.names[file - self.first]
+
+    def name_of(self, file: int) -> str:
+        """Return how faults call a file."""
+        return f"{self.name}/{self.path_of(file).name}" if self.files.parts else self.name
+
+    def add_to(self, store: EventStore, file: int, events: Events) -> None:
+        """Give events of a file to a store."""
+        store.add(self.number, *events, file=file)
+
+    def finish(self, config: Config, roster_sha256: str, any_seed: bool, n_types: int) -> None:
+        """Merge the tallies of all files, and hold the record to them."""
+        tallies = [self.read[file] for file in sorted(self.read)]
+        self.read.clear()
+        self.partial: Partial = merge((tally.partial for tally in tallies), n_types)
+        for fault in self.partial.faults:
+            where = f"{self.name_of(fault.file)} line {fault.line}"
+            self.faults.add(fault.kind, where, fault.message)
+        for kind, number in self.partial.fault_counts.items():
+            self.faults.add_unnamed(kind, number - sum(f.kind is kind for f in self.partial.faults))
+        for name, tally in zip(self.files.names, tallies, strict=True):
+            if tally.error:
+                self.unread = True
+                self.faults.add(FaultKind.FOLDER, self.name, f"{name} {tally.error}")
+                why = f"there is no {name} that can be read"
+                self.faults.add(FaultKind.LINE, self.name, why)
+        if self.meta is not None:
+            seed = self.meta.seed if any_seed else config.seed
+            check_record(
+                self.meta,
+                self.name,
+                self.files,
+                tallies,
+                msgspec.structs.replace(config, seed=seed),
+                self.start_us,
+                {
+                    "lines": self.used,
+                    "eligible": int(self.eligible.sum()),
+                    "sha256": roster_sha256,
+                },
+                self.faults,
+            )
+        # Tables over the whole fleet, eligible or not; the counts behind them are not kept.
+        drivers = self.companies * config.drivers_per_company
+        self.counts = self.partial.drivers.table(drivers)
+        by_company = self.partial.company_types.table(self.companies * n_types)
+        self.types_by_company = by_company.reshape(self.companies, n_types)
+        self.partial = replace(self.partial, drivers=_NOTHING, company_types=_NOTHING)
+
+
+_NOTHING = count(np.zeros(0, np.int64))
+
+
+class Reading:
+    """Reads the files of batches, here or elsewhere, into the batches and a store."""
+
+    def __init__(
+        self,
+        config: Config,
+        fleet: Fleet,
+        companies: Path,
+        store: EventStore,
+        any_seed: bool,
+        progress: Callable[[int], object] | None,
+    ) -> None:
+        self.config, self.fleet, self.store = config, fleet, store
+        self.any_seed, self.progress = any_seed, progress
+        self.companies, self.hashes = companies, {len(fleet): fleet.sha256}
+        self.reader = FileReader(config, fleet)
+        self.batch_of: list[OpenBatch] = []  # by the number of the file
+
+    def open(self, number: int, path: Path) -> OpenBatch:
+        """Return the next batch, of which no line has been read."""
+        batch = OpenBatch(number, path, len(self.batch_of), self.fleet, self._companies_used)
+        self.batch_of += [batch] * len(batch.files.names)
+        return batch
+
+    def read(self, mapper: Mapper | None) -> None:
+        """Read all files."""
+        here = list(range(len(self.batch_of)))
+        if mapper:
+            sent = [file for file in here if self._size(file) <= _SENT_BYTES]
+            here = [file for file in here if self._size(file) > _SENT_BYTES]
+            for task, (tally, events) in mapper(tally_file, map(self._task, sent)):
+                if tally.error == MISSING:
+                    self._check_seen(task)
+                self.batch_of[task.file].add_to(self.store, task.file, events)
+                if self.progress:
+                    self.progress(tally.bytes)
+                self._take(task.file, tally)
+        for file in here:
+            batch = self.batch_of[file]
+            tally = self.reader.read(
+                batch.path_of(file),
+                batch.files.format,
+                batch.eligible,
+                batch.start_us,
+                partial(batch.add_to, self.store, file),
+                file=file,
+                progress=self.progress,
+            )
+            self._take(file, tally)
+
+    def _check_seen(self, task: FileTask) -> None:
+        """Refuse workers that do not see what this process sees."""
+        path = self.batch_of[task.file].path_of(task.file)
+        with told(path):
+            if path.is_file():
+                raise FleetsimError(f"{task.path}: a worker does not see this file")
+
+    def _size(self, file: int) -> float:
+        """Return about how many bytes of lines a file holds."""
+        batch = self.batch_of[file]
+        files = batch.files
+        size = files.there.get(batch.path_of(file).name) or 0
+        return size / FORMATS[files.format].share
+
+    def _task(self, file: int) -> FileTask:
+        batch = self.batch_of[file]
+        return FileTask(
+            file=file,
+            path=_everywhere(batch.path_of(file)),
+            format=batch.files.format,
+            start_us=batch.start_us,
+            config=msgspec.json.encode(self.config.as_dict()),
+            companies=_everywhere(self.companies),
+            companies_sha256=self.fleet.sha256,
+            companies_used=batch.used,
+        )
+
+    def _take(self, file: int, tally: FileTally) -> None:
+        batch = self.batch_of[file]
+        batch.read[file] = tally
+        if len(batch.read) == len(batch.files.names):
+            batch.finish(self.config, self.hashes[batch.used], self.any_seed, self.reader.n_types)
+
+    def name_of(self, file: int) -> str:
+        """Return how faults call a file."""
+        return self.batch_of[file].name_of(file)
+
+    def _companies_used(self, meta: BatchMeta | None) -> int:
+        """Return how many lines the companies file had when a batch was made of it.
+
+        It may have been extended since; then its first lines have the hash of the record.
+        """
+        lines = len(self.fleet)
+        if meta is None or not 0 < meta.companies.lines < lines:
+            return lines
+        same = meta.companies.sha256 == self._hash_of_first(meta.companies.lines)
+        return meta.companies.lines if same else lines
+
+    def _hash_of_first(self, lines: int) -> str:
+        if lines not in self.hashes:
+            with told(self.companies), self.companies.open("rb") as file:
+                self.hashes[lines] = hashlib.sha256(b"".join(islice(file, lines))).hexdigest()
+        return self.hashes[lines]
+
+
+def _everywhere(where: Path) -> str:
+    """Return a place as other processes find it."""
+    return str(where if is_remote(where) else where.absolute())
