@@ -21,8 +21,8 @@ __getattr__, __dir__ = face(
         "Replicates REPLICATES RESULTS",
         "prospects": "battery_prospect count_law_prospect count_range_prospect size_law_prospect "
         "spread_prospect type_prospect variation_prospect",
-        "record": "CriterionRecord decode_record Measurements overall_line provenance read_record read_run "
-        "Record versions",
+        "record": "CriterionRecord decode_record Measurements overall_line provenance read_record "
+        "read_run Record versions",
         "results": "find_run Head LATEST latest_beside one_line read_versioned RECORD_NAME "
         "RunError SWEEP_FIGURES VERDICTS",
         "spec": "Experiment load_experiment Spec with_parameters",
