@@ -16,11 +16,10 @@ from support import judge
 from fleetsim import stats
 from fleetsim.experiment.expectation import (
     Expectation,
-    _mean_digits,
     expected_line_bytes,
     tolerance_limits,
 )
-from fleetsim.generate.encode import encode_events
+from fleetsim.generate.encode import _mean_digits, encode_events
 from fleetsim.generate.events import draw_events
 from fleetsim.generate.fleet import Fleet
 from fleetsim.kinds.baseline.criteria import CRITERIA, Verdict
