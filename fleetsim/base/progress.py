@@ -32,7 +32,7 @@ def notebook_bar(total: int, unit: str) -> Iterator[Update | None]:
 
     The bar is gone from the cell at the end, so that a saved notebook has the result alone.
     """
-    if not _in_notebook() or os.environ.get(UNWATCHED):
+    if not in_notebook() or os.environ.get(UNWATCHED):
         yield None
         return
     from IPython.display import clear_output
@@ -45,7 +45,8 @@ def notebook_bar(total: int, unit: str) -> Iterator[Update | None]:
     clear_output()  # type: ignore[no-untyped-call]
 
 
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook."""
     shell = sys.modules.get("IPython")
     here = shell.get_ipython() if shell is not None else None
     return getattr(here, "kernel", None) is not None

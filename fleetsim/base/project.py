@@ -120,9 +120,14 @@ def find_project(start: Path | None = None) -> Project:
     )
 
 
-def source_hash() -> str:
-    """Return the SHA-256 over fleetsim's own files, names included."""
-    package = Path(fleetsim.__file__).parent
+def source_hash(package: Path | None = None) -> str:
+    """Return the SHA-256 over a package's own files, names included; by default fleetsim's.
+
+    A package that is one module is a file.
+    """
+    package = package or Path(fleetsim.__file__).parent
+    if package.is_file():
+        return hashlib.sha256(package.read_bytes()).hexdigest()
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*")):
         if path.is_file() and path.suffix in {".py", ".j2", ".json", ".css"}:

@@ -43,9 +43,9 @@ class _RunCommand(click.Command):
         rows = [
             (
                 f"{row.name} {row.type.__name__}",
-                f"{row.about}  [default: {experiment.parameters[row.name]}]",
+                f"{row.about}  [default: {experiment.parameters.get(row.name)}]",
             )
-            for row in experiment.kind.run_parameters.values()
+            for row in experiment.run_parameters.values()
         ]
         with formatter.section(f"Parameters of {experiment.id}, for -p and -f"):
             formatter.write_dl(rows, col_max=32)
@@ -63,9 +63,10 @@ def check(experiment: str, strict: bool, as_json: bool) -> None:
     from fleetsim.experiment.check import check_experiment, remedy_text
     from fleetsim.experiment.document import POWER_WORDS, power_table
     from fleetsim.experiment.spec import load_experiment
-    from fleetsim.experiment.steps import check_table
+    from fleetsim.experiment.steps import check_table, run_class
 
     loaded = load_experiment(find_project(), experiment)
+    run_class(loaded.kind)  # one that is not whole is refused here, not in the middle of a run
     result = check_experiment(loaded)
     if as_json:
         click.echo(json_text(result.as_dict()))

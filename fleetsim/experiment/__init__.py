@@ -16,15 +16,15 @@ __getattr__, __dir__ = face(
         "grid": "grid_points grid_size",
         "kind": "DEFAULT_KIND Kind kinds",
         "notebook": "EXPLORE notebook_parameters parameters_of SWEEP take_parameters",
-        "parameters": "check_parameters CONFIGURATION CONTROL_SEEDS ControlSeeds "
+        "parameters": "by_name check_parameters CONFIGURATION CONTROL_SEEDS ControlSeeds "
         "EXPERIMENT Interval LARGEST_EVENTS LargestEvents noted Parameter Repeats REPEATS "
-        "Replicates REPLICATES RESULTS",
+        "REPLICATES Replicates RESULTS",
         "prospects": "battery_prospect count_law_prospect count_range_prospect size_law_prospect "
         "spread_prospect type_prospect variation_prospect",
-        "record": "CriterionRecord decode_record Measurements overall_line provenance read_record "
-        "read_run Record versions",
-        "results": "find_run Head LATEST latest_beside one_line read_versioned RECORD_NAME "
-        "RunError SWEEP_FIGURES VERDICTS",
+        "record": "CriterionRecord Measurements overall_line provenance read_record read_run "
+        "Record versions",
+        "results": "find_run LATEST latest_beside one_line read_versioned RECORD_NAME RunError "
+        "SWEEP_FIGURES VERDICTS Versioned",
         "spec": "Experiment load_experiment Spec with_parameters",
         "steps": "BaseRun check_table DOCUMENT_NAME open_run publish_run repeat_commands run_key "
         "run_name Summary write_run_files",

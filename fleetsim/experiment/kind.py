@@ -6,18 +6,23 @@ those that others have installed, and is the only way to them: nothing general i
 
 from __future__ import annotations
 
+import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from inspect import isabstract
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import msgspec
 
 from fleetsim.base.errors import FleetsimError, InputError, found, nearest
+from fleetsim.base.progress import in_notebook
+from fleetsim.base.project import source_hash
 from fleetsim.experiment.parameters import PLACES, Parameter
 from fleetsim.generate.config import Config, scalar_keys
 
@@ -32,6 +37,8 @@ if TYPE_CHECKING:
 DEFAULT_KIND = "baseline"
 #: Entry points of this group are kinds that other packages bring along.
 GROUP = "fleetsim.kinds"
+#: Notebooks of the package that run no experiment.
+OTHER_NOTEBOOKS = EXPLORE, SWEEP = "explore.ipynb", "sweep.ipynb"
 
 
 class Kind(ABC):
@@ -141,27 +148,21 @@ class Kind(ABC):
         return Path(__file__).with_name("document.md.j2")
 
 
-@cache
+class _Found(NamedTuple):
+    """What there is: kinds by name, where the outside ones come from, and what cannot be used."""
+
+    kinds: dict[str, Kind]
+    origins: dict[str, EntryPoint]
+    broken: dict[str, str]
+
+
 def kinds() -> Mapping[str, Kind]:
     """Return all kinds of experiments by name: the package's own, then those of others.
 
-    Raises
-    ------
-    FleetsimError
-        Where an installed kind cannot be used; it says why, and which package it comes from.
+    An installed kind that cannot be used is left out: it stops no experiment of another kind.
+    `find_kind` refuses it, and says so once on stderr to who asks for another one.
     """
-    package = import_module(GROUP)
-    known: dict[str, Kind] = {}
-    for folder in iter_modules(package.__path__):
-        # A folder without `kind.py` is no kind: it has a notebook of its own.
-        if folder.ispkg and (Path(package.__path__[0]) / folder.name / "kind.py").is_file():
-            kind = import_module(f"{GROUP}.{folder.name}.kind").KIND
-            known[kind.name] = kind
-    order = [DEFAULT_KIND, *(name for name in known if name != DEFAULT_KIND)]
-    known = {name: known[name] for name in order}
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        known[entry.name] = _installed(entry, known)
-    return known
+    return _look().kinds
 
 
 def find_kind(name: str) -> Kind:
@@ -171,35 +172,126 @@ def find_kind(name: str) -> Kind:
     ------
     InputError
         Where there is none.
+    FleetsimError
+        Where it is installed and cannot be used; it says why, and which package it comes from.
     """
-    if name in kinds():
-        return kinds()[name]
+    there = _look()
+    if name in there.kinds:
+        _warn_of_broken()
+        return there.kinds[name]
+    if name in there.broken:
+        raise FleetsimError(there.broken[name])
     raise InputError(
-        "kind", f"found {found(name)}{nearest(name, kinds())}; allowed: {', '.join(kinds())}"
+        "kind",
+        f"found {found(name)}, which is not installed{nearest(name, kinds())}; "
+        f"allowed: {', '.join(kinds())}",
+        next_step="correct the name, or install the package that brings this kind along",
     )
 
 
-def _installed(entry: EntryPoint, known: Iterable[str]) -> Kind:
+def is_broken(name: str) -> bool:
+    """Return whether a kind of this name is installed and cannot be used."""
+    return name in _look().broken
+
+
+def origin(kind: Kind) -> tuple[str, str] | None:
+    """Return name and version of the distribution of an outside kind, None for one of fleetsim."""
+    entry = _look().origins.get(kind.name)
+    if entry is None:
+        return None
+    return (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "unknown")
+
+
+@cache
+def kind_hash(kind: Kind) -> str | None:
+    """Return the SHA-256 of an outside kind's package, None for a kind of fleetsim.
+
+    A run's content depends on it as on fleetsim's own sources.
+    """
+    if _look().origins.get(kind.name) is None:
+        return None
+    module = import_module(type(kind).__module__.partition(".")[0])
+    folders = list(getattr(module, "__path__", ()))
+    return source_hash(Path(folders[0] if folders else str(module.__file__)))
+
+
+def kind_of_notebook(notebook: Any) -> Kind | None:
+    """Return the kind whose own notebook this is, or None."""
+    return next((kind for kind in kinds().values() if kind.notebook == notebook), None)
+
+
+def older_kind(notebook: Any) -> Kind | None:
+    """Return the kind of an experiment or a record that names its notebook alone, or None.
+
+    There were no kinds yet when it was written, and so none from outside.
+    """
+    kind = kind_of_notebook(notebook)
+    return None if kind is None or kind.name in _look().origins else kind
+
+
+@cache
+def _look() -> _Found:
+    package = import_module(GROUP)
+    known: dict[str, Kind] = {}
+    for folder in iter_modules(package.__path__):
+        # A folder without `kind.py` is no kind: it has a notebook of its own.
+        if folder.ispkg and (Path(package.__path__[0]) / folder.name / "kind.py").is_file():
+            kind = import_module(f"{GROUP}.{folder.name}.kind").KIND
+            known[kind.name] = kind
+    order = [DEFAULT_KIND, *(name for name in known if name != DEFAULT_KIND)]
+    there = _Found({name: known[name] for name in order}, {}, {})
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
+        try:
+            kind = _installed(entry, there.kinds)
+        except FleetsimError as error:
+            there.broken[entry.name] = str(error)
+        else:
+            there.kinds[entry.name], there.origins[entry.name] = kind, entry
+    return there
+
+
+@cache  # once is enough
+def _warn_of_broken() -> None:
+    """Say which installed kinds are left out, to who uses another one.
+
+    In a notebook it would become a part of the report; who asks for the kind is told there, too.
+    """
+    for text in () if in_notebook() else _look().broken.values():
+        print(f"fleetsim: warning: {text}", file=sys.stderr)
+
+
+def _installed(entry: EntryPoint, known: Mapping[str, Kind]) -> Kind:
     """Return the kind of an entry point, which has to keep to the protocol."""
-    package = entry.dist.name if entry.dist else "an unknown package"
-    where = f"the kind {entry.name!r} ({entry.value}, of {package})"
+    package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown package"
+    where = f"the kind {entry.name!r} (entry point {entry.value}, of {package})"
     try:
         kind = entry.load()
-        kind = kind() if isinstance(kind, type) else kind
-    except Exception as error:
-        raise FleetsimError(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
-    faults = _kind_faults(kind, entry.name, set(known))
-    if faults:
-        listed = "".join(f"\n  - {fault}" for fault in faults)
+        if isinstance(kind, type) and issubclass(kind, Kind) and not isabstract(kind):
+            kind = kind()
+        faults = _kind_faults(kind, entry.name, known)
+    except Exception as error:  # whatever its module does when it is imported
         raise FleetsimError(
-            f"{where} cannot be used:{listed}\n"
-            "  next: docs/extending.md, 'A kind of experiment', shows a whole one"
-        )
+            f"{where} cannot be loaded: {type(error).__name__}: {error}\n"
+            f"  next: correct it, or uninstall it; python -c 'import {entry.module}' shows where"
+        ) from error
+    if faults:
+        raise FleetsimError(refusal(where, faults))
     return kind  # type: ignore[no-any-return]  # it is one, or there were faults
 
 
-def _kind_faults(kind: Any, name: str, known: set[str]) -> list[str]:
+def refusal(where: str, faults: Iterable[str]) -> str:
+    """Return what to say of a kind that does not keep to the protocol."""
+    listed = "".join(f"\n  - {fault}" for fault in faults)
+    return (
+        f"{where} cannot be used:{listed}\n"
+        "  next: docs/extending.md, 'A kind of experiment', shows a whole one"
+    )
+
+
+def _kind_faults(kind: Any, name: str, known: Mapping[str, Kind]) -> list[str]:
     """Return in which ways a kind does not keep to the protocol."""
+    if isinstance(kind, type) and issubclass(kind, Kind):
+        return [missing_methods(kind)]
     if not isinstance(kind, Kind):
         return [f"found {found(kind)}; allowed: a class with the base fleetsim.experiment.Kind"]
     missing = [
@@ -207,29 +299,76 @@ def _kind_faults(kind: Any, name: str, known: set[str]) -> list[str]:
     ]
     if missing:
         return [f"{wanted}: missing" for wanted in missing]
+    faults = _name_faults(kind, name, known)
+    if not (isinstance(kind.Keys, type) and issubclass(kind.Keys, msgspec.Struct)):
+        return [*faults, f"Keys: found {found(kind.Keys)}; allowed: a msgspec struct"]
+    if wrong := [p for p in kind.parameters if not isinstance(p, Parameter)]:
+        return [*faults, f"parameters: found {found(wrong[0])}; allowed: Parameter(name, type)"]
+    return faults + _key_faults(kind) + _parameter_faults(kind)
+
+
+def missing_methods(cls: type) -> str:
+    """Return as a sentence which methods an abstract class lacks."""
+    lacking = sorted(getattr(cls, "__abstractmethods__", ()))
+    return f"class {cls.__name__} lacks {' and '.join(f'{name}()' for name in lacking)}"
+
+
+def _name_faults(kind: Kind, name: str, known: Mapping[str, Kind]) -> list[str]:
+    """Return what is wrong with the names of a kind and of its notebook."""
+    from fleetsim.experiment.record import Record
+
     faults = []
     if kind.name != name:
         faults.append(f"name: found {found(kind.name)}; allowed: that of the entry point, {name!r}")
     if name in known:
         faults.append(f"name: found {name!r}, which is taken; allowed: any but {', '.join(known)}")
-    if not (isinstance(kind.Keys, type) and issubclass(kind.Keys, msgspec.Struct)):
-        return [*faults, f"Keys: found {found(kind.Keys)}; allowed: a msgspec struct"]
+    if name in {field.name for field in msgspec.structs.fields(Record)}:
+        faults.append(f"name: found {name!r}, a key of every result.json; allowed: another name")
+    taken = {other.notebook: f"the kind {other.name}" for other in known.values()}
+    taken |= dict.fromkeys(OTHER_NOTEBOOKS, "fleetsim")
+    if fault := notebook_name_fault(kind.notebook):
+        faults.append(f"notebook: {fault}")
+    elif kind.notebook in taken and name not in known:
+        faults.append(
+            f"notebook: found {kind.notebook!r}, which is that of {taken[kind.notebook]}; "
+            "allowed: a name of its own"
+        )
+    return faults
+
+
+def notebook_name_fault(name: Any) -> str | None:
+    """Return what is wrong with the name of a notebook, which is a plain one."""
+    if isinstance(name, str) and re.fullmatch(r"[^/\\\x00]+\.ipynb", name) and name[0] != ".":
+        return None
+    return f"found {found(name)}; allowed: the name of a file in notebooks/ that ends in .ipynb"
+
+
+def _key_faults(kind: Kind) -> list[str]:
+    """Return what is wrong with the keys that only a kind has."""
+    from fleetsim.experiment.spec import Spec
+
+    general = {field.name for field in msgspec.structs.fields(Spec)}
+    faults = []
+    for field in msgspec.structs.fields(kind.Keys):
+        if field.name in general:
+            faults.append(f"Keys: {field.name} is a key that every experiment has")
+        elif field.name in scalar_keys():
+            faults.append(f"Keys: {field.name} is a key of the configuration")
+    return faults
+
+
+def _parameter_faults(kind: Kind) -> list[str]:
+    """Return what is wrong with the parameters of a kind."""
     own = {field.name for field in msgspec.structs.fields(kind.Keys)}
     allowed = [*PLACES[:2], *own, *scalar_keys()]
-    faults += [
+    faults = [
         f"parameters: {parameter.name} is neither a key of Keys nor of the configuration"
-        f"{nearest(parameter.name, allowed)}"
+        f"{nearest(parameter.name, allowed)}; allowed: {', '.join(allowed)}"
         for parameter in kind.parameters
         if parameter.name not in allowed
     ]
-    faults += [
+    return faults + [
         f"parameters: {wanted} is missing; every notebook has it"
         for wanted in PLACES[:2]
         if wanted not in {parameter.name for parameter in kind.parameters}
     ]
-    return faults
-
-
-def kind_of_notebook(notebook: str) -> Kind | None:
-    """Return the kind that a notebook of the package runs, or None."""
-    return next((kind for kind in kinds().values() if kind.notebook == notebook), None)

@@ -17,7 +17,7 @@ from fleetsim.base.errors import InputError
 from fleetsim.base.project import Project, find_project, source_hash
 from fleetsim.base.strict import read_content
 from fleetsim.base.tables import Table, with_unit
-from fleetsim.experiment.kind import DEFAULT_KIND, kind_of_notebook, kinds
+from fleetsim.experiment.kind import DEFAULT_KIND, kinds, older_kind
 from fleetsim.experiment.prospects import Power
 from fleetsim.experiment.results import (
     RECORD_NAME,
@@ -220,7 +220,7 @@ def decode_record(content: bytes, path: Path = Path(RECORD_NAME)) -> Record:
     described = msgspec.json.decode(parts["description"], type=dict[str, Any])
     general = {field.name for field in msgspec.structs.fields(Description)} - {"own"}
     name = record.description.kind
-    if "kind" not in described and (older := kind_of_notebook(record.description.notebook)):
+    if "kind" not in described and (older := older_kind(record.description.notebook)):
         name = older.name  # a record of before there were kinds
     own = {key: value for key, value in described.items() if key not in general}
     description = msgspec.structs.replace(record.description, kind=name, own=own)

@@ -15,8 +15,18 @@ from fleetsim.base.project import Project
 from fleetsim.base.strict import check_fields, read_mapping, text, whole
 from fleetsim.experiment.criterion import Criterion, CriterionKind
 from fleetsim.experiment.grid import Axis, read_grid
-from fleetsim.experiment.kind import DEFAULT_KIND, Kind, kind_of_notebook, kinds
-from fleetsim.experiment.parameters import check_parameters
+from fleetsim.experiment.kind import (
+    DEFAULT_KIND,
+    OTHER_NOTEBOOKS,
+    Kind,
+    find_kind,
+    is_broken,
+    kind_of_notebook,
+    kinds,
+    older_kind,
+)
+from fleetsim.experiment.notebook import own_parameters
+from fleetsim.experiment.parameters import Parameter, by_name, check_parameters
 from fleetsim.generate.config import Config, load_config, make_config, scalar_keys
 
 
@@ -81,6 +91,7 @@ class Experiment:
     `id` is the folder's name; `parameters` holds every effective parameter, by its name; `keys` are
     those that only its kind has, a `Kind.Keys`. A sweep takes every point of the grid that `axes`
     make, `seeds` times; without `keep_data` a run deletes its events when they are judged.
+    `notebook_parameters` are those that only its notebook declares, each with its value.
     """
 
     id: str
@@ -100,6 +111,12 @@ class Experiment:
     config: Config
     config_file: str
     keys: Any
+    notebook_parameters: tuple[Parameter, ...] = ()
+
+    @property
+    def run_parameters(self) -> dict[str, Parameter]:
+        """What a run may be told, by name: the kind's parameters, and those of its notebook."""
+        return self.kind.run_parameters | by_name(self.notebook_parameters)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -111,6 +128,7 @@ class Experiment:
                 name: getattr(self.config if name in scalars else self.keys, name)
                 for name in self.kind.run_parameters
             },
+            **{p.name: p.default for p in self.notebook_parameters if p.default is not None},
         }
 
     @property
@@ -142,6 +160,8 @@ def load_experiment(
     kind, faults = _kind(data)
     foreign = _foreign_keys(kind, data)
     own = {key: value for key, value in data.items() if key not in (*foreign, "kind")}
+    if kind is None:  # nobody knows which keys it would have
+        own = {key: value for key, value in own.items() if key in Spec.__struct_fields__}
     structs = (Spec,) if kind is None else (Spec, kind.Keys)
     values, wrong = check_fields(structs, own)
     faults += wrong + [fault for fault in foreign.values() if fault]
@@ -170,6 +190,9 @@ def load_experiment(
         config_file=project.relative(config_file),
         axes=axes,
         keys=kind.Keys(**{key: value for key, value in values.items() if key in names}),
+        notebook_parameters=own_parameters(
+            project.notebooks / values["notebook"], by_name(kind.parameters)
+        ),
         **{
             key: value
             for key, value in (general | {"kind": kind}).items()
@@ -196,7 +219,8 @@ def with_parameters(experiment: Experiment, parameters: Mapping[str, Any]) -> Ex
         One error that lists every fault.
     """
     kind, config = experiment.kind, experiment.config
-    values, faults = check_parameters(parameters, kind.run_parameters)
+    values, faults = check_parameters(parameters, experiment.run_parameters)
+    own = tuple(p.at(values.pop(p.name, p.default)) for p in experiment.notebook_parameters)
     scalars = {key: values.pop(key) for key in scalar_keys() if key in values}
     try:
         config = make_config(config.as_dict(), scalars) if scalars else config
@@ -209,7 +233,7 @@ def with_parameters(experiment: Experiment, parameters: Mapping[str, Any]) -> Ex
         config = kind.settle(config, keys, scalars)
     except InputError as error:
         raise InputError("parameters", *error.faults) from None
-    return replace(experiment, config=config, keys=keys)
+    return replace(experiment, config=config, keys=keys, notebook_parameters=own)
 
 
 def _value_faults(experiment: Experiment) -> list[str]:
@@ -237,14 +261,14 @@ def _kind(data: Mapping[str, Any]) -> tuple[Kind | None, list[str]]:
     """Return the kind of an experiment, or None and what is wrong with it."""
     if "kind" not in data:
         # An experiment of before there were kinds names the notebook alone.
-        named = data.get("notebook")
-        of_notebook = kind_of_notebook(named) if isinstance(named, str) else None
-        return of_notebook or kinds()[DEFAULT_KIND], []
+        return older_kind(data.get("notebook")) or find_kind(DEFAULT_KIND), []
     name = data["kind"]
-    if isinstance(name, str) and name in kinds():
-        return kinds()[name], []
-    near = nearest(str(name), kinds())
-    return None, [f"kind: found {found(name)}{near}; allowed: {', '.join(kinds())}"]
+    if isinstance(name, str) and (name in kinds() or is_broken(name)):
+        return find_kind(name), []
+    return None, [
+        f"kind: found {found(name)}{nearest(str(name), kinds())}; allowed: {', '.join(kinds())}, "
+        "or one of another package, once that is installed"
+    ]
 
 
 def _foreign_keys(kind: Kind | None, data: Mapping[str, Any]) -> dict[str, str]:
@@ -268,19 +292,27 @@ def _notebook_faults(project: Project, kind: Kind | None, name: str) -> list[str
     """Return what is wrong with the name of a notebook that is not the kind's own."""
     if kind is None or name == kind.notebook:
         return []
+    if name in OTHER_NOTEBOOKS:
+        return [f"notebook: found {found(name)}, which runs no experiment"]
+    other = kind_of_notebook(name)
+    if other is not None:
+        return [
+            f"notebook: found {found(name)}, which runs experiments of kind {other.name}, this is "
+            f"one of kind {kind.name}"
+        ]
     there = sorted(path.name for path in project.notebooks.glob("*.ipynb"))
     if name in there:
         return []
     listed = ", ".join(dict.fromkeys([kind.notebook, *there]))
     return [
         f"notebook: found {found(name)}{nearest(name, there)}; allowed: the name of a file in "
-        f"notebooks/: {listed}"
+        f"notebooks/ that ends in .ipynb: {listed}"
     ]
 
 
 def _criteria(rows: list[Any], kind: Kind | None, faults: list[str]) -> tuple[Criterion, ...]:
     """Return the criteria of a list, and add what is wrong with it to the faults."""
-    known = _all_criteria() if kind is None else kind.criteria()
+    known = {} if kind is None else kind.criteria()
     criteria, ids = [], []
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
@@ -291,7 +323,7 @@ def _criteria(rows: list[Any], kind: Kind | None, faults: list[str]) -> tuple[Cr
         values, wrong = check_fields(Criterion, row, label)
         name = values.get("kind")
         of = known.get(name or "")
-        if name is not None and of is None:
+        if name is not None and of is None and kind is not None:
             of = _all_criteria().get(name)
             other = ", of another kind of experiment" if of else nearest(name, known)
             wrong.append(f"{label}kind: found {name!r}{other}; allowed: {', '.join(known)}")

@@ -12,14 +12,16 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
+from inspect import isabstract
 from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
 import yaml
+from msgspec import Struct
 
 from fleetsim.base.clock import Instant, batch_name, format_time
-from fleetsim.base.errors import FleetsimError, InputError
+from fleetsim.base.errors import FleetsimError, InputError, found
 from fleetsim.base.files import PARTIAL, claim_folder, point_link, publish_folder, write_file
 from fleetsim.base.project import Project, find_project, source_hash
 from fleetsim.base.tables import Stack, Table
@@ -33,8 +35,14 @@ from fleetsim.experiment.document import (
     render_document,
 )
 from fleetsim.experiment.figures import Plot, ShownFigure, draw_plot, render
-from fleetsim.experiment.kind import kinds
-from fleetsim.experiment.parameters import EXPERIMENT, RESULTS, by_name, check_parameters
+from fleetsim.experiment.kind import Kind, kind_hash, kinds, missing_methods, origin, refusal
+from fleetsim.experiment.parameters import (
+    EXPERIMENT,
+    RESULTS,
+    by_name,
+    check_parameters,
+    name_faults,
+)
 from fleetsim.experiment.record import Record, overall_line, provenance
 from fleetsim.experiment.results import LATEST, RECORD_NAME
 from fleetsim.experiment.spec import Experiment, load_experiment, with_parameters
@@ -89,24 +97,68 @@ def open_run(
     loaded = with_parameters(loaded, parameters)
     folder = project.results(places.get("results"))
     loaded.kind.check_machine(loaded, folder)
-    return loaded.kind.run()(project, loaded, folder, workers=workers or cores())
+    return run_class(loaded.kind)(project, loaded, folder, workers=workers or cores())
 
 
 def _refuse_other_kind(
     experiment: Experiment, name: str, wanted: str | None, parameters: Mapping[str, Any]
 ) -> None:
     """Refuse an experiment of another kind than the notebook that starts it, with both named."""
-    own = experiment.kind.run_parameters
+    own = experiment.run_parameters
     if wanted is None and not all(key in own for key in parameters):
         # A notebook names all parameters of its kind, set or not.
         owners = (k.name for k in kinds().values() if parameters.keys() <= k.run_parameters.keys())
         wanted = next(owners, None)
+    unknown = [key for key in parameters if key not in own and parameters[key] is not None]
+    if wanted in (None, experiment.kind.name) and unknown:
+        raise InputError(
+            "parameters",
+            *name_faults(unknown, own),
+            next_step="where a notebook of your own declares it, name that one by notebook: in "
+            f"experiment.yaml; {name} has {experiment.notebook}",
+        )
     if wanted not in (None, experiment.kind.name):
         raise InputError(
             "parameters",
             f"experiment: found {name!r} of kind {experiment.kind.name}, which "
             f"notebooks/{experiment.notebook} runs; allowed: one of kind {wanted}",
         )
+
+
+def run_class(kind: Kind) -> type[BaseRun]:
+    """Return the class of a kind's runs, which has to be whole.
+
+    Raises
+    ------
+    FleetsimError
+        Where it is not; it lists what is wrong.
+    """
+    made: Any = kind.run()
+    if not (isinstance(made, type) and issubclass(made, BaseRun)):
+        faults = [f"run(): found {found(made)}; allowed: a class with the base BaseRun"]
+    else:
+        faults = [f"run(): {missing_methods(made)}"] if isabstract(made) else []
+        faults += [
+            f"run(): {made.__name__}.steps names {step!r}, which is no method of the class"
+            for step in made.steps
+            if not callable(getattr(made, step, None))
+        ]
+        if "judge" not in made.steps:
+            faults.append(f"run(): {made.__name__}.steps lacks 'judge', which ends every run")
+    section: Any = kind.section()
+    if not (section is None or (isinstance(section, type) and issubclass(section, Struct))):
+        faults.append(f"section(): found {found(section)}; allowed: a msgspec struct, or None")
+    if not kind.document().is_file():
+        faults.append(f"document(): found {kind.document().name!r}; allowed: a file that is there")
+    if faults:
+        raise FleetsimError(refusal(_named(kind), faults))
+    return made  # type: ignore[no-any-return]  # it is one, or there were faults
+
+
+def _named(kind: Kind) -> str:
+    """Return a kind with the package that it comes from."""
+    package = " ".join(origin(kind) or ("fleetsim",))
+    return f"the kind {kind.name!r} ({type(kind).__module__}, of {package})"
 
 
 class BaseRun(ABC):
@@ -221,7 +273,7 @@ class BaseRun(ABC):
         self._record = msgspec.structs.replace(
             self._record,
             finished=format_time(Instant.now().wall_us),
-            provenance=provenance(self.project, repeat_commands(self.experiment), engine),
+            provenance=provenance_of(self.project, self.experiment, engine),
         )
         write_run_files(self.folder, self._record)
         publish_run(self.folder, self.final, latest=True)
@@ -238,6 +290,7 @@ class BaseRun(ABC):
 
     def _judge(self, **content: Any) -> Table:
         """Decide every criterion, and put the verdicts and more into the record."""
+        self._check_section(content.get("section"))
         evidence, kinds_of = self.evidence(), self.experiment.kind.criteria()
         criteria = []
         made = {test.name for test in content.get("tests", ())}
@@ -259,6 +312,19 @@ class BaseRun(ABC):
             self._record, status="completed", criteria=criteria, **content
         )
         return self._record.table()
+
+    def _check_section(self, section: Any) -> None:
+        """Refuse a section of another type than the kind says: no one could read it again."""
+        kind = self.experiment.kind
+        form = kind.section()
+        if section is None or (form is not None and isinstance(section, form)):
+            return
+        wanted = "None" if form is None else form.__name__
+        fault = (
+            f"section(): found {wanted}, but judge() stores a {type(section).__name__}; allowed: "
+            "the type that judge() stores"
+        )
+        raise FleetsimError(refusal(_named(kind), [fault]))
 
 
 class Summary:
@@ -300,6 +366,7 @@ def run_key(
     `sources` are the hashes of the notebook and of fleetsim, for who has them already.
     """
     notebook, source = sources or (project.notebook_hash(experiment.notebook), source_hash())
+    kind_source = kind_hash(experiment.kind)
     content = {
         "notebook": notebook,
         "source": source,
@@ -316,6 +383,7 @@ def run_key(
             )
         },
         "kind": experiment.kind.name,
+        **({} if kind_source is None else {"kind_source": kind_source}),
         "criteria": experiment.criteria,
         "config": experiment.config.as_dict(),
         "parameters": experiment.parameters,
@@ -340,6 +408,16 @@ def repeat_commands(experiment: Experiment) -> list[str]:
         " ".join(["fleetsim run", experiment.id, *words]),
         " ".join([papermill, *words]),
     ]
+
+
+def provenance_of(project: Project, experiment: Experiment, engine: str) -> dict[str, Any]:
+    """Return what a reader needs to judge and repeat a run, with the package of an outside kind."""
+    told = provenance(project, repeat_commands(experiment), engine)
+    package = origin(experiment.kind)
+    if package is not None:
+        told["versions"] |= dict([package])
+        told["kind_sha256"] = kind_hash(experiment.kind)
+    return told
 
 
 def write_run_files(folder: Path, record: Record) -> None:

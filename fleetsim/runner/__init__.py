@@ -6,7 +6,7 @@ __getattr__, __dir__ = face(
     __name__,
     {
         "engines": "ENGINES execute_notebook",
-        "run": "execute Outcome",
+        "execute": "execute Outcome",
         "mirror": "Mirror mirrored",
         "warm": "Nursery",
         "watch": "Watch",

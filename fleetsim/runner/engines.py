@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 import threading
@@ -18,11 +19,9 @@ from fleetsim.base.errors import InputError, nearest
 from fleetsim.base.project import Project
 from fleetsim.experiment.results import RunError
 from fleetsim.experiment.spec import Experiment
+from fleetsim.experiment.steps import run_class
 from fleetsim.runner.warm import Nursery
 from fleetsim.runner.watch import RunEnded, Watch
-
-#: Steps that tell their progress, one cold run after the other.
-MEASURED = ("generate", "measure")
 
 
 @dataclass(frozen=True)
@@ -159,11 +158,13 @@ def run_library(job: Job, watch: Watch) -> Ending:
     step = "start"
     try:
         job.experiment.kind.check_machine(job.experiment, job.private)
-        run = job.experiment.kind.run()(job.project, job.experiment, job.private)
+        run = run_class(job.experiment.kind)(job.project, job.experiment, job.private)
         for step in run.steps:
             watch.check()
             method = getattr(run, step)
-            method(progress=lambda _: watch.check()) if step in MEASURED else method()
+            # A step that tells its progress, one cold run after the other, may end earlier.
+            watched = "progress" in inspect.signature(method).parameters
+            method(progress=lambda _: watch.check()) if watched else method()
         watch.check()
         step = "finish"
         run.finish(engine="library")

@@ -21,12 +21,12 @@ from fleetsim.base.clock import Instant, format_time
 from fleetsim.base.files import PARTIAL, claim_folder
 from fleetsim.base.project import Project
 from fleetsim.experiment.document import planned_record
-from fleetsim.experiment.record import Record, provenance, read_record
+from fleetsim.experiment.record import Record, read_record
 from fleetsim.experiment.results import RECORD_NAME, RunError
 from fleetsim.experiment.spec import load_experiment
 from fleetsim.experiment.steps import (
+    provenance_of,
     publish_run,
-    repeat_commands,
     run_key,
     run_name,
     write_run_files,
@@ -153,7 +153,7 @@ def _failed(job: Job, started: Instant, error: RunError, engine: str) -> tuple[P
         error=error,
         started=format_time(started.wall_us),
         finished=format_time(Instant.now().wall_us),
-        provenance=provenance(project, repeat_commands(experiment), engine),
+        provenance=provenance_of(project, experiment, engine),
     )
     left = sorted((job.private / experiment.id).glob(f".*{PARTIAL}"))
     folder = job.private / "failed"

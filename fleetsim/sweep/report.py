@@ -13,7 +13,8 @@ from fleetsim.base.files import make_folder, write_file
 from fleetsim.base.project import find_project
 from fleetsim.base.tables import Stack, Table, number, with_unit
 from fleetsim.experiment.figures import ShownFigure, render
-from fleetsim.experiment.notebook import SWEEP, parameters_of
+from fleetsim.experiment.kind import SWEEP
+from fleetsim.experiment.notebook import parameters_of
 from fleetsim.experiment.parameters import check_parameters
 from fleetsim.experiment.results import SWEEP_FIGURES, VERDICTS, RunError
 from fleetsim.report.gallery import SWEEP_HTML, refresh_gallery

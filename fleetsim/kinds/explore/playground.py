@@ -32,7 +32,8 @@ from fleetsim.experiment.figures import (
     tick_label,
     titled_figure,
 )
-from fleetsim.experiment.notebook import EXPLORE, parameters_of
+from fleetsim.experiment.kind import EXPLORE
+from fleetsim.experiment.notebook import parameters_of
 from fleetsim.experiment.parameters import check_parameters
 from fleetsim.experiment.spec import load_experiment
 from fleetsim.generate.config import Config, make_config
