@@ -6,12 +6,15 @@ __getattr__, __dir__ = face(
     __name__,
     {
         "companies": "read_companies write_companies",
+        "dataset": "COMPANIES_NAME data_folder EVENTS_FOLDER events_folders RAW_FOLDER RUN_DATA "
+        "RUN_EVENTS",
         "formats": "damaged FORMATS",
         "memory": "EventBatch generate_batch make_fleet",
         "meta": "BatchMeta DROPPED_NAME EVENTS_NAME in_time META_NAME read_meta",
         "parts": "PART_EVENTS parts_on tasks_of",
+        "plan": "WriteOptions",
         "publish": "UPLOAD",
-        "verify": "batches_below COMPANIES_NAME data_folder verify_batch",
+        "verify": "batches_below verify_batch",
         "write": "write_batches",
     },
 )

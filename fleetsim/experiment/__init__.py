@@ -14,19 +14,19 @@ __getattr__, __dir__ = face(
         "figures": "DARK draw_counts draw_over_interval draw_types LIGHT MIDDLE no_event Plot "
         "printable render render_png sentence ShownFigure SIGNAL tick_label titled_figure",
         "grid": "grid_points grid_size",
-        "kind": "DEFAULT_KIND Kind kinds",
-        "notebook": "EXPLORE notebook_parameters parameters_of SWEEP take_parameters",
+        "kind": "DEFAULT_KIND EXPLORE Kind kinds SWEEP",
+        "notebook": "notebook_parameters parameters_of take_parameters",
         "parameters": "by_name check_parameters CONFIGURATION CONTROL_SEEDS ControlSeeds "
         "EXPERIMENT Interval LARGEST_EVENTS LargestEvents noted Parameter Repeats REPEATS "
-        "REPLICATES Replicates RESULTS",
+        "Replicates REPLICATES RESULTS",
         "prospects": "battery_prospect count_law_prospect count_range_prospect size_law_prospect "
         "spread_prospect type_prospect variation_prospect",
-        "record": "CriterionRecord Measurements overall_line provenance read_record read_run "
+        "record": "CriterionRecord decode_record Measurements overall_line read_record read_run "
         "Record versions",
-        "results": "find_run LATEST latest_beside one_line read_versioned RECORD_NAME RunError "
-        "SWEEP_FIGURES VERDICTS Versioned",
+        "results": "find_run Head LATEST latest_beside one_line read_versioned RECORD_NAME "
+        "RunError SWEEP_FIGURES VERDICTS",
         "spec": "Experiment load_experiment Spec with_parameters",
-        "steps": "BaseRun check_table DOCUMENT_NAME open_run publish_run repeat_commands run_key "
-        "run_name Summary write_run_files",
+        "steps": "BaseRun check_table DOCUMENT_NAME open_run provenance_of publish_run run_class "
+        "run_key run_name Summary write_run_files",
     },
 )

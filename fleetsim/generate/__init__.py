@@ -9,10 +9,11 @@ __getattr__, __dir__ = face(
         "encode": "driver_digits encode_companies encode_events mean_width time_text uuid_text",
         "events": "count_events draw_events EventColumns",
         "fleet": "draw_companies Fleet",
+        "kernel": "Kernel KERNELS",
         "model": "choice_law COMPANY_FIELDS count_law escaped EVENT_FIELDS Field FieldKind "
         "STREAM_VERSION type_law",
-        "producer": "expected_events Kernel LARGE Producer",
+        "producer": "expected_events LARGE Producer",
         "streams": "BLOCK",
-        "threads": "cores Crew Digest PAGE Piece Task",
+        "threads": "cores Digest Future PAGE Piece Threads",
     },
 )

@@ -6,8 +6,8 @@ __getattr__, __dir__ = face(
     __name__,
     {
         "engines": "ENGINES execute_notebook",
-        "execute": "execute Outcome",
         "mirror": "Mirror mirrored",
+        "run": "execute Outcome",
         "warm": "Nursery",
         "watch": "Watch",
     },

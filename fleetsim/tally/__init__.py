@@ -9,6 +9,6 @@ __getattr__, __dir__ = face(
         "batches": "Tally tally_batches",
         "faults": "FaultKind",
         "folder": "events_files",
-        "lines": "read_times",
+        "values": "read_times",
     },
 )
