@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -156,48 +157,30 @@ def load_experiment(
         One error that lists every fault of the file, or of the parameters.
     """
     path = project.experiment_file(name)
-    data = read_mapping(path, "experiment")
-    kind, faults = _kind(data)
-    foreign = _foreign_keys(kind, data)
-    own = {key: value for key, value in data.items() if key not in (*foreign, "kind")}
-    if kind is None:  # nobody knows which keys it would have
-        own = {key: value for key, value in own.items() if key in Spec.__struct_fields__}
-    structs = (Spec,) if kind is None else (Spec, kind.Keys)
-    values, wrong = check_fields(structs, own)
-    faults += wrong + [fault for fault in foreign.values() if fault]
-    values |= {"notebook": values.get("notebook") or (kind.notebook if kind else "")}
-    faults += _notebook_faults(project, kind, values["notebook"])
-    criteria = _criteria(values.pop("criteria", []), kind, faults)
-    faults += _interval_faults(values)
-    if kind is not None:
-        faults += kind.key_faults(values)
-    config_file = path.parent / values.get("config", "")
-    if "config" in values and not config_file.is_file():
-        faults.append(
-            f"config: found {found(data['config'])}; allowed: the path of a configuration file, "
-            "from the experiment's folder"
-        )
-    if faults or kind is None:
-        raise InputError(project.relative(path), *faults)
-    axes, faults = read_grid(values.pop("grid", {}), kind.run_parameters)
-    names = {field.name for field in msgspec.structs.fields(kind.Keys)}
-    plain = {f.name: f.default for f in msgspec.structs.fields(Spec) if not f.required}
-    general = {key: value for key, value in (plain | values).items() if key not in names}
+    kind, spec, keys, criteria = _read(project, path)
+    config_file = path.parent / spec.config
+    axes, faults = read_grid(spec.grid, kind.run_parameters)
     experiment = Experiment(
         id=path.parent.name,
+        title=spec.title,
+        date=spec.date,
+        feature=spec.feature,
+        question=spec.question,
+        hypothesis=spec.hypothesis,
+        kind=kind,
+        notebook=spec.notebook,
+        notebook_parameters=own_parameters(
+            project.notebooks / spec.notebook, by_name(kind.parameters)
+        ),
+        batches=spec.batches,
+        alpha=spec.alpha,
+        seeds=spec.seeds,
+        keep_data=spec.keep_data,
+        axes=axes,
         criteria=criteria,
         config=load_config(config_file),
         config_file=project.relative(config_file),
-        axes=axes,
-        keys=kind.Keys(**{key: value for key, value in values.items() if key in names}),
-        notebook_parameters=own_parameters(
-            project.notebooks / values["notebook"], by_name(kind.parameters)
-        ),
-        **{
-            key: value
-            for key, value in (general | {"kind": kind}).items()
-            if key not in ("schema", "config", "grid")
-        },
+        keys=keys,
     )
     try:
         experiment = with_parameters(experiment, {})
@@ -208,6 +191,39 @@ def load_experiment(
     if faults:
         raise InputError(project.relative(path), *faults)
     return with_parameters(experiment, overrides) if overrides else experiment
+
+
+def _read(project: Project, path: Path) -> tuple[Kind, Spec, Any, tuple[Criterion, ...]]:
+    """Return the kind, the general keys, the kind's own keys and the criteria of a file.
+
+    Raises
+    ------
+    InputError
+        One error that lists every fault.
+    """
+    data = read_mapping(path, "experiment")
+    kind, faults = _kind(data)
+    foreign = _foreign_keys(kind, data)
+    known = {key: value for key, value in data.items() if key not in (*foreign, "kind")}
+    if kind is None:  # nobody knows which keys it would have
+        known = {key: value for key, value in known.items() if key in Spec.__struct_fields__}
+    values, wrong = check_fields((Spec,) if kind is None else (Spec, kind.Keys), known)
+    faults += wrong + [fault for fault in foreign.values() if fault]
+    values["notebook"] = values.get("notebook") or (kind.notebook if kind else "")
+    faults += _notebook_faults(project, kind, values["notebook"])
+    criteria = _criteria(values.get("criteria", []), kind, faults)
+    faults += _interval_faults(values)
+    if kind is not None:
+        faults += kind.key_faults(values)
+    if "config" in values and not (path.parent / values["config"]).is_file():
+        faults.append(
+            f"config: found {found(data['config'])}; allowed: the path of a configuration file, "
+            "from the experiment's folder"
+        )
+    if faults or kind is None:
+        raise InputError(project.relative(path), *faults)
+    own = {key: values.pop(key) for key in kind.Keys.__struct_fields__ if key in values}
+    return kind, Spec(**values), kind.Keys(**own), criteria
 
 
 def with_parameters(experiment: Experiment, parameters: Mapping[str, Any]) -> Experiment:
