@@ -16,7 +16,7 @@ from fleetsim.base.errors import found
 from fleetsim.generate.config import Config
 from fleetsim.generate.encode import driver_digits
 from fleetsim.generate.fleet import Fleet
-from fleetsim.generate.model import EVENT_FIELDS, FieldKind, escaped, type_law
+from fleetsim.generate.model import EVENT_FIELDS, FieldKind, choice_law, escaped
 from fleetsim.tally.faults import FaultKind
 from fleetsim.tally.lines import RawLine
 
@@ -35,17 +35,19 @@ _LINE = re.compile(
     + b",".join(b'"%s":"%s"' % (f.name.encode(), _VALUE[f.kind]) for f in EVENT_FIELDS)
     + rb"\}\n"
 )
+#: The field of each group of `_LINE`; the driver's has two, its company and its number.
+_GROUPS = [f for f in EVENT_FIELDS for _ in range(re.compile(_VALUE[f.kind]).groups)]
 
 
 @dataclass(frozen=True)
 class Roster:
-    """Who may stand in a line: companies by id, numbers of drivers, types by their JSON text."""
+    """Who may stand in a line: companies by id, drivers, and the names of each choice as JSON."""
 
     companies: dict[bytes, int]
     eligible: npt.NDArray[np.bool_]
     drivers_per_company: int
     digits: int
-    types: dict[bytes, int]
+    choices: dict[str, frozenset[bytes]]
 
     @classmethod
     def of(cls, config: Config, fleet: Fleet, eligible: npt.NDArray[np.bool_]) -> Roster:
@@ -55,7 +57,11 @@ class Roster:
             eligible=eligible,
             drivers_per_company=config.drivers_per_company,
             digits=driver_digits(config),
-            types={escaped(name): i for i, name in enumerate(type_law(config).names)},
+            choices={
+                f.name: frozenset(map(escaped, choice_law(config, f.key or f.name).names))
+                for f in EVENT_FIELDS
+                if f.kind is FieldKind.CHOICE
+            },
         )
 
 
@@ -73,27 +79,35 @@ def diagnose(line: RawLine, roster: Roster) -> tuple[FaultKind, str]:
     match = _LINE.fullmatch(line.raw)
     if match is None:
         return FaultKind.LINE, _what_is_wrong(line.raw)
-    _, driver_company, slot, company, truck, type_text, time_text = match.groups()
-    if type_text not in roster.types:
-        return _unknown_type(roster, type_text, line.raw)
+    texts: dict[FieldKind, list[bytes]] = {kind: [] for kind in FieldKind}
+    for field, text in zip(_GROUPS, match.groups(), strict=True):
+        texts[field.kind].append(text)
+        if field.kind is FieldKind.CHOICE and text not in roster.choices[field.name]:
+            return _unknown_name(field.name, roster.choices[field.name], text, line.raw)
+    (driver_company, slot), (company,), (truck,) = (
+        texts[kind] for kind in (FieldKind.DRIVER, FieldKind.COMPANY, FieldKind.TRUCK)
+    )
     if stranger := _membership(roster, driver_company, slot, company, truck):
         return FaultKind.MEMBER, stranger
-    try:
-        parse_time(time_text.decode())
-    except ValueError:
-        return FaultKind.TIME, f"{time_text.decode()} is no time"
+    for text in texts[FieldKind.TIME]:
+        try:
+            parse_time(text.decode())
+        except ValueError:
+            return FaultKind.TIME, f"{text.decode()} is no time"
     raise AssertionError(f"nothing is wrong with line {line.number}")
 
 
-def _unknown_type(roster: Roster, text: bytes, line: bytes) -> tuple[FaultKind, str]:
-    """Say why a type's text between the quotes is none of the configuration's."""
+def _unknown_name(
+    field: str, names: frozenset[bytes], text: bytes, line: bytes
+) -> tuple[FaultKind, str]:
+    """Say why the text of a choice between the quotes is none of the configuration's."""
     try:
         value = json.loads(b'"' + text + b'"')
     except ValueError:  # not UTF-8, or a character that JSON wants escaped
         return FaultKind.LINE, _what_is_wrong(line)
-    if isinstance(value, str) and _escaped(value) in roster.types:
-        return FaultKind.LINE, f"event_type {found(value)} has not the shortest escapes"
-    return FaultKind.MEMBER, f"event_type {found(value)} is not in the configuration"
+    if isinstance(value, str) and _escaped(value) in names:
+        return FaultKind.LINE, f"{field} {found(value)} has not the shortest escapes"
+    return FaultKind.MEMBER, f"{field} {found(value)} is not in the configuration"
 
 
 def _escaped(text: str) -> bytes | None:
