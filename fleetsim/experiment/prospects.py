@@ -45,7 +45,7 @@ RATIOS = (1.10, 1.25, 0.90, 0.80)
 VARIATIONS = (0.5, 1.5)
 
 GATE_LEVEL = 1e-6  # hard limit of gates: one false alarm in a million
-BLIND = 0.99  # limits that let each of RATES[:2] pass so often are nearly blind (docs/design.md)
+BLIND = 0.99  # limits that let each of RATES[:2] pass so often are nearly blind (docs/decisions.md)
 UNDECIDED = 0.1  # more runs than this end without a verdict though the truth is clear
 MOST = 10**6  # batches and replicates that are gone through to say how many would do
 MOST_REPEATS = 10**4
