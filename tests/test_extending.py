@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -258,3 +260,18 @@ def test_a_file_that_a_page_names_is_there(page: str) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     for name in re.findall(r"`((?:\w+/)+\w+\.(?:py|ipynb|md))`", text):
         assert (ROOT / name).is_file() or (ROOT / "fleetsim" / name).is_file(), name
+
+
+def test_the_modules_of_the_changelog_are_there() -> None:
+    """Who looks for a module that moved is sent to one that exists."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(fleetsim[\w.]*)` \| (.*) \|$", text, re.MULTILINE)
+    assert len(rows) > 15
+    for package, modules in rows:
+        for module in re.findall(r"`(\w+)`", modules):
+            name = f"{package}.{module}"
+            assert importlib.util.find_spec(name) is not None, name
+    moved = text.partition("| was | is |\n")[2]
+    for now in re.findall(r"^\| .* \| (.*) \|$", moved, re.MULTILINE)[1:]:
+        for name in re.findall(r"`((?:[a-z]\w*\.)+\w+)`", now):
+            assert pkgutil.resolve_name(f"fleetsim.{name}") is not None

@@ -62,7 +62,7 @@ def commands(program: str, pages: list[Path]) -> Iterator[tuple[str, list[str]]]
         text = page.read_text(encoding="utf-8")
         blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
         lines = [line.partition("  #")[0] for block in blocks for line in block.splitlines()]
-        outside = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        outside = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
         lines += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", outside)]
         for line in lines:
             words = shlex.split(line.removeprefix(".venv/bin/"))
