@@ -177,21 +177,19 @@ def test_a_statistical_test(tmp_path: Path) -> None:
     code = """
 import json
 from fleetsim.generate.config import load_config
-from fleetsim.stats.battery import BATTERY, EntryKind, run_battery
-from fleetsim.stats.controls import CONTROLS, control_faults, draw_columns, sample_of
-from fleetsim.stats.effects import law_of
+from fleetsim import stats
 
 config = load_config("config.json", {"number_of_companies": 100})
-assert control_faults(config) == []
-evidence = {entry.name for entry in BATTERY if entry.kind is not EntryKind.EQUIVALENCE}
-assert evidence == {test for control in CONTROLS for test in control.caught_by}
-control = next(control for control in CONTROLS if control.name == "early_events")
+assert stats.control_faults(config) == []
+evidence = {entry.name for entry in stats.BATTERY if entry.kind is not stats.EntryKind.EQUIVALENCE}
+assert evidence == {test for control in stats.CONTROLS for test in control.caught_by}
+control = next(control for control in stats.CONTROLS if control.name == "early_events")
 
 def rows(columns):
-    sample = sample_of(columns, config)
-    return {row.entry.name: row for row in run_battery(sample, law_of(config))}
+    sample = stats.sample_of(columns, config)
+    return {row.entry.name: row for row in stats.run_battery(sample, stats.law_of(config))}
 
-honest, spoilt = rows(draw_columns(config)), rows(control.draw(config, 1))
+honest, spoilt = rows(stats.draw_columns(config)), rows(control.draw(config, 1))
 print(json.dumps({
     "honest": sorted({row.verdict for row in honest.values()}),
     "caught": [spoilt[test].verdict for test in control.caught_by],
