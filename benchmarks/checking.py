@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fleetsim.base.errors import FleetsimError
 from fleetsim.generate.config import Config
-from fleetsim.stats.battery import run_battery
 from fleetsim.stats.effects import law_of
+from fleetsim.stats.judged import run_battery
 from fleetsim.tally.batches import tally_batches
 from fleetsim.tally.faults import FaultKind
 

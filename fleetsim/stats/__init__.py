@@ -7,16 +7,16 @@ __getattr__, __dir__ = face(
     {
         "adjust": "benjamini_hochberg holm",
         "answers": "answer answers_line answers_table tests_table",
-        "battery": "BATTERY entries Entry EntryKind family_size judge_tests Made make_tests "
-        "run_battery",
+        "battery": "BATTERY entries Entry EntryKind family_size",
         "categories": "category_equivalence_test category_test independence_test share_intervals",
-        "controls": "Control control_faults CONTROLS draw_columns sample_of",
+        "controls": "Control control_faults CONTROLS",
         "counts": "dispersion_test poisson_count_test poisson_equivalence_test poisson_fit_test "
         "poisson_interval two_sample_rate_test",
+        "draws": "draw_columns sample_of",
         "effects": "law_of",
-        "growth": "CONFIDENCE fit_power_law log_slope PowerLaw",
-        "judged": "record_test Test",
-        "linear": "Estimate fit_linear LinearLaw",
+        "growth": "fit_power_law log_slope PowerLaw",
+        "judged": "judge_tests Made make_tests record_test run_battery Test",
+        "linear": "CONFIDENCE Estimate fit_linear LinearLaw",
         "offsets": "edge_test spacing_test uniformity_test",
         "power": "category_outcome category_power detectable_dispersion dispersion_outcome "
         "dispersion_power dispersion_reach Outcome poisson_acceptance poisson_between "

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Adjusted p-values of a family of tests."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def benjamini_hochberg(p_values: npt.ArrayLike) -> Floats:
     Benjamini and Hochberg (1995), J. R. Stat. Soc. B 57, 289.
     doi:10.1111/j.2517-6161.1995.tb02031.x
     """
+    from scipy.stats import false_discovery_control  # slow to import, and needed here only
+
     p = _p_values(p_values)
-    order = np.argsort(p, kind="stable")[::-1]
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum.accumulate(p[order] * p.size / np.arange(p.size, 0, -1))
-    return np.minimum(adjusted, 1.0)
+    adjusted: Floats = false_discovery_control(p) if p.size else p
+    return adjusted

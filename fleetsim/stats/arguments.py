@@ -10,14 +10,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+Floats: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int64]
+
 # Counts and their totals stay below 2**53, so that each is exact as a float64.
 MAX_COUNT = 2**53
-
-
-Floats: TypeAlias = npt.NDArray[np.float64]
-
-
-Ints: TypeAlias = npt.NDArray[np.int64]
 
 
 def number_of(name: str, value: float, rule: str, allowed: Callable[[float], bool]) -> float:

@@ -1,20 +1,17 @@
 """The full battery of tests on one batch and on many: what is asked, of what, and what it can see.
 
-A test is one entry of `BATTERY`. `run_battery` makes all that the sample allows, adjusts the
-p-values together (Holm decides, Benjamini-Hochberg lists suspects), and says beside each result
-the smallest effect that it would have caught with 90 % power, computed and not simulated.
+A test is one entry of `BATTERY`; `judged.run_battery` makes and judges all that a sample allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 
-from fleetsim.stats import effects, moments
-from fleetsim.stats.adjust import benjamini_hochberg, holm
+from fleetsim.stats import effects, moments, time_tests
 from fleetsim.stats.categories import category_equivalence_test, category_test
 from fleetsim.stats.counts import dispersion_test, poisson_count_test, poisson_equivalence_test
 from fleetsim.stats.effects import Law
@@ -76,40 +73,6 @@ class Entry:
     scale: Callable[[Law], float] = lambda law: 1.0
     sees: str
     misses: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """One test of one run.
-
-    Attributes
-    ----------
-    entry : Entry
-    result : TestResult
-    p_holm : float or None
-        Adjusted for the family; None outside it or without a p-value.
-    p_bh : float or None
-        Benjamini and Hochberg's; below alpha the test is a suspect.
-    verdict : str
-        "pass", "fail" or "inconclusive" (no p-value, or an equivalence that is not shown).
-    suspect : bool
-    effect : float or None
-        See `Entry`; at the level alpha / (size of the family), which Holm's rule guarantees.
-    caught : str
-        What it catches in nine runs of ten, a phrase with the effect; empty where none is named.
-    sentence : str
-        What this test would and would not have seen.
-    """
-
-    entry: Entry
-    result: TestResult
-    p_holm: float | None
-    p_bh: float | None
-    verdict: str
-    suspect: bool
-    effect: float | None
-    caught: str
-    sentence: str
 
 
 # ---------------------------------------------------------------------------------------------
@@ -203,7 +166,7 @@ def _ends(sample: Sample, law: Law) -> TestResult:
     times = sample.times
     if times.n == 0:
         return TestResult("ends", n=0, note="no test: no event")
-    return moments.ends_test(times.first_us, times.last_us, times.n, times.length_us)
+    return time_tests.ends_test(times.first_us, times.last_us, times.n, times.length_us)
 
 
 def _n_cells(events: float, ticks: int) -> int:
@@ -222,7 +185,7 @@ def _phase(row: int | None) -> Callable[[Sample, Law], TestResult]:
             why = "too few events" if cells < 2 else "the interval holds fewer than two periods"
             return TestResult("goodness", n=times.n, note=f"no test: {why}")
         fine = times.cells.sum(axis=0) if row is None else times.phases[row]
-        chances = moments.cell_probabilities(times.length_us, period, cells)
+        chances = time_tests.cell_probabilities(times.length_us, period, cells)
         return moments.goodness_test(fine.reshape(1, cells, -1).sum(axis=2), chances)
 
     return make
@@ -235,20 +198,20 @@ def _batch_cells(sample: Sample, law: Law) -> TestResult:
     if cells < 2:
         return TestResult("goodness", n=times.n, note="no test: too few events")
     observed = times.cells.reshape(sample.n_batches, cells, -1).sum(axis=2)
-    chances = moments.cell_probabilities(times.length_us, times.length_us, cells)
+    chances = time_tests.cell_probabilities(times.length_us, times.length_us, cells)
     return moments.goodness_test(observed, chances)
 
 
 def _ties(sample: Sample, law: Law) -> TestResult:
     times = sample.times
-    return moments.coincidence_test(
+    return time_tests.coincidence_test(
         int(times.ties.sum()), effects.pairs_within(sample), times.length_us, times.density
     )
 
 
 def _ties_across(sample: Sample, law: Law) -> TestResult:
     times = sample.times
-    return moments.coincidence_test(
+    return time_tests.coincidence_test(
         times.ties_across, effects.pairs_across(sample), times.length_us, times.density
     )
 
@@ -396,7 +359,7 @@ BATTERY: tuple[Entry, ...] = (
         name="event_times_spacings",
         question="Do the gaps between events vary as those of independent times?",
         null="offsets are independent and uniform on the interval",
-        make=lambda s, w: moments.spacings_test(s.times.moran, s.times.sizes, s.length_us),
+        make=lambda s, w: time_tests.spacings_test(s.times.moran, s.times.sizes, s.length_us),
         sees="clusters of events, and times that are too even",
         misses="slow changes over the interval",
     ),
@@ -534,132 +497,6 @@ BATTERY: tuple[Entry, ...] = (
 def entries(n_batches: int) -> tuple[Entry, ...]:
     """Return the entries of `BATTERY` that this many batches are enough for."""
     return tuple(entry for entry in BATTERY if entry.batches <= n_batches)
-
-
-@dataclass(frozen=True)
-class Made:
-    """One test that was made: its entry, what it looked at, and what it found."""
-
-    entry: Entry
-    sample: Sample
-    result: TestResult
-
-
-def make_tests(sample: Sample, law: Law) -> list[Made]:
-    """Make all tests that a sample has batches enough for, in the order of `BATTERY`.
-
-    Parameters
-    ----------
-    sample : Sample
-    law : Law
-        What the sample is said to follow.
-
-    Raises
-    ------
-    ValueError
-        Where the law has another number of types than the sample.
-    """
-    if len(law.weights) != sample.type_counts.shape[1]:
-        raise ValueError(
-            f"the law has {len(law.weights)} types, the sample {sample.type_counts.shape[1]}"
-        )
-    return [Made(entry, sample, entry.make(sample, law)) for entry in entries(sample.n_batches)]
-
-
-def judge_tests(made: Sequence[Made], law: Law, *, alpha: float = 0.05) -> list[Row]:
-    """Adjust the p-values of one family of tests together, and say what each has seen.
-
-    Parameters
-    ----------
-    made : sequence of Made
-        Of one sample or of several.
-    law : Law
-    alpha : float
-        Level of the whole family of tests, between 0 and 1.
-
-    Returns
-    -------
-    list of Row
-        In the order given. A test that cannot be made is inconclusive, never a pass.
-
-    Raises
-    ------
-    ValueError
-        Where alpha is out of its range.
-    """
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha is {alpha}, must be > 0 and < 1")
-    family = [
-        (number, test.result.p_value)
-        for number, test in enumerate(made)
-        if test.entry.kind is EntryKind.EVIDENCE and test.result.p_value is not None
-    ]
-    numbers, p_values = [number for number, _ in family], [p for _, p in family]
-    p_holm = dict(zip(numbers, holm(p_values).tolist(), strict=True))
-    p_bh = dict(zip(numbers, benjamini_hochberg(p_values).tolist(), strict=True))
-    level = alpha / max(1, len(family))
-    rows = []
-    for number, test in enumerate(made):
-        entry, result, effect = test.entry, test.result, None
-        if result.p_value is not None:
-            own = level if entry.kind is EntryKind.EVIDENCE else alpha
-            effect = entry.effect(test.sample, law, result, own)
-        rows.append(
-            Row(
-                entry=entry,
-                result=result,
-                p_holm=p_holm.get(number),
-                p_bh=p_bh.get(number),
-                verdict=_verdict(entry, result, p_holm.get(number), alpha),
-                suspect=p_bh.get(number, 1.0) < alpha,
-                effect=effect,
-                caught="" if result.p_value is None else _caught(entry, law, effect),
-                sentence=_sentence(entry, law, result, effect),
-            )
-        )
-    return rows
-
-
-def run_battery(sample: Sample, law: Law, *, alpha: float = 0.05) -> list[Row]:
-    """Make and judge all tests that a sample has batches enough for.
-
-    See `make_tests` and `judge_tests`, which do it in two steps.
-    """
-    return judge_tests(make_tests(sample, law), law, alpha=alpha)
-
-
-def _verdict(entry: Entry, result: TestResult, p_holm: float | None, alpha: float) -> str:
-    if result.p_value is None:
-        return "inconclusive"
-    if entry.kind is EntryKind.EQUIVALENCE:
-        return "pass" if result.p_value < alpha else "inconclusive"
-    p = result.p_value if entry.kind is EntryKind.STRUCTURE else p_holm
-    return "fail" if p is not None and p < alpha else "pass"
-
-
-def _caught(entry: Entry, law: Law, effect: float | None) -> str:
-    """Return in a phrase what is caught, or shown, in nine runs of ten; empty where nothing is."""
-    if effect is not None:
-        return entry.sees.format(effect * entry.scale(law)).replace("%", " %")
-    return "" if "{" in entry.sees else entry.sees
-
-
-def _sentence(entry: Entry, law: Law, result: TestResult, effect: float | None) -> str:
-    """Return what the test would and would not have seen."""
-    if result.p_value is None:
-        why = (result.note or "it does not apply").removeprefix("no test: ")
-        return f"This test was not made: {why}."
-    caught = _caught(entry, law, effect)
-    if caught and effect is not None:
-        how = "shows" if entry.kind is EntryKind.EQUIVALENCE else "catches"
-        sees = f"In 9 of 10 runs this test {how} {caught}"
-    elif caught:
-        sees = f"This test catches {caught}"
-    elif entry.kind is EntryKind.EQUIVALENCE:
-        sees = "The data are too few to show closeness in 9 of 10 runs, even where it is perfect"
-    else:
-        sees = "No size of fault can be named that this test catches in 9 of 10 runs"
-    return f"{sees}. It does not see {entry.misses}."
 
 
 def family_size(batches: int) -> int:

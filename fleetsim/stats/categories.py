@@ -1,4 +1,4 @@
-"""TODO."""
+"""Tests of categories: their shares, and the independence of two of them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,9 @@ from fleetsim.stats.result import EQUIVALENCE_CONFIDENCE, MIN_EXPECTATION, TestR
 
 # The exact multinomial test lists every outcome; above this many it pools cells instead.
 MAX_OUTCOMES = 10**7
-
-
+# Relative distance within which the probabilities of two outcomes count as equal.
 _TIE = 1e-7
-
-
+# Most outcomes that are held in memory at a time.
 _BLOCK = 2**20
 
 
@@ -76,9 +74,9 @@ def category_test(observed: npt.ArrayLike, weights: npt.ArrayLike) -> TestResult
         if exact:
             notes.append("exact multinomial test: the smallest expectation is below 5")
         else:
-            pooled = _pool_order(n * shares)
+            pooled = pool_order(n * shares)
             notes.append(f"{pooled.size} of {counts.size} categories pooled to an expectation >= 5")
-            counts, shares = _merge(counts, pooled), _merge(shares, pooled)
+            counts, shares = merge_cells(counts, pooled), merge_cells(shares, pooled)
     if n == 0 or counts.size == 1:
         notes.insert(0, "no test: " + ("no event" if n == 0 else "one category only"))
         return TestResult("category", n=n, null=null, note="; ".join(notes))
@@ -105,7 +103,7 @@ def _n_outcomes(n: int, k: int) -> int:
     return math.comb(n + k - 1, k - 1)
 
 
-def _pool_order(expected: Floats) -> Ints:
+def pool_order(expected: Floats) -> Ints:
     """Return the indices of the cells to pool: the smallest, until no cell is below 5."""
     order = np.argsort(expected, kind="stable")
     sizes = expected[order]
@@ -114,7 +112,7 @@ def _pool_order(expected: Floats) -> Ints:
     return order[: max(enough, int(np.sum(sizes < MIN_EXPECTATION)))]
 
 
-def _merge(values: npt.NDArray[Any], pooled: Ints) -> npt.NDArray[Any]:
+def merge_cells(values: npt.NDArray[Any], pooled: Ints) -> npt.NDArray[Any]:
     """Return `values` with the cells at `pooled` added up into a last one."""
     return np.append(np.delete(values, pooled), values[pooled].sum())
 

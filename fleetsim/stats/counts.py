@@ -1,4 +1,4 @@
-"""TODO."""
+"""Tests of numbers of events: exact Poisson tests, dispersion and goodness of fit."""
 
 from __future__ import annotations
 
@@ -325,11 +325,11 @@ def poisson_fit_test(counts: npt.ArrayLike, mean: float) -> TestResult:
     if rate == 0 and x.any():
         note = "counts above 0 where the mean is 0"
         return TestResult("poisson_fit", math.inf, 0.0, n=x.size, null=null, note=note)
-    first, last = _poisson_tail_cells(x.size, rate)
+    first, last = poisson_tail_cells(x.size, rate)
     if first >= last:
         note = f"no test: {x.size} counts with mean {rate:.12g} make fewer than two cells"
         return TestResult("poisson_fit", n=x.size, null=null, note=note)
-    expected = x.size * _poisson_cells(first, last, rate)
+    expected = x.size * poisson_cells(first, last, rate)
     observed = np.bincount(np.clip(x, first, last) - first, minlength=expected.size)
     statistic = pearson(observed, expected)
     df = expected.size - 1
@@ -341,7 +341,7 @@ def poisson_fit_test(counts: npt.ArrayLike, mean: float) -> TestResult:
     )
 
 
-def _poisson_tail_cells(n: int, mean: float) -> tuple[int, int]:
+def poisson_tail_cells(n: int, mean: float) -> tuple[int, int]:
     """Return i and j, the first and last cell (x <= i and x >= j) of `n` counts."""
     if n < MIN_EXPECTATION:
         return 0, 0
@@ -365,7 +365,7 @@ def _smallest(holds: Callable[[int], bool]) -> int:
     return high
 
 
-def _poisson_cells(first: int, last: int, mean: float) -> Floats:
+def poisson_cells(first: int, last: int, mean: float) -> Floats:
     """Return the probabilities of x <= first, of each value between, and of x >= last."""
     lower, upper = laws.poisson_cdf(first, mean), laws.poisson_sf(last, mean)
     inner = np.arange(first + 1, last, dtype=np.float64)

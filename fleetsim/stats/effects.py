@@ -19,7 +19,7 @@ from scipy import stats as scipy_laws
 
 from fleetsim.generate.config import Config
 from fleetsim.generate.model import count_law, type_law
-from fleetsim.stats import laws, moments, power
+from fleetsim.stats import laws, moments, power, time_tests
 from fleetsim.stats.result import TestResult
 from fleetsim.stats.sample import Sample
 
@@ -248,10 +248,10 @@ def trend_effect(sample: Sample, law: Law, result: TestResult, level: float) -> 
 def gap_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
     """Return the share of the interval that, left empty at one end, is caught every time."""
     n = result.n
-    if not n or moments.longest_gap_sf(1 - 1e-9, n) >= level:
+    if not n or time_tests.longest_gap_sf(1 - 1e-9, n) >= level:
         return None
     return float(
-        optimize.brentq(lambda g: moments.longest_gap_sf(g, n) - level, 0, 1 - 1e-9, xtol=1e-12)
+        optimize.brentq(lambda g: time_tests.longest_gap_sf(g, n) - level, 0, 1 - 1e-9, xtol=1e-12)
     )
 
 

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from scipy.optimize import least_squares
 from scipy.special import stdtrit
 
-Floats = npt.NDArray[np.float64]
+from fleetsim.stats.arguments import Floats
+from fleetsim.stats.linear import CONFIDENCE
 
-CONFIDENCE = 0.95
 EXPONENT_MAX = 5.0  # beyond it a start-up cost and growth cannot be told apart
 _AT_BOUND = 1e-3  # distance from a bound at which an estimate counts as lying on it
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
-Floats: TypeAlias = npt.NDArray[np.float64]
+from fleetsim.stats.arguments import Floats
 
 _LARGE_SHAPE = 1e5
+# From this shape on a standardised gamma differs from the normal law by less than 1e-5.
+_NORMAL_SHAPE = 1e9
 # The fitted correction of the Anderson-Darling law is good to 1e-4 from this many offsets on.
 _EXACT_EDGE = 16
 
@@ -76,6 +76,43 @@ def gamma_quantile(shape: float, p: float) -> float:
     sd = math.sqrt(shape)
     low, high = shape - 12 * sd, shape - 4.1 * sd
     return float(brentq(lambda x: math.log(gamma_cdf(shape, x) / p), low, high, rtol=1e-15))
+
+
+def gamma_tails(
+    value: float, mean: float, variance: float, skewness: float, half_step: float = 0.0
+) -> tuple[float, float]:
+    """Return P(X <= value) and P(X >= value) for a shifted gamma with these three moments.
+
+    Pearson's type III: X = mean + sd (G - a) / sqrt(a) with G ~ gamma(a), a = 4 / skewness**2,
+    mirrored where the skewness is negative. Skewness 2 sd / mean is the gamma without a shift, and
+    so the chi-square law where the moments are its own.
+
+    Parameters
+    ----------
+    value, mean, variance, skewness : float
+    half_step : float
+        Half the distance of neighbouring values of a discrete statistic (continuity correction).
+
+    References
+    ----------
+    Pearson (1895), Phil. Trans. R. Soc. A 186, 343. doi:10.1098/rsta.1895.0010
+    """
+    sd = math.sqrt(variance)
+    below = _standard_cdf((value + half_step - mean) / sd, skewness)
+    above = _standard_cdf((mean - value + half_step) / sd, -skewness)
+    return below, above
+
+
+def _standard_cdf(z: float, skewness: float) -> float:
+    """Return P(Z <= z) for the type III law with mean 0 and variance 1."""
+    if skewness == 0 or 4 / skewness**2 > _NORMAL_SHAPE:
+        return float(special.ndtr(z))
+    shape = 4 / skewness**2
+    if skewness > 0:
+        x = shape + z * math.sqrt(shape)
+        return gamma_cdf(shape, x) if x > 0 else 0.0
+    x = shape - z * math.sqrt(shape)
+    return gamma_sf(shape, x) if x > 0 else 1.0
 
 
 def poisson_cdf(count: int, mean: float) -> float:

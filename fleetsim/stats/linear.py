@@ -1,4 +1,4 @@
-"""TODO."""
+"""Linear laws of costs, fitted to repeated runs, and estimates with their intervals."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
-Floats = npt.NDArray[np.float64]
-
+from fleetsim.stats.arguments import Floats
 
 CONFIDENCE = 0.95
 
@@ -102,7 +101,7 @@ def fit_linear(
     Relative, since costs span decades and vary by a fraction of themselves. Runs of equal amounts
     are a group; the law is fitted to the groups' means. The variance is that of the repeats about
     them, pooled over all groups, and the t law takes its degrees of freedom. As in
-    `scaling.fit_power_law`, intervals are widened by the root of the lack-of-fit ratio, where that
+    `growth.fit_power_law`, intervals are widened by the root of the lack-of-fit ratio, where that
     is above 1: repeats of one group share whatever the law misses, and do not tell of it.
 
     Parameters

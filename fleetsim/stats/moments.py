@@ -1,85 +1,31 @@
-"""Tests whose law is a gamma with the exact moments of their statistic, and two of coincidences.
+"""Tests of counts and tables whose law is a gamma with the exact moments of their statistic.
 
-They go beyond `stats` in three ways: they add up over batches, they look at both tails (data that
-are too even fail as well), and they hold where expectations are small, because the moments are
-exact at every size while the usual chi-square law is only their limit. Every test is central
-two-sided, returns a `TestResult`, and has p_value None where it cannot be made.
+They go beyond `counts` and `categories` in three ways: they add up over batches, they look at both
+tails (data that are too even fail as well), and they hold where expectations are small, because the
+moments are exact at every size while the usual chi-square law is only their limit. Every test is
+central two-sided, returns a `TestResult`, and has p_value None where it cannot be made.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
 from fleetsim.stats import laws
-from fleetsim.stats.categories import _merge, _pool_order
+from fleetsim.stats.arguments import Floats, Ints
+from fleetsim.stats.categories import merge_cells, pool_order
 from fleetsim.stats.counts import (
-    _poisson_cells,
-    _poisson_tail_cells,
+    poisson_cells,
     poisson_fit_test,
-    poisson_interval,
+    poisson_tail_cells,
 )
-from fleetsim.stats.offsets import MAX_TICK_DENSITY, _spacing_moments
-from fleetsim.stats.result import MIN_EXPECTATION, TestResult
+from fleetsim.stats.result import MIN_EXPECTATION, TestResult, central
 
-Floats: TypeAlias = npt.NDArray[np.float64]
-Ints: TypeAlias = npt.NDArray[np.int64]
-
-# From this shape on a standardised gamma differs from the normal law by less than 1e-5.
-_NORMAL_SHAPE = 1e9
 # Below this many events per cell, and this many pairs, pairs in one cell are Poisson.
 _SPARSE, _FEW_PAIRS = 0.05, 20.0
 _BLOCK_ROWS = 256
-
-
-# ---------------------------------------------------------------------------------------------
-# Laws
-# ---------------------------------------------------------------------------------------------
-
-
-def gamma_tails(
-    value: float, mean: float, variance: float, skewness: float, half_step: float = 0.0
-) -> tuple[float, float]:
-    """Return P(X <= value) and P(X >= value) for a shifted gamma with these three moments.
-
-    Pearson's type III: X = mean + sd (G - a) / sqrt(a) with G ~ gamma(a), a = 4 / skewness**2,
-    mirrored where the skewness is negative. Skewness 2 sd / mean is the gamma without a shift, and
-    so the chi-square law where the moments are its own.
-
-    Parameters
-    ----------
-    value, mean, variance, skewness : float
-    half_step : float
-        Half the distance of neighbouring values of a discrete statistic (continuity correction).
-
-    References
-    ----------
-    Pearson (1895), Phil. Trans. R. Soc. A 186, 343. doi:10.1098/rsta.1895.0010
-    """
-    sd = math.sqrt(variance)
-    below = _standard_cdf((value + half_step - mean) / sd, skewness)
-    above = _standard_cdf((mean - value + half_step) / sd, -skewness)
-    return below, above
-
-
-def _standard_cdf(z: float, skewness: float) -> float:
-    """Return P(Z <= z) for the type III law with mean 0 and variance 1."""
-    if skewness == 0 or 4 / skewness**2 > _NORMAL_SHAPE:
-        return float(special.ndtr(z))
-    shape = 4 / skewness**2
-    if skewness > 0:
-        x = shape + z * math.sqrt(shape)
-        return laws.gamma_cdf(shape, x) if x > 0 else 0.0
-    x = shape - z * math.sqrt(shape)
-    return laws.gamma_sf(shape, x) if x > 0 else 1.0
-
-
-def _two_sided(tails: tuple[float, float]) -> float:
-    return min(1.0, 2 * min(tails))
 
 
 def _ratio(statistic: float, df: int) -> tuple[float, tuple[float, float]]:
@@ -146,12 +92,12 @@ def crowding_test(counts: Ints) -> TestResult:
         variance = float(np.sum(scale**2 * pairs * p * (1 - p)))
         third = float(np.sum(scale**3 * pairs * p * (1 - p) * (1 - 2 * p + 2 * (events - 2) * p)))
         half_step = float(n / events.max())
-        tails = gamma_tails(statistic, df, variance, third / variance**1.5, half_step)
+        tails = laws.gamma_tails(statistic, df, variance, third / variance**1.5, half_step)
     estimate, interval = _ratio(statistic, df)
     return TestResult(
         "crowding",
         statistic=statistic,
-        p_value=_two_sided(tails),
+        p_value=central(*tails),
         df=df,
         n=int(events.sum()),
         estimate=estimate,
@@ -180,10 +126,10 @@ def fit_cells(n: int, mean: float) -> tuple[Ints, Floats] | None:
     probabilities : float64 array (k,)
         Or None where there are fewer than two cells.
     """
-    first, last = _poisson_tail_cells(n, mean)
+    first, last = poisson_tail_cells(n, mean)
     if first >= last:
         return None
-    chances = _poisson_cells(first, last, mean)
+    chances = poisson_cells(first, last, mean)
     starts, expected = [0], 0.0
     for cell, chance in enumerate(n * chances):
         expected += chance
@@ -213,7 +159,7 @@ def fit_test(counts: Ints, mean: float) -> TestResult:
     """
     n = len(counts)
     cells = fit_cells(n, mean) if mean > 0 else None
-    first, last = _poisson_tail_cells(n, mean)
+    first, last = poisson_tail_cells(n, mean)
     if cells is None or len(cells[1]) == last - first + 1:
         return poisson_fit_test(counts, mean)
     ends, chances = cells
@@ -260,14 +206,14 @@ def totals_test(totals: Ints, mean: float) -> TestResult:
         return TestResult("totals", n=size, null=null, note="no test: the mean is 0")
     statistic = float(np.sum((totals - mean) ** 2 / mean))
     variance = size * (2 + 1 / mean)
-    below, above = gamma_tails(statistic, size, variance, 2 * math.sqrt(variance) / size)
+    below, above = laws.gamma_tails(statistic, size, variance, 2 * math.sqrt(variance) / size)
     mode = math.floor(mean)
     likeliest = math.exp(size * (mode * math.log(mean) - mean - math.lgamma(mode + 1)))
     estimate, interval = _ratio(statistic, size)
     return TestResult(
         "totals",
         statistic=statistic,
-        p_value=_two_sided((max(below, likeliest), above)),
+        p_value=central(max(below, likeliest), above),
         df=size,
         n=size,
         estimate=estimate,
@@ -322,13 +268,13 @@ def neighbour_test(counts: Ints) -> TestResult:
     skewness = (m3**2 / m2**3)[usable] / math.sqrt(n - 1)
     size = len(z)
     statistic = float(z.sum()) / math.sqrt(size)
-    tails = gamma_tails(statistic, 0.0, 1.0, float(skewness.sum()) / size**1.5)
+    tails = laws.gamma_tails(statistic, 0.0, 1.0, float(skewness.sum()) / size**1.5)
     estimate = float(moran[usable].mean())
     half = float(special.ndtri(0.975)) / math.sqrt(size * (n - 1))
     return TestResult(
         "neighbour",
         statistic=statistic,
-        p_value=_two_sided(tails),
+        p_value=central(*tails),
         n=size * n,
         estimate=estimate,
         interval=(max(-1.0, estimate - half), min(1.0, estimate + half)),
@@ -378,7 +324,7 @@ def pair_correlation_test(counts: Ints) -> TestResult:
         z = np.where(later, np.abs(r), 0.0) * math.sqrt(n - 1)
         for i, j in np.argwhere(later & (z >= 0.8 * z.max())):
             skewness = float(weights[start + i] * weights[j])
-            p = _two_sided(gamma_tails(float(r[i, j]) * math.sqrt(n - 1), 0.0, 1.0, skewness))
+            p = central(*laws.gamma_tails(float(r[i, j]) * math.sqrt(n - 1), 0.0, 1.0, skewness))
             if p < best:
                 best, where, found = p, (start + int(i), int(j)), float(r[i, j])
     n_pairs = len(rows) * (len(rows) - 1) // 2
@@ -396,27 +342,8 @@ def pair_correlation_test(counts: Ints) -> TestResult:
 
 
 # ---------------------------------------------------------------------------------------------
-# Cells and tables
+# Shares and tables
 # ---------------------------------------------------------------------------------------------
-
-
-def cell_probabilities(length: int, period: int, cells: int) -> Floats:
-    """Return the probability of each cell of a uniform tick's place within a period.
-
-    Cell j holds the ticks t of [0, length) with floor((t mod period) cells / period) = j. The last
-    period may be cut short, and cells need not hold equally many ticks: both are counted.
-
-    Parameters
-    ----------
-    length, period : int
-        Both in ticks; period = length gives the cells of the interval itself.
-    cells : int
-        At most `period`.
-    """
-    edges = np.array([-(-j * period // cells) for j in range(cells + 1)], np.int64)
-    widths = np.diff(edges)
-    ticks = length // period * widths + np.clip(length % period - edges[:-1], 0, widths)
-    return ticks / length
 
 
 def goodness_test(observed: Ints, probabilities: Floats) -> TestResult:
@@ -455,10 +382,10 @@ def goodness_test(observed: Ints, probabilities: Floats) -> TestResult:
     x, p = x[:, probabilities > 0], probabilities[probabilities > 0]
     notes = []
     if len(x) and events / len(x) * p.min() < MIN_EXPECTATION:
-        pooled = _pool_order(events / len(x) * p)
+        pooled = pool_order(events / len(x) * p)
         notes.append(f"{pooled.size} of {p.size} cells pooled to an expectation >= 5")
-        x = np.array([_merge(row, pooled) for row in x])
-        p = _merge(p, pooled)
+        x = np.array([merge_cells(row, pooled) for row in x])
+        p = merge_cells(p, pooled)
     k = len(p)
     if k < 2 or len(x) == 0:
         notes.insert(0, "no test: " + ("one cell" if len(x) else "no event"))
@@ -473,11 +400,11 @@ def goodness_test(observed: Ints, probabilities: Floats) -> TestResult:
         notes.insert(0, "no test: too few events")
         return TestResult("goodness", n=events, null=null, note="; ".join(notes))
     half_step = k / float(sizes.max())
-    tails = gamma_tails(statistic, df, variance, 2 * math.sqrt(variance) / df, half_step)
+    tails = laws.gamma_tails(statistic, df, variance, 2 * math.sqrt(variance) / df, half_step)
     return TestResult(
         "goodness",
         statistic=statistic,
-        p_value=_two_sided(tails),
+        p_value=central(*tails),
         df=df,
         n=events,
         estimate=math.sqrt(statistic / events) if len(x) == 1 else statistic / df,
@@ -537,149 +464,15 @@ def association_test(table: Ints) -> TestResult:
         notes.insert(0, "no test: the margins leave X2 no freedom")
         return TestResult("association", n=n, null=null, note="; ".join(notes))
     skewness = 2 * math.sqrt(variance) / mean
-    below, _ = gamma_tails(statistic, mean, variance, skewness, rows * columns / n)
-    _, above = gamma_tails(statistic, mean, variance, skewness)
+    below, _ = laws.gamma_tails(statistic, mean, variance, skewness, rows * columns / n)
+    _, above = laws.gamma_tails(statistic, mean, variance, skewness)
     return TestResult(
         "association",
         statistic=statistic,
-        p_value=_two_sided((below, above)),
+        p_value=central(below, above),
         df=df,
         n=n,
         estimate=math.sqrt(statistic / (n * (min(rows, columns) - 1))),
         null=null,
         note="; ".join(notes) or None,
-    )
-
-
-# ---------------------------------------------------------------------------------------------
-# Times
-# ---------------------------------------------------------------------------------------------
-
-
-def spacings_test(moran: Floats, sizes: Ints, length: int) -> TestResult:
-    """Return Moran's test of the spacings, added up over batches.
-
-    The sum of the batches' T (see `spacing_test`) has the sums of their exact means and
-    variances; p is by the gamma law with these. For one batch it is `spacing_test`.
-
-    Parameters
-    ----------
-    moran : float64 array (B,)
-        T of each batch; it counts where the batch has events.
-    sizes : int64 array (B,)
-        Events of each batch.
-    length : int
-        Length of the interval, in ticks.
-
-    Returns
-    -------
-    TestResult
-        `estimate` is the sum of T over its mean. Where a batch has more than length / 1000 events,
-        ties are too common and p_value is None.
-    """
-    null = "offsets are uniform and independent"
-    events = int(sizes.sum())
-    used = sizes > 0
-    if not used.any() or length < 2:
-        why = "no event" if not used.any() else "the interval is one tick"
-        return TestResult("spacings", n=events, null=null, note=f"no test: {why}")
-    density = int(sizes.max()) / length
-    if density > MAX_TICK_DENSITY:
-        note = f"no test: {density:.3g} events per tick, above {MAX_TICK_DENSITY}"
-        return TestResult("spacings", n=events, null=null, note=note)
-    pairs = [_spacing_moments(size + 1) for size in sizes[used].tolist()]
-    mean, variance = (math.fsum(column) for column in zip(*pairs, strict=True))
-    statistic = math.fsum(moran[used].tolist())
-    p_value = 0.0
-    if math.isfinite(statistic):
-        skewness = 2 * math.sqrt(variance) / mean
-        p_value = _two_sided(gamma_tails(statistic, mean, variance, skewness))
-    return TestResult(
-        "spacings",
-        statistic=statistic,
-        p_value=p_value,
-        n=events,
-        estimate=statistic / mean,
-        null=null,
-    )
-
-
-def ends_test(first: int, last: int, n: int, length: int) -> TestResult:
-    """Return the exact test that events come as close to both ends as they should.
-
-    With g the larger of the two gaps, before the first event and after the last, in ticks,
-    P(max gap >= g) = 2 (1 - g / length)**n - (1 - 2 g / length)**n for n independent uniform ticks
-    (the last term 0 beyond one half). Only gaps that are too long fail.
-
-    Parameters
-    ----------
-    first, last : int
-        Smallest and largest offset, in ticks.
-    n : int
-        Number of offsets, >= 1.
-    length : int
-        Length of the interval, in ticks.
-
-    Returns
-    -------
-    TestResult
-        `statistic` is g in ticks, `estimate` g / length.
-    """
-    gap = max(first, length - 1 - last)
-    return TestResult(
-        "ends",
-        statistic=float(gap),
-        p_value=min(1.0, longest_gap_sf(gap / length, n)),
-        n=n,
-        estimate=gap / length,
-        null="offsets are uniform on the interval",
-    )
-
-
-def longest_gap_sf(share: float, n: int) -> float:
-    """Return the probability that the larger gap at the ends is this share of the interval."""
-    one = 2 * math.exp(n * math.log1p(-share))
-    return one - math.exp(n * math.log1p(-2 * share)) if share < 0.5 else one
-
-
-def coincidence_test(pairs: int, possible: float, length: int, density: float) -> TestResult:
-    """Return the test that pairs of events share a tick no more often than by chance.
-
-    Ticks of independent uniform events make pairwise independent coincidences, each with
-    probability 1 / length, so that their number is Poisson(possible / length) as long as events are
-    few in a tick.
-
-    Parameters
-    ----------
-    pairs : int
-        Pairs of events that share a tick.
-    possible : float
-        Pairs of events that could: N (N - 1) / 2 within a batch, N M between two.
-    length : int
-        Ticks of the interval.
-    density : float
-        Events per tick of the largest batch; above 1e-3 there is no test.
-
-    Returns
-    -------
-    TestResult
-        `statistic` is the number of pairs, `estimate` its ratio to the mean.
-    """
-    if density > MAX_TICK_DENSITY:
-        note = f"no test: {density:.3g} events per tick, above {MAX_TICK_DENSITY}"
-        return TestResult("coincidence", statistic=float(pairs), null="", note=note)
-    mean = possible / length
-    null = f"pairs ~ Poisson({mean:.6g})"
-    if possible == 0:
-        return TestResult("coincidence", n=0, null=null, note="no test: no two events")
-    tails = laws.poisson_cdf(pairs, mean), laws.poisson_sf(pairs, mean)
-    low, high = poisson_interval(pairs)
-    return TestResult(
-        "coincidence",
-        statistic=float(pairs),
-        p_value=_two_sided(tails),
-        n=pairs,
-        estimate=pairs / mean,
-        interval=(low / mean, high / mean),
-        null=null,
     )

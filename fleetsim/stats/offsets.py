@@ -1,4 +1,4 @@
-"""TODO."""
+"""Tests that times within an interval are uniform and independent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from fleetsim.stats.result import TestResult, central
 
 # Above this N * resolution / length, ties are common enough to spoil the law of the spacings.
 MAX_TICK_DENSITY = 1e-3
-
 
 _EPSILON = float(np.finfo(np.float64).eps)
 
@@ -212,7 +211,7 @@ def spacing_test(offsets: npt.ArrayLike, length: float, resolution: float = 0.0)
     # A spacing can still round to 0 inside a crowded tick: T is then infinite, and p 0.
     with np.errstate(divide="ignore"):
         statistic = -2 * sum_of(np.log(m * (spacings / end)))
-    mean, variance = _spacing_moments(m)
+    mean, variance = spacing_moments(m)
     shape, x_scaled = mean**2 / variance, statistic * mean / variance
     return TestResult(
         "spacing",
@@ -223,7 +222,7 @@ def spacing_test(offsets: npt.ArrayLike, length: float, resolution: float = 0.0)
     )
 
 
-def _spacing_moments(m: int) -> tuple[float, float]:
+def spacing_moments(m: int) -> tuple[float, float]:
     """Return mean and variance of Moran's T over m spacings."""
     if m < 50:
         excess, trigamma = float(special.digamma(m)) - math.log(m), float(special.polygamma(1, m))

@@ -1,10 +1,10 @@
-"""Statistical tests of counts, categories, times and rates: plain functions on arrays and numbers.
+"""What a test returns, and what several tests share.
 
-Every test returns a frozen `TestResult`. Two-sided p-values are central,
-``min(1, 2 min(P(X <= x), P(X >= x)))``, so that p and the confidence interval agree; R's
-``poisson.test`` and ``binom.test`` report another two-sided p (by likelihood, "minlike").
-A test that cannot be made has `p_value` None and a `note` that says why: no data is never a pass.
-Invalid input raises `ValueError`. Nothing here reads, writes, draws or prints.
+Every test is a plain function on arrays and numbers, and returns a frozen `TestResult`. Two-sided
+p-values are central, ``min(1, 2 min(P(X <= x), P(X >= x)))``, so that p and the confidence interval
+agree; R's ``poisson.test`` and ``binom.test`` report another two-sided p (by likelihood,
+"minlike"). A test that cannot be made has `p_value` None and a `note` that says why: no data is
+never a pass. Invalid input raises `ValueError`. No test reads, writes, draws or prints.
 """
 
 from __future__ import annotations
@@ -14,14 +14,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from fleetsim.stats.arguments import (
-    Floats,
-    Ints,
-    sum_of,
-)
+from fleetsim.stats.arguments import Floats, Ints, sum_of
 
 # Cochran's rule: below this expectation the chi-square law of a cell is not trusted.
 MIN_EXPECTATION = 5.0
+# Two one-sided tests at 5 % are the interval of this confidence.
 EQUIVALENCE_CONFIDENCE = 0.90
 
 
@@ -84,16 +81,6 @@ class TestResult:
         return Table((self.name, ""), rows)._repr_html_()
 
 
-# ---------------------------------------------------------------------------------------------
-# Input
-# ---------------------------------------------------------------------------------------------
-
-
-# ---------------------------------------------------------------------------------------------
-# Laws and sums
-# ---------------------------------------------------------------------------------------------
-
-
 def central(lower: float, upper: float) -> float:
     """Return the central two-sided p from P(X <= x) and P(X >= x)."""
     return min(1.0, 2 * min(lower, upper))
@@ -102,28 +89,3 @@ def central(lower: float, upper: float) -> float:
 def pearson(counts: Ints | Floats, expected: Floats) -> float:
     """Return sum (observed - expected)**2 / expected over all cells."""
     return sum_of(np.ravel((counts - expected) ** 2 / expected))
-
-
-# ---------------------------------------------------------------------------------------------
-# Counts
-# ---------------------------------------------------------------------------------------------
-
-
-# ---------------------------------------------------------------------------------------------
-# Categories
-# ---------------------------------------------------------------------------------------------
-
-
-# ---------------------------------------------------------------------------------------------
-# Times
-# ---------------------------------------------------------------------------------------------
-
-
-# ---------------------------------------------------------------------------------------------
-# Variation of run times
-# ---------------------------------------------------------------------------------------------
-
-
-# ---------------------------------------------------------------------------------------------
-# Many tests
-# ---------------------------------------------------------------------------------------------

@@ -7,14 +7,13 @@ test is not needed for them and not known here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fleetsim.stats.arguments import Ints
 from fleetsim.stats.times import Times, times_of_arrays
-
-Ints: TypeAlias = npt.NDArray[np.int64]
 
 #: Equal parts of the interval in the table of types by time.
 TIME_CELLS = 20

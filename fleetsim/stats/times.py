@@ -9,13 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-Floats: TypeAlias = npt.NDArray[np.float64]
-Ints: TypeAlias = npt.NDArray[np.int64]
+from fleetsim.stats.arguments import Floats, Ints
 
 #: Equal parts of the interval, and of a period, that the tests count events in.
 CELLS = 50

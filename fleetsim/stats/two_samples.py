@@ -5,18 +5,16 @@ Plain functions on arrays, as those of `stats`, which has the test of two Poisso
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats as scipy_stats
 
+from fleetsim.stats.arguments import Floats, Ints
 from fleetsim.stats.categories import independence_test, share_intervals
 from fleetsim.stats.counts import dispersion_test
 from fleetsim.stats.result import MIN_EXPECTATION, TestResult
-
-Floats: TypeAlias = npt.NDArray[np.float64]
-Ints: TypeAlias = npt.NDArray[np.int64]
 
 # Resamples of the bootstrap, and its own fixed seed: one comparison gives one interval.
 RESAMPLES = 9999

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The interval of a coefficient of variation."""
 
 from __future__ import annotations
 

@@ -16,9 +16,8 @@ from fleetsim.batch.dataset import COMPANIES_NAME, data_folder, events_folders
 from fleetsim.batch.meta import META_NAME
 from fleetsim.generate.config import Config
 from fleetsim.stats.answers import answers_line
-from fleetsim.stats.battery import judge_tests, make_tests
 from fleetsim.stats.effects import law_of
-from fleetsim.stats.judged import Test, record_test
+from fleetsim.stats.judged import Test, judge_tests, make_tests, record_test
 from fleetsim.tally.batches import Tally, tally_batches
 from fleetsim.tally.faults import Fault, FaultKind, Faults
 from fleetsim.tally.folder import is_batch

@@ -28,7 +28,8 @@ from fleetsim.report.compare.compare import compare_runs, compare_whole
 from fleetsim.report.compare.page import comparison_text, render_comparison
 from fleetsim.report.compare.readback import RunData, WholeRun, read_back
 from fleetsim.report.compare.rows import cost_rows
-from fleetsim.stats.controls import CONTROLS, draw_columns, sample_of
+from fleetsim.stats.controls import CONTROLS
+from fleetsim.stats.draws import draw_columns, sample_of
 from fleetsim.tally.batches import Tally
 
 DATA = ("event_rate", "event_types", "driver_counts", "event_times")

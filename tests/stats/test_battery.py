@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from fleetsim import stats
-from fleetsim.stats import controls, effects, moments
-from fleetsim.stats.battery import BATTERY, EntryKind, entries, run_battery
+from fleetsim.stats import controls, draws, effects, laws, moments, time_tests
+from fleetsim.stats.battery import BATTERY, EntryKind, entries
 from fleetsim.stats.effects import Law
+from fleetsim.stats.judged import run_battery
 from fleetsim.stats.sample import TIME_CELLS, Columns, make_sample
 
 LAW = Law(rate=2.0, weights=(0.5, 0.3, 0.2))
@@ -194,7 +195,7 @@ def test_totals_are_sums_of_the_counts():
 def test_gamma_tails_are_pearsons_type_three(skewness, z):
     """Both tails equal SciPy's, on either side of the support's end."""
     law = scipy_stats.pearson3(skewness, loc=7.0, scale=2.0)
-    below, above = moments.gamma_tails(7 + 2 * z, 7.0, 4.0, skewness)
+    below, above = laws.gamma_tails(7 + 2 * z, 7.0, 4.0, skewness)
     assert below == pytest.approx(law.cdf(7 + 2 * z), rel=1e-6, abs=1e-14)
     assert above == pytest.approx(law.sf(7 + 2 * z), rel=1e-6, abs=1e-14)
 
@@ -202,7 +203,7 @@ def test_gamma_tails_are_pearsons_type_three(skewness, z):
 @pytest.mark.parametrize("df", [1, 4, 99])
 def test_gamma_tails_of_chi_square_moments_are_chi_square(df):
     """Mean df, variance 2 df and skewness sqrt(8 / df) give the chi-square law itself."""
-    below, above = moments.gamma_tails(1.3 * df, df, 2 * df, math.sqrt(8 / df))
+    below, above = laws.gamma_tails(1.3 * df, df, 2 * df, math.sqrt(8 / df))
     assert below == exact(scipy_stats.chi2.cdf(1.3 * df, df))
     assert above == exact(scipy_stats.chi2.sf(1.3 * df, df))
 
@@ -426,11 +427,11 @@ def test_totals_about_the_known_mean_see_a_common_shift():
 
 def test_coincidences_are_poisson():
     """The number of equal pairs is compared with both tails of the exact law."""
-    result = moments.coincidence_test(9, 3e9, 10**9, 1e-4)
+    result = time_tests.coincidence_test(9, 3e9, 10**9, 1e-4)
     assert result.p_value == exact(2 * scipy_stats.poisson.sf(8, 3.0))
-    low = moments.coincidence_test(0, 9e9, 10**9, 1e-4)
+    low = time_tests.coincidence_test(0, 9e9, 10**9, 1e-4)
     assert low.p_value == exact(2 * scipy_stats.poisson.pmf(0, 9.0))
-    crowded = moments.coincidence_test(9, 3e9, 10**9, 1.1e-3)
+    crowded = time_tests.coincidence_test(9, 3e9, 10**9, 1.1e-3)
     assert crowded.p_value is None
     assert "above 0.001" in (crowded.note or "")
 
@@ -440,7 +441,7 @@ def test_the_gap_at_the_ends_has_its_exact_law(gap):
     """P(larger gap >= g) equals the share of all ways to place three ticks of six."""
     outcomes = list(itertools.product(range(6), repeat=3))
     share = sum(max(min(o), 5 - max(o)) >= gap for o in outcomes) / len(outcomes)
-    assert moments.longest_gap_sf(gap / 6, 3) == pytest.approx(min(share, 2), rel=1e-12)
+    assert time_tests.longest_gap_sf(gap / 6, 3) == pytest.approx(min(share, 2), rel=1e-12)
 
 
 def test_spacings_add_up_over_batches():
@@ -449,9 +450,9 @@ def test_spacings_add_up_over_batches():
     parts = [np.sort(random.integers(MINUTES, size=n)) for n in (300, 120)]
     alone = [stats.spacing_test(part, MINUTES, 1) for part in parts]
     moran, sizes = np.array([result.statistic for result in alone]), np.array([300, 120])
-    one = moments.spacings_test(moran[:1], sizes[:1], MINUTES)
+    one = time_tests.spacings_test(moran[:1], sizes[:1], MINUTES)
     assert one.p_value == exact(alone[0].p_value)
-    both = moments.spacings_test(moran, sizes, MINUTES)
+    both = time_tests.spacings_test(moran, sizes, MINUTES)
     assert both.statistic == exact(moran.sum())
     from scipy.special import digamma, polygamma
 
@@ -460,12 +461,12 @@ def test_spacings_add_up_over_batches():
     variance = float((4 * m**2 * (polygamma(1, 1) / m - polygamma(1, m))).sum())
     skewness = 2 * math.sqrt(variance) / mean
     assert both.p_value == exact(two_sided(both.statistic, mean, variance, skewness), 1e-7)
-    empty = moments.spacings_test(np.append(moran, math.nan), np.append(sizes, 0), MINUTES)
+    empty = time_tests.spacings_test(np.append(moran, math.nan), np.append(sizes, 0), MINUTES)
     assert empty == both
-    crowded = moments.spacings_test(moran, sizes, 299_999)
+    crowded = time_tests.spacings_test(moran, sizes, 299_999)
     assert crowded.p_value is None
     assert "events per tick" in (crowded.note or "")
-    assert moments.spacings_test(np.array([math.inf]), sizes[:1], MINUTES).p_value == 0
+    assert time_tests.spacings_test(np.array([math.inf]), sizes[:1], MINUTES).p_value == 0
 
 
 @pytest.mark.parametrize(("length", "period", "cells"), [(40, 7, 3), (23, 23, 5), (12, 5, 5)])
@@ -473,7 +474,9 @@ def test_cells_hold_the_ticks_that_counting_finds(length, period, cells):
     """The probability of a cell is its share of all ticks, in a period that is cut short too."""
     seen = Counter(t % period * cells // period for t in range(length))
     expected = [seen[c] / length for c in range(cells)]
-    assert moments.cell_probabilities(length, period, cells) == pytest.approx(expected, abs=1e-15)
+    assert time_tests.cell_probabilities(length, period, cells) == pytest.approx(
+        expected, abs=1e-15
+    )
 
 
 # ------------------------------------------------------------------------------------ the battery
@@ -491,7 +494,7 @@ def test_names_are_unique_and_every_test_of_evidence_has_its_control():
 def test_honest_baseline_passes_and_every_row_says_what_it_sees():
     """Seed 42 passes all tests; each row has a sentence without unfilled places."""
     config = config_of()
-    sample = controls.sample_of(controls.draw_columns(config, 2), config, 2)
+    sample = draws.sample_of(draws.draw_columns(config, 2), config, 2)
     rows = run_battery(sample, effects.law_of(config))
     assert {row.verdict for row in rows} == {"pass"}
     assert [row.entry for row in rows] == list(BATTERY)
@@ -503,7 +506,7 @@ def test_honest_baseline_passes_and_every_row_says_what_it_sees():
 def test_holm_runs_over_the_evidence_alone():
     """Equivalence and structure stand outside of the family; adjusted values are those of stats."""
     config = config_of()
-    sample = controls.sample_of(controls.draw_columns(config), config)
+    sample = draws.sample_of(draws.draw_columns(config), config)
     rows = run_battery(sample, effects.law_of(config))
     family = [row for row in rows if row.entry.kind is EntryKind.EVIDENCE]
     p = [row.result.p_value for row in family]
@@ -522,7 +525,7 @@ def test_one_batch_leaves_the_tests_between_batches_out():
 def test_no_event_is_never_a_pass_of_what_was_not_seen():
     """Of an empty batch only the counts are judged; all else is inconclusive."""
     config = config_of()
-    sample = controls.sample_of(columns_of([]), config)
+    sample = draws.sample_of(columns_of([]), config)
     verdicts = {row.entry.name: row.verdict for row in run_battery(sample, effects.law_of(config))}
     assert verdicts.pop("event_count") == "fail"
     assert verdicts.pop("events_per_driver") == "fail"
@@ -544,9 +547,9 @@ def test_rate_zero_and_no_event_leave_nothing_to_doubt():
 def test_a_single_event_outside_fails_whatever_else_is_tested():
     """Structure needs no adjustment: one timestamp at the interval's end is enough."""
     config = config_of()
-    columns = controls.draw_columns(config)
+    columns = draws.draw_columns(config)
     columns.offset_us[-1] = config.interval_us
-    rows = run_battery(controls.sample_of(columns, config), effects.law_of(config))
+    rows = run_battery(draws.sample_of(columns, config), effects.law_of(config))
     assert [row.entry.name for row in rows if row.verdict == "fail"] == ["event_times_inside"]
 
 
@@ -635,7 +638,7 @@ def effect_of(name: str, sample, law, level=0.01) -> float:
 def honest():
     """Return the sample of two baseline batches, and its law."""
     config = config_of()
-    sample = controls.sample_of(controls.draw_columns(config, 2), config, 2)
+    sample = draws.sample_of(draws.draw_columns(config, 2), config, 2)
     return sample, effects.law_of(config)
 
 
@@ -658,7 +661,7 @@ def test_the_gap_effect_is_the_critical_gap(honest):
     """The share left empty at one end is the gap whose p-value is the level."""
     sample, law = honest
     gap = effect_of("event_times_ends", sample, law)
-    assert moments.longest_gap_sf(gap, sample.n_events) == exact(0.01)
+    assert time_tests.longest_gap_sf(gap, sample.n_events) == exact(0.01)
 
 
 def test_the_distance_effect_is_caught_at_least_nine_times_in_ten(honest):
@@ -705,7 +708,7 @@ def test_correlation_effects_have_the_power_of_the_normal_law(honest):
     """At the stated correlation z is beyond the critical value 9 times in 10, pairs paid for."""
     _, law = honest
     config = config_of()
-    four = controls.sample_of(controls.draw_columns(config, 4), config, 4)
+    four = draws.sample_of(draws.draw_columns(config, 4), config, 4)
     for name, products, looks in (
         ("driver_neighbours", 4 * 999, 1),
         ("batch_pairs", 999, 6),
@@ -742,7 +745,7 @@ def test_more_data_sees_smaller_effects(honest):
     """Every effect shrinks from one batch to two, or stays where it counts pairs of events."""
     sample, law = honest
     config = config_of()
-    single = controls.sample_of(controls.draw_columns(config), config)
+    single = draws.sample_of(draws.draw_columns(config), config)
     grows = {"event_times_ties", "event_count_within_margin", "event_types_within_margin"}
     for entry in entries(1):
         small, large = (entry.effect(s, law, entry.make(s, law), 0.01) for s in (single, sample))

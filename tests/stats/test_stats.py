@@ -389,12 +389,12 @@ def test_poisson_tail_cells_hold_five_and_no_smaller_tail_does(n, mean):
     x = np.arange(400)
     first = int(np.argmax(n * scipy_stats.poisson.cdf(x, mean) >= 5))
     last = int(np.flatnonzero(n * scipy_stats.poisson.sf(x - 1, mean) >= 5)[-1])
-    assert counts._poisson_tail_cells(n, mean) == (first, last)
+    assert counts.poisson_tail_cells(n, mean) == (first, last)
 
 
 def test_poisson_fit_needs_the_drivers_without_events():
     """Dropping the zeros of a near-perfect table makes it fail."""
-    cells = counts._poisson_cells(0, 12, 3.5)
+    cells = counts.poisson_cells(0, 12, 3.5)
     drawn = np.repeat(np.arange(13), np.round(1000 * cells).astype(int))
     assert stats.poisson_fit_test(drawn, 3.5).p_value > 0.99
     assert stats.poisson_fit_test(drawn[drawn > 0], 3.5).p_value < 1e-3
@@ -402,10 +402,10 @@ def test_poisson_fit_needs_the_drivers_without_events():
 
 def test_poisson_cells_add_up_at_any_mean():
     """Cell probabilities equal SciPy's where that is exact, and sum to 1 at huge means."""
-    cells = counts._poisson_cells(1, 12, 5.0)
+    cells = counts.poisson_cells(1, 12, 5.0)
     assert cells[1:-1] == exact(scipy_stats.poisson.pmf(np.arange(2, 12), 5.0), rel=1e-12)
     assert cells.sum() == exact(1.0, rel=1e-12)
-    middle = counts._poisson_cells(10**9 - 2, 10**9 + 2, 1e9)[1:-1]
+    middle = counts.poisson_cells(10**9 - 2, 10**9 + 2, 1e9)[1:-1]
     assert middle == exact(np.full(3, 1 / math.sqrt(2e9 * math.pi)), rel=1e-8)
 
 
@@ -444,8 +444,8 @@ def test_category_pools_the_smallest_cells_beyond_the_exact_limit():
 
 def test_pooling_adds_the_next_smallest_until_five():
     """A pool that stays below 5 takes in the next smallest cell, and only that."""
-    assert sorted(categories._pool_order(np.array([50.0, 1.0, 6.0, 2.0]))) == [1, 2, 3]
-    assert sorted(categories._pool_order(np.array([50.0, 4.0, 6.0, 4.0, 4.0]))) == [1, 3, 4]
+    assert sorted(categories.pool_order(np.array([50.0, 1.0, 6.0, 2.0]))) == [1, 2, 3]
+    assert sorted(categories.pool_order(np.array([50.0, 4.0, 6.0, 4.0, 4.0]))) == [1, 3, 4]
 
 
 @pytest.mark.parametrize("x", [0.5, 10.0, 800.0, 1300.0])
@@ -753,13 +753,13 @@ def test_moran_statistic_and_p_equal_r(offsets, expected):
 )
 def test_moran_moments_equal_r(m, mean, variance):
     """Mean and variance of T are exact on both sides of the switch to the series."""
-    assert offsets._spacing_moments(m) == exact((mean, variance), rel=1e-12)
+    assert offsets.spacing_moments(m) == exact((mean, variance), rel=1e-12)
 
 
 def test_moran_moments_stay_exact_for_a_billion_spacings():
     """At m = 10**9 the moments approach 2 m gamma - 1 and 4 m (pi^2/6 - 1) - 2."""
     m = 10**9
-    mean, variance = offsets._spacing_moments(m)
+    mean, variance = offsets.spacing_moments(m)
     assert mean == exact(2 * m * np.euler_gamma - 1, rel=1e-15)
     assert variance == exact(4 * m * (math.pi**2 / 6 - 1) - 2, rel=1e-14)
 

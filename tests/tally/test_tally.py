@@ -25,7 +25,7 @@ from fleetsim.batch.meta import META_NAME, in_time, read_meta
 from fleetsim.generate.config import Config
 from fleetsim.kinds.baseline.criteria import Verdict
 from fleetsim.measure.cold import DataSet, _distances, content_fingerprint, generate_data
-from fleetsim.stats.controls import sample_of
+from fleetsim.stats.draws import sample_of
 from fleetsim.stats.sample import Columns, Sample
 from fleetsim.stats.times import Times
 from fleetsim.tally.batches import tally_batches

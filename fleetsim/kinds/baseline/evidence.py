@@ -11,10 +11,10 @@ import numpy.typing as npt
 from fleetsim.generate.config import SEED_MAX, Config
 from fleetsim.generate.events import count_events
 from fleetsim.measure.cold import DataSet, Repeat
-from fleetsim.stats.battery import Entry, Made, judge_tests, make_tests
+from fleetsim.stats.battery import Entry
 from fleetsim.stats.counts import dispersion_test
 from fleetsim.stats.effects import law_of
-from fleetsim.stats.judged import Test, record_test
+from fleetsim.stats.judged import Made, Test, judge_tests, make_tests, record_test
 from fleetsim.stats.power import detectable_dispersion
 from fleetsim.tally.batches import Tally
 

@@ -24,7 +24,8 @@ from fleetsim.base.progress import Update
 from fleetsim.generate.config import SEED_MAX, Config
 from fleetsim.stats.adjust import holm
 from fleetsim.stats.battery import EntryKind, entries
-from fleetsim.stats.controls import CONTROLS, Control, draw_columns, sample_of
+from fleetsim.stats.controls import CONTROLS, Control
+from fleetsim.stats.draws import draw_columns, sample_of
 from fleetsim.stats.effects import law_of
 from fleetsim.stats.sample import Columns
 

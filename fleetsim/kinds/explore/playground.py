@@ -40,10 +40,11 @@ from fleetsim.generate.config import Config, make_config
 from fleetsim.generate.events import draw_events
 from fleetsim.generate.model import type_law
 from fleetsim.stats.answers import answer, answers_line
-from fleetsim.stats.battery import BATTERY, EntryKind, run_battery
-from fleetsim.stats.controls import CONTROLS, Control, draw_columns, sample_of
+from fleetsim.stats.battery import BATTERY, EntryKind
+from fleetsim.stats.controls import CONTROLS, Control
+from fleetsim.stats.draws import draw_columns, sample_of
 from fleetsim.stats.effects import law_of
-from fleetsim.stats.judged import Test, record_test
+from fleetsim.stats.judged import Test, record_test, run_battery
 from fleetsim.stats.sample import Sample
 
 #: What can be drawn in a moment; beyond it, `fleetsim events` and `fleetsim audit` are the tools.

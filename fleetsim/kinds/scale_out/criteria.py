@@ -22,7 +22,8 @@ from fleetsim.experiment.criterion import (
     undecided,
 )
 from fleetsim.kinds.scale_out.ways import WAYS, ScaleOut
-from fleetsim.stats.growth import CONFIDENCE, PowerLaw
+from fleetsim.stats.growth import PowerLaw
+from fleetsim.stats.linear import CONFIDENCE
 
 
 def judge_same_bytes(criterion: Criterion, found: ScaleOut) -> Judgement:

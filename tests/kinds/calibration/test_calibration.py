@@ -20,7 +20,7 @@ from fleetsim.kinds.calibration.trials import (
     size_table,
     uniformity_table,
 )
-from fleetsim.stats import battery, controls, effects
+from fleetsim.stats import battery, draws, effects
 from fleetsim.stats.battery import EntryKind, entries
 from fleetsim.stats.controls import CONTROLS
 
@@ -89,7 +89,7 @@ def test_the_seeds_are_those_after_the_configurations_own():
     later = calibrate(config_of(seed=1, number_of_companies=10), 1)
     assert np.array_equal(found.values[3], later.values[0])
     law = effects.law_of(config)
-    sample = controls.sample_of(controls.draw_columns(config), config)
+    sample = draws.sample_of(draws.draw_columns(config), config)
     own = [entry.make(sample, law).p_value for entry in entries(1)]
     assert found.values[0].tolist() == own
 
