@@ -1,4 +1,4 @@
-"""TODO."""
+"""A run that makes batches, reads them back, tests them and judges the criteria."""
 
 from __future__ import annotations
 

@@ -64,59 +64,8 @@ class Panel:
         return data, metadata
 
     def _build(self, widgets: Any) -> None:
-        law = self.law
-        wide = {"description_width": "13em"}
-
-        def slider(kind: Any, text: str, **limits: Any) -> Any:
-            layout = widgets.Layout(width="29em")
-            return kind(
-                description=text, style=wide, layout=layout, continuous_update=False, **limits
-            )
-
-        rate = law.event_rate_per_driver
-        self.controls = {
-            "rate": slider(
-                widgets.FloatSlider,
-                "rate (truth)",
-                value=rate,
-                min=0.0,
-                max=max(_RATE, 2 * rate),
-                step=0.01,
-            ),
-            **{
-                f"weight {name}": slider(
-                    widgets.FloatSlider,
-                    f"{name} (truth)",
-                    value=w,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                )
-                for name, w in list(law.event_types.items())[:_TYPES]
-            },
-            "companies": slider(
-                widgets.IntSlider,
-                "companies",
-                value=law.number_of_companies,
-                min=1,
-                max=max(_COMPANIES, 2 * law.number_of_companies),
-            ),
-            "batches": slider(widgets.IntSlider, "batches", value=1, min=1, max=_BATCHES),
-            "seed": slider(
-                widgets.IntSlider,
-                "seed",
-                value=min(law.seed, 2**53),
-                min=0,
-                max=max(_SEED, min(law.seed, 2**53)),
-            ),
-            "fault": widgets.Dropdown(
-                value="",
-                description="fault",
-                options=[(_NONE, ""), *((control.fault, control.name) for control in CONTROLS)],
-                style=wide,
-                layout=widgets.Layout(width="53em"),
-            ),
-        }
+        """Make the widgets, and lay them out."""
+        self.controls = _controls(widgets, self.law)
         self._picture = widgets.Image(value=self._shown.png, format="png")
         self._picture.layout.max_width = "100%"
         self._words = widgets.HTML(self._say())
@@ -177,6 +126,60 @@ class Panel:
         if expected:
             words += f" Made for this fault: {spoken(*expected)}."
         return f"<p>{words}</p>"
+
+
+def _controls(widgets: Any, law: Config) -> dict[str, Any]:
+    """Return the sliders and the list of faults, by the names that `Panel._explore` reads."""
+    wide = {"description_width": "13em"}
+
+    def slider(kind: Any, text: str, **limits: Any) -> Any:
+        layout = widgets.Layout(width="29em")
+        return kind(description=text, style=wide, layout=layout, continuous_update=False, **limits)
+
+    rate = law.event_rate_per_driver
+    return {
+        "rate": slider(
+            widgets.FloatSlider,
+            "rate (truth)",
+            value=rate,
+            min=0.0,
+            max=max(_RATE, 2 * rate),
+            step=0.01,
+        ),
+        **{
+            f"weight {name}": slider(
+                widgets.FloatSlider,
+                f"{name} (truth)",
+                value=w,
+                min=0.0,
+                max=1.0,
+                step=0.01,
+            )
+            for name, w in list(law.event_types.items())[:_TYPES]
+        },
+        "companies": slider(
+            widgets.IntSlider,
+            "companies",
+            value=law.number_of_companies,
+            min=1,
+            max=max(_COMPANIES, 2 * law.number_of_companies),
+        ),
+        "batches": slider(widgets.IntSlider, "batches", value=1, min=1, max=_BATCHES),
+        "seed": slider(
+            widgets.IntSlider,
+            "seed",
+            value=min(law.seed, 2**53),
+            min=0,
+            max=max(_SEED, min(law.seed, 2**53)),
+        ),
+        "fault": widgets.Dropdown(
+            value="",
+            description="fault",
+            options=[(_NONE, ""), *((control.fault, control.name) for control in CONTROLS)],
+            style=wide,
+            layout=widgets.Layout(width="53em"),
+        ),
+    }
 
 
 def _paragraph(text: str) -> str:

@@ -149,23 +149,32 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 def plan_fleet(goal: Goal, costs: Costs) -> Plan:
     """Return what a goal takes by the measured costs; see `Plan`."""
-    parts, tasks = goal.parts, goal.parts * goal.batches
     part_bytes = goal.part_events * costs.line_bytes
-    total = goal.events * costs.line_bytes
-    work = costs.part * tasks
-    reading = goal.companies * costs.company_seconds
-    handing = costs.scheduler_task * tasks
     pieces = math.ceil(part_bytes / UPLOAD)
     writes = pieces + 2  # and one each to begin and to complete it
-    lists = _LISTINGS * math.ceil((parts + 1) / _LISTED)
     task_bytes = (
         costs.task_bytes
         + costs.company_bytes * goal.part_events / goal.rate / goal.drivers_per_company
     )
     rows = [
+        *_work_rows(goal, costs, part_bytes),
+        *_storage_rows(goal, costs, pieces, writes),
+        *_memory_rows(goal, costs, task_bytes),
+    ]
+    bounds = _bounds(goal, costs, task_bytes, part_bytes, writes)
+    return Plan(goal=goal, rows=rows, bounds=bounds, remarks=_remarks(goal, costs, bounds))
+
+
+def _work_rows(goal: Goal, costs: Costs, part_bytes: float) -> list[PlanRow]:
+    """Return the rows of tasks, cores and times."""
+    tasks = goal.parts * goal.batches
+    work = costs.part * tasks
+    reading = goal.companies * costs.company_seconds
+    handing = costs.scheduler_task * tasks
+    rows = [
         _row("batches", goal.batches, "", "events / (drivers × events of a driver in a batch)"),
         _row("size of a part", part_bytes / GB, "GB", f"{goal.part_events} events as JSON Lines"),
-        _row("parts of a batch", parts, "", "each is a task"),
+        _row("parts of a batch", goal.parts, "", "each is a task"),
         _row("tasks in all", tasks, "", "batches × parts"),
         _estimated("core time", work * (1 / 3600), "h", "tasks × (a task + its events)"),
     ]
@@ -182,7 +191,15 @@ def plan_fleet(goal: Goal, costs: Costs) -> Plan:
         load = costs.part.inverse().times(costs.scheduler_task) * (100 * cores)
         what = "tasks a second × CPU seconds of the scheduler for each; above 100 % it is the limit"
         rows.append(_estimated(f"scheduler's load by {cores} cores", load, "%", what))
-    rows += [
+    return rows
+
+
+def _storage_rows(goal: Goal, costs: Costs, pieces: int, writes: int) -> list[PlanRow]:
+    """Return the rows of what is stored, and of the requests that it takes."""
+    parts, tasks = goal.parts, goal.parts * goal.batches
+    total = goal.events * costs.line_bytes
+    lists = _LISTINGS * math.ceil((parts + 1) / _LISTED)
+    return [
         _row("JSON Lines in all", total / TB, "TB", "events × bytes of a line"),
         *(
             _row(f"{name} in all", FORMATS[name].share * total / TB, "TB", "share of JSON Lines")
@@ -196,6 +213,14 @@ def plan_fleet(goal: Goal, costs: Costs) -> Plan:
             "MB",
             f"{costs.meta_part_bytes:.0f} bytes a part",
         ),
+    ]
+
+
+def _memory_rows(goal: Goal, costs: Costs, task_bytes: float) -> list[PlanRow]:
+    """Return the rows of what client and scheduler hold and send."""
+    tasks = goal.parts * goal.batches
+    reading = goal.companies * costs.company_seconds
+    rows = [
         _row("reading of the companies", reading, "s", "one process, once for all batches"),
         _row(
             "the client's companies",
@@ -216,8 +241,7 @@ def plan_fleet(goal: Goal, costs: Costs) -> Plan:
         under_way = cores * UNDER_WAY * task_bytes / GB
         what = f"{UNDER_WAY} tasks for each core, in the scheduler and in the client"
         rows.append(_row(f"tasks under way with {cores} cores", under_way, "GB", what))
-    bounds = _bounds(goal, costs, task_bytes, part_bytes, writes)
-    return Plan(goal=goal, rows=rows, bounds=bounds, remarks=_remarks(goal, costs, bounds))
+    return rows
 
 
 _WRITES = "{} pieces of 16 MiB and 2 more for each part; 1 for each record"

@@ -1,4 +1,4 @@
-"""TODO."""
+"""What `tasks:` of a scale-out experiment states: batches of few events in many parts."""
 
 from __future__ import annotations
 

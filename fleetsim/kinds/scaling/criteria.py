@@ -16,7 +16,7 @@ from fleetsim.experiment.criterion import (
     measured,
     undecided,
 )
-from fleetsim.kinds.scaling.sizes import LawRow, Scaling
+from fleetsim.kinds.scaling.sizes import GrowthRow, Scaling
 from fleetsim.measure.series import PATHS
 
 MB = 1e6  # bytes
@@ -84,7 +84,7 @@ def judge_same_content(criterion: Criterion, scaling: Scaling) -> Judgement:
     )
 
 
-def _time_words(row: LawRow) -> str:
+def _time_words(row: GrowthRow) -> str:
     below, above = row.interval or (0.0, 0.0)
     return (
         f"{PATHS[row.path]}: exponent {row.exponent:.3f}, 95 % interval {below:.3f} to "
@@ -98,11 +98,11 @@ def _range(scaling: Scaling, path: str) -> str:
     return f"{PATHS[path]}, {sizes[0]} to {sizes[-1]} events"
 
 
-def _unfitted(rows: list[LawRow]) -> str:
+def _unfitted(rows: list[GrowthRow]) -> str:
     return "; ".join(f"{PATHS[row.path]}: {row.note}" for row in rows if row.note)
 
 
-def _why_open(rows: list[LawRow], scaling: Scaling) -> str:
+def _why_open(rows: list[GrowthRow], scaling: Scaling) -> str:
     """Return what is missing for a verdict, as sentences."""
     missing, unfitted = scaling.missing, _unfitted(rows)
     said = []

@@ -74,7 +74,7 @@ class SizeRun(msgspec.Struct, frozen=True, kw_only=True):
     peak_rss_bytes: int
 
 
-class LawRow(msgspec.Struct, frozen=True, kw_only=True):
+class GrowthRow(msgspec.Struct, frozen=True, kw_only=True):
     """How one quantity grows on one path; what could not be fitted is None, and `note` says why.
 
     Attributes
@@ -151,22 +151,22 @@ class Scaling:
                     fits[path, quantity] = str(error)
         return fits
 
-    def rows(self) -> list[LawRow]:
+    def rows(self) -> list[GrowthRow]:
         """Return the laws as rows, each path and quantity in turn."""
         return [self._row(path, quantity, fit) for (path, quantity), fit in self._fits.items()]
 
-    def row(self, path: str, quantity: str) -> LawRow:
+    def row(self, path: str, quantity: str) -> GrowthRow:
         """Return the row of a path and a quantity."""
         return self._row(path, quantity, self._fits[path, quantity])
 
-    def _row(self, path: str, quantity: str, fit: PowerLaw | str) -> LawRow:
+    def _row(self, path: str, quantity: str, fit: PowerLaw | str) -> GrowthRow:
         runs = self.of(path)
         sizes = len({run.events for run in runs})
         if isinstance(fit, str):
-            return LawRow(path=path, quantity=quantity, sizes=sizes, repeats=len(runs), note=fit)
+            return GrowthRow(path=path, quantity=quantity, sizes=sizes, repeats=len(runs), note=fit)
         timed = quantity != "peak_rss_bytes"
         costs = [getattr(run, quantity) for run in runs]
-        return LawRow(
+        return GrowthRow(
             path=path,
             quantity=quantity,
             sizes=sizes,
@@ -268,4 +268,4 @@ class ScalingRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured at many sizes, in the order of running, and the laws fitted to it."""
 
     runs: list[SizeRun]
-    laws: list[LawRow]
+    laws: list[GrowthRow]
