@@ -222,7 +222,15 @@ def template(kind: str) -> jinja2.Template:
         autoescape=False,  # noqa: S701 (Markdown; the HTML report escapes on its own)
     )
     environment.filters["md"] = _markdown
+    environment.filters["grid"] = _grid
     return environment.from_string(path.read_text(encoding="utf-8"))
+
+
+def _grid(table: Table) -> str:
+    """Return a table of a notebook as one of Markdown."""
+    lines = [[name.capitalize() for name in table.header], *table.rows]
+    grid = ["| " + " | ".join(map(_markdown, line)) + " |" for line in lines]
+    return "\n".join([grid[0], "|" + "---|" * len(table.header), *grid[1:]])
 
 
 def _markdown(text: Any) -> str:

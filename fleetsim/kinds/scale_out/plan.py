@@ -1,7 +1,6 @@
-"""What a batch on many workers costs: a linear law fitted to runs, and a plan calculated from it.
+"""A plan for a fleet that no one machine makes, calculated from measured costs.
 
-Plain functions on arrays and numbers, for any runs: `fit_linear` finds what each thing that a run
-pays for costs, with intervals; `plan_fleet` multiplies that by a fleet which no one machine makes.
+`plan_fleet` multiplies the costs of a `LinearLaw`, with their intervals, by a goal.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from fleetsim.base.cluster import WAITING
+from fleetsim.base.tables import Table, number, with_unit
 from fleetsim.batch.formats import FORMATS
 from fleetsim.batch.publish import UPLOAD
 from fleetsim.stats.linear import Estimate
@@ -145,6 +145,26 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[PlanRow]
     bounds: list[Bound]
     remarks: list[str]
+
+    def table(self) -> Table:
+        """Return a row for each quantity, as notebook and document show it."""
+        rows = tuple(
+            (row.quantity, with_unit(row.value, row.unit), _range(row), row.basis)
+            for row in self.rows
+        )
+        goal = self.goal
+        caption = (
+            f"{goal.drivers:.3g} drivers of {goal.companies:.3g} companies, {goal.events:.3g} "
+            f"events, {goal.rate:g} of each driver in a batch"
+        )
+        return Table(("quantity", "value", "95 % interval", "made of"), rows, caption)
+
+
+def _range(row: PlanRow) -> str:
+    if row.low is None and row.high is None:
+        return "–"
+    low, high = ("?" if end is None else number(end) for end in (row.low, row.high))
+    return f"{low} to {high}"
 
 
 def plan_fleet(goal: Goal, costs: Costs) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -10,13 +11,13 @@ from typing import Any
 from fleetsim.base.cluster import require_dask
 from fleetsim.base.progress import notebook_bar
 from fleetsim.base.project import Project
-from fleetsim.base.tables import Stack, Table, number, with_unit
+from fleetsim.base.tables import Stack, Table
 from fleetsim.experiment.criterion import MB
 from fleetsim.experiment.spec import Experiment
 from fleetsim.experiment.steps import BaseRun, open_run
 from fleetsim.kinds.scale_out.measure import measure_ways, steps_of
 from fleetsim.kinds.scale_out.plan import Plan
-from fleetsim.kinds.scale_out.ways import CLUSTER, WAYS, ScaleOut, ScaleOutRecord
+from fleetsim.kinds.scale_out.ways import CLUSTER, WAYS, ScaleOut, ScaleOutRecord, cost_table
 
 #: What a run on one machine leaves open; it stands beside every plan.
 UNSEEN = (
@@ -70,7 +71,8 @@ class ScaleOutRun(BaseRun):
 
     def laws(self) -> Table:
         """Fit what workers, tasks and events cost; return that with intervals."""
-        return _law_table(self._need(self._found, "measure"))
+        found = self._need(self._found, "measure")
+        return _unbroken(cost_table(found.rows(), found.constants))
 
     def plan(self) -> Stack:
         """Calculate what a fleet takes that no one machine makes; return that, and what breaks."""
@@ -135,66 +137,26 @@ def _ways_table(found: ScaleOut) -> Table:
     return Table(header, tuple(rows), caption)
 
 
-def _law_table(found: ScaleOut) -> Table:
-    """Return a row for each cost."""
-    rows = []
-    for row in found.rows():
-        interval = "–"
-        if row.interval is not None:
-            interval = f"{row.interval[0]:.3g} to {row.interval[1]:.3g}"
-        rows.append(
-            (
-                row.cost,
-                str(row.runs),
-                _together(row.value, row.unit),
-                interval,
-                "–" if row.scale is None else f"{row.scale:.2f}",
-                row.note if row.deviation is None else f"{100 * row.deviation:.1f} %",
-            )
-        )
-    cores = found.constants.cores if found.constants else "?"
-    caption = (
-        "Time by workers: start + workers × each worker + (tasks × each task + events × each "
-        f"event) / the least of workers, cores ({cores}) and tasks; the others are straight lines "
-        "over the tasks, and powers of the events."
-    )
-    header = ("cost", "runs", "value", "95 % interval", "interval widened by", "farthest group")
-    return Table(header, tuple(rows), caption)
-
-
 def plan_tables(plan: Plan | str) -> Stack:
     """Return a plan as tables: what it takes, where it breaks, and what it cannot know."""
     if isinstance(plan, str):
         return Stack((Table(("plan",), ((f"No plan: {plan}.",),)),))
-    rows = tuple(
-        (
-            row.quantity,
-            _together(row.value, row.unit),
-            "–" if row.low is None and row.high is None else f"{_end(row.low)} to {_end(row.high)}",
-            row.basis,
-        )
-        for row in plan.rows
-    )
-    goal = plan.goal
-    caption = (
-        f"{goal.drivers:.3g} drivers of {goal.companies:.3g} companies, {goal.events:.3g} events, "
-        f"{goal.rate:g} of each driver in a batch"
-    )
-    header = ("quantity", "value", "95 % interval", "made of")
     breaks = tuple((remark,) for remark in plan.remarks)
     return Stack(
         (
-            Table(header, rows, caption),
+            _unbroken(plan.table()),
             Table(("where it breaks first",), breaks, "The first line is what gives way first."),
             Table(("what this does not show",), ((UNSEEN,),)),
         )
     )
 
 
-def _together(value: float | None, unit: str) -> str:
-    """Return a value and its unit, which a narrow column would part."""
-    return with_unit(value, unit).replace(" ", "\N{NO-BREAK SPACE}")
-
-
-def _end(value: float | None) -> str:
-    return "?" if value is None else number(value, 3)
+def _unbroken(table: Table) -> Table:
+    """Return a table that keeps its values, which a narrow column would part, beside their units."""
+    place = table.header.index("value")
+    rows = []
+    for row in table.rows:
+        cells = list(row)
+        cells[place] = cells[place].replace(" ", "\N{NO-BREAK SPACE}")
+        rows.append(tuple(cells))
+    return dataclasses.replace(table, rows=tuple(rows))

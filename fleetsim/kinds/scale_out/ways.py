@@ -11,6 +11,7 @@ from functools import cached_property
 
 import msgspec
 
+from fleetsim.base.tables import Table, number, with_unit
 from fleetsim.generate.config import Config
 from fleetsim.generate.encode import mean_width
 from fleetsim.kinds.scale_out.plan import GOAL, Costs, Plan, plan_fleet
@@ -366,3 +367,33 @@ class ScaleOutRecord(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan | None
     no_plan: str
     unseen: str
+
+    def cost_table(self) -> Table:
+        """Return a row for each cost, as the document shows it."""
+        return cost_table(self.model, self.constants)
+
+
+def cost_table(model: Sequence[ModelRow], constants: Constants | None) -> Table:
+    """Return a row for each fitted cost; one that could not be fitted says why."""
+    rows = []
+    for row in model:
+        if row.interval is None or row.deviation is None:
+            rows.append((row.cost, str(row.runs), "–", "–", "–", row.note))
+            continue
+        rows.append(
+            (
+                row.cost,
+                str(row.runs),
+                with_unit(row.value, row.unit),
+                f"{number(row.interval[0])} to {number(row.interval[1])}",
+                number(row.scale, 3),
+                f"{100 * row.deviation:.1f} %",
+            )
+        )
+    caption = (
+        "Time by workers: start + workers × each worker + (tasks × each task + events × each "
+        f"event) / the least of workers, cores ({constants.cores if constants else '?'}) and "
+        "tasks; the others are straight lines over the tasks, and powers of the events."
+    )
+    header = ("cost", "runs", "value", "95 % interval", "interval widened by", "farthest group")
+    return Table(header, tuple(rows), caption)

@@ -9,11 +9,11 @@ from typing import Any
 
 from fleetsim.base.progress import notebook_bar
 from fleetsim.base.project import Project
-from fleetsim.base.tables import Table, number
+from fleetsim.base.tables import Table
 from fleetsim.experiment.criterion import MB
 from fleetsim.experiment.spec import Experiment
 from fleetsim.experiment.steps import BaseRun, open_run
-from fleetsim.kinds.scaling.sizes import QUANTITIES, Scaling, ScalingRecord, measure_sizes
+from fleetsim.kinds.scaling.sizes import Scaling, ScalingRecord, law_table, measure_sizes
 from fleetsim.measure.series import PATHS
 
 
@@ -53,7 +53,7 @@ class ScalingRun(BaseRun):
 
     def laws(self) -> Table:
         """Fit the laws; return their exponents with intervals."""
-        return _law_table(self._need(self._scaling, "measure"))
+        return law_table(self._need(self._scaling, "measure").rows(), spoken=True)
 
     def evidence(self) -> Scaling:
         """Return what was found."""
@@ -94,34 +94,3 @@ def _size_table(scaling: Scaling) -> Table:
         *("process [s]: median", "CPU [s]: median", "memory [MB]: most", "million events a second"),
     )
     return Table(header, tuple(rows))
-
-
-def _law_table(scaling: Scaling) -> Table:
-    """Return a row for each path and quantity."""
-    rows = []
-    for law in scaling.rows():
-        interval = "–"
-        if law.interval is not None:
-            interval = f"{law.interval[0]:.3f} to {law.interval[1]:.3f}"
-        rows.append(
-            (
-                PATHS[law.path],
-                QUANTITIES[law.quantity],
-                f"{law.sizes}, {law.repeats}",
-                "–" if law.exponent is None else f"{law.exponent:.4f}",
-                interval,
-                number(law.startup, 3),
-                "–" if law.slope is None else f"{law.slope:.4f}",
-                "–" if law.scale is None else f"{law.scale:.2f}",
-                law.note if law.deviation is None else f"{100 * law.deviation:.1f} %",
-            )
-        )
-    header = (
-        *("path", "quantity", "sizes, runs", "exponent", "95 % interval", "start-up [s]"),
-        *("slope with start-up", "interval widened by", "farthest size"),
-    )
-    caption = (
-        "Time: start-up + factor × events^exponent; memory: factor × events^exponent. The slope is "
-        "that of the logarithms as they are."
-    )
-    return Table(header, tuple(rows), caption)

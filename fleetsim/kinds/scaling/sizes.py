@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from fleetsim.base.tables import Table, number
 from fleetsim.batch.meta import EVENTS_NAME
 from fleetsim.generate.config import Config
 from fleetsim.measure.series import (
@@ -269,3 +270,40 @@ class ScalingRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     runs: list[SizeRun]
     laws: list[GrowthRow]
+
+    def law_table(self) -> Table:
+        """Return a row for each law, as the document shows it, by the names of the record."""
+        return law_table(self.laws)
+
+
+def law_table(laws: Sequence[GrowthRow], *, spoken: bool = False) -> Table:
+    """Return a row for each path and quantity; with `spoken`, in words instead of their names."""
+    rows = []
+    for law in laws:
+        row = [
+            PATHS[law.path] if spoken else law.path,
+            QUANTITIES[law.quantity] if spoken else law.quantity,
+            str(law.sizes),
+            str(law.repeats),
+        ]
+        if law.interval is None or law.deviation is None:
+            row += [*("–" * 5), law.note]
+        else:
+            row += [
+                number(law.exponent),
+                f"{number(law.interval[0])} to {number(law.interval[1])}",
+                number(law.startup),
+                number(law.slope),
+                number(law.scale, 3),
+                f"{100 * law.deviation:.1f} %",
+            ]
+        rows.append(tuple(row))
+    header = (
+        *("path", "quantity", "sizes", "runs", "exponent", "95 % interval", "start-up [s]"),
+        *("slope", "interval widened by", "farthest size"),
+    )
+    caption = (
+        "Time: start-up + factor × events^exponent; memory: factor × events^exponent. The slope is "
+        "that of the logarithms with the start-up in it."
+    )
+    return Table(header, tuple(rows), caption)
