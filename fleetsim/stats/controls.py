@@ -21,7 +21,7 @@ from fleetsim.stats.draws import n_drivers
 from fleetsim.stats.effects import fit_power, trend_power
 from fleetsim.stats.sample import Columns
 
-Power = Callable[[Config, int, float], float]
+ComputedPower = Callable[[Config, int, float], float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Control:
     caught_by: tuple[str, ...]
     batches: int = 1
     caught_in: int = 0
-    computed: Mapping[str, Power] = field(default_factory=dict)
+    computed: Mapping[str, ComputedPower] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Row:
+class JudgedTest:
     """One test of one run.
 
     Attributes
@@ -84,7 +84,7 @@ def make_tests(sample: Sample, law: Law) -> list[Made]:
     return [Made(entry, sample, entry.make(sample, law)) for entry in entries(sample.n_batches)]
 
 
-def judge_tests(made: Sequence[Made], law: Law, *, alpha: float = 0.05) -> list[Row]:
+def judge_tests(made: Sequence[Made], law: Law, *, alpha: float = 0.05) -> list[JudgedTest]:
     """Adjust the p-values of one family of tests together, and say what each has seen.
 
     Parameters
@@ -97,7 +97,7 @@ def judge_tests(made: Sequence[Made], law: Law, *, alpha: float = 0.05) -> list[
 
     Returns
     -------
-    list of Row
+    list of JudgedTest
         In the order given. A test that cannot be made is inconclusive, never a pass.
 
     Raises
@@ -123,7 +123,7 @@ def judge_tests(made: Sequence[Made], law: Law, *, alpha: float = 0.05) -> list[
             own = level if entry.kind is EntryKind.EVIDENCE else alpha
             effect = entry.effect(test.sample, law, result, own)
         rows.append(
-            Row(
+            JudgedTest(
                 entry=entry,
                 result=result,
                 p_holm=p_holm.get(number),
@@ -138,7 +138,7 @@ def judge_tests(made: Sequence[Made], law: Law, *, alpha: float = 0.05) -> list[
     return rows
 
 
-def run_battery(sample: Sample, law: Law, *, alpha: float = 0.05) -> list[Row]:
+def run_battery(sample: Sample, law: Law, *, alpha: float = 0.05) -> list[JudgedTest]:
     """Make and judge all tests that a sample has batches enough for.
 
     See `make_tests` and `judge_tests`, which do it in two steps.
@@ -181,7 +181,7 @@ def _sentence(entry: Entry, law: Law, result: TestResult, effect: float | None) 
 
 
 class Test(msgspec.Struct, frozen=True, kw_only=True):
-    """One test as the record holds it; its terms are those of `battery.Entry` and `Row`.
+    """One test as the record holds it; its terms are those of `battery.Entry` and `JudgedTest`.
 
     `p_holm` is None where the test is outside the family. `detectable` is the smallest effect that
     it would have caught with 90 % power at the level alpha / (size of the family), in the unit of
@@ -211,7 +211,7 @@ class Test(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None
 
 
-def record_test(row: Row) -> Test:
+def record_test(row: JudgedTest) -> Test:
     """Return a judged test as a record holds it."""
     result = row.result
     return Test(

@@ -152,7 +152,7 @@ def plan_tables(plan: Plan | str) -> Stack:
 
 
 def _unbroken(table: Table) -> Table:
-    """Return a table that keeps its values, which a narrow column would part, beside their units."""
+    """Return a table whose values stay beside their units in a narrow column."""
     place = table.header.index("value")
     rows = []
     for row in table.rows:
