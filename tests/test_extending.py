@@ -172,7 +172,7 @@ def test_a_format(tmp_path: Path) -> None:
 
 def test_a_statistical_test(tmp_path: Path) -> None:
     """It is in the battery, passes honest data, says what it sees, and catches its control."""
-    files = ("stats/battery.py", "stats/controls.py")
+    files = ("stats/battery.py", "stats/faulty.py", "stats/controls.py")
     copy = recipe(tmp_path / "x", "A statistical test", *files)
     code = """
 import json
