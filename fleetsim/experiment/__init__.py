@@ -17,7 +17,7 @@ __getattr__, __dir__ = face(
         "kind": "DEFAULT_KIND EXPLORE Kind kinds SWEEP",
         "notebook": "notebook_parameters parameters_of take_parameters",
         "parameters": "check_parameters CONFIGURATION CONTROL_SEEDS ControlSeeds EXPERIMENT "
-        "Interval LARGEST_EVENTS LargestEvents noted Parameter REPEATS Repeats Replicates "
+        "Interval LARGEST_EVENTS LargestEvents noted Parameter Repeats REPEATS Replicates "
         "REPLICATES RESULTS",
         "prospects": "battery_prospect count_law_prospect count_range_prospect size_law_prospect "
         "spread_prospect type_prospect variation_prospect",
