@@ -39,9 +39,11 @@ from scipy import stats
 from fleetsim.base.project import Project
 from fleetsim.base.tables import Table
 from fleetsim.base.yaml12 import load_yaml
+from fleetsim.experiment.results import Engine
 from fleetsim.runner.run import Outcome
 from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.run import run_sweep
+from fleetsim.sweep.worker import SweepOptions
 
 ROOT = Path(__file__).parents[1]
 SMOKE = "000-smoke"
@@ -187,7 +189,8 @@ def _sweep(
         cost.resident.append(_resident())
 
     with _timed(cost):
-        run_sweep(plan_sweep(Project(root), SMOKE), jobs=jobs, engine=engine, progress=ended)
+        options = SweepOptions(jobs=jobs, engine=Engine(engine))
+        run_sweep(plan_sweep(Project(root), SMOKE), options, progress=ended)
     return cost
 
 

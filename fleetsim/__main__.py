@@ -2,7 +2,6 @@
 
 import atexit
 import gc
-import os
 import signal
 import sys
 import time
@@ -15,16 +14,12 @@ gc.set_threshold(50_000)
 
 
 def entry() -> None:
-    """Run the command line as the whole of a process, whose end skips what is of no use.
-
-    Taking modules and NumPy apart, one object after the other, is a tenth of a small command;
-    the system frees the memory of a process at once.
-    """
-    # Exit handlers run from the last registered to the first: before ours come those of all
-    # libraries; those from before it, of a tool that watches this process, want to be called too.
+    """Run the command line as the whole of a process, whose end skips what is of no use."""
     ended: list[object] = []
-    if not atexit._ncallbacks():
-        atexit.register(_leave, ended)
+    if not atexit._ncallbacks():  # those of a tool that watches this process want to be called too
+        from fleetsim.base.leave import leave  # after the clock
+
+        atexit.register(leave, ended)
     try:
         main()
     except SystemExit as end:
@@ -45,18 +40,6 @@ def main() -> None:
         gc.freeze()  # the same at the end: what is thrown away as a whole is not searched first
         for number in (signal.SIGINT, signal.SIGTERM):  # all is done: no traceback while leaving
             signal.signal(number, signal.SIG_DFL)
-
-
-def _leave(ended: list[object]) -> None:
-    """End the process with its code, once all exit handlers have run and all output is out."""
-    if not ended or not isinstance(ended[0], int):
-        return  # it did not end by its code: the interpreter says what happened
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except (OSError, ValueError):  # the interpreter reports it
-        return
-    os._exit(ended[0])
 
 
 if __name__ == "__main__":

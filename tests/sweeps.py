@@ -21,10 +21,14 @@ from fleetsim.batch.companies import read_companies, write_companies
 from fleetsim.batch.plan import WriteOptions
 from fleetsim.batch.write import write_batches
 from fleetsim.experiment.record import read_record
+from fleetsim.experiment.results import Engine
 from fleetsim.generate.config import load_config
 from fleetsim.measure.cold import Child
 from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.run import run_sweep
+from fleetsim.sweep.worker import SweepOptions
+
+LIBRARY = SweepOptions(engine=Engine.LIBRARY)
 
 SMOKE = "000-smoke"
 linux = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
@@ -80,7 +84,7 @@ def ready_cell(ready: Path) -> str:
 def make_ready(project: Project, ready: Path) -> None:
     """Make the runs of a sweep without notebooks, to be found by their seeds."""
     sweep = plan_sweep(project, SMOKE, results="made")
-    run_sweep(sweep, engine="library")
+    run_sweep(sweep, LIBRARY)
     ready.mkdir()
     for point in sweep.points:
         (ready / str(point.seed)).symlink_to(sweep.finished[point.key])

@@ -6,6 +6,8 @@ import textwrap
 from dataclasses import dataclass
 from html import escape
 
+from fleetsim.base.verdict import VERDICTS
+
 _LEFT = 'style="text-align: left"'  # JupyterLab would align text to the right
 
 
@@ -65,7 +67,7 @@ class Stack:
 
 
 def _cell(text: str) -> str:
-    kind = f' class="{text}"' if text in ("pass", "fail", "inconclusive") else ""
+    kind = f' class="{text}"' if text in VERDICTS else ""
     return f"<td{kind} {_LEFT}>{escape(text)}</td>"
 
 

@@ -14,7 +14,7 @@ from fleetsim.cli.shared import (
     PATH,
     RESULTS,
     json_text,
-    lighten_papermill,
+    load_jsonschema,
     shown,
     wrapped,
 )
@@ -120,11 +120,12 @@ def run(
     strict: bool,
 ) -> None:
     """Run an experiment: execute its notebook, and make the report."""
-    lighten_papermill()
+    load_jsonschema()
     from fleetsim.base.project import find_project
     from fleetsim.experiment.document import verdict_table
     from fleetsim.experiment.steps import Summary
     from fleetsim.report.run_report import REPORT_HTML, REPORT_NOTEBOOK
+    from fleetsim.runner.engines import RunOptions
     from fleetsim.runner.mirror import mirrored
     from fleetsim.runner.run import execute
 
@@ -135,7 +136,7 @@ def run(
             experiment,
             _parameters(experiment, pairs, file),
             results=str(home.folder),
-            progress=sys.stderr.isatty(),
+            options=RunOptions(progress=sys.stderr.isatty()),
             gallery=False,
         )
         home.upload_run(outcome.path)
@@ -150,7 +151,7 @@ def run(
     click.echo(str(verdict_table(record)))
     click.echo(f"\n{wrapped(repr(Summary(record)))}")
     click.echo(f"\nreport: {path}/{REPORT_HTML}")
-    if strict and any(criterion.verdict != "pass" for criterion in record.criteria):
+    if strict and not record.passed:
         sys.exit(FINDING)
 
 
@@ -161,7 +162,7 @@ def run(
 @RESULTS
 def report(name: str, only_check: bool, notebook: Path | None, results: str | None) -> None:
     """Make a run's document and report again from its record, or check them."""
-    lighten_papermill()
+    load_jsonschema()
     from fleetsim.base.project import find_project
     from fleetsim.report.run_report import check_report, render_report
     from fleetsim.runner.mirror import mirrored

@@ -6,20 +6,27 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fleetsim.base.errors import InputError, nearest
+from fleetsim.base.verdict import VERDICTS, Verdict
 from fleetsim.cli.shared import (
     FINDING,
     PATH,
     RESULTS,
     json_text,
-    lighten_papermill,
+    load_jsonschema,
     say,
     shown,
 )
+from fleetsim.experiment.results import ENDED, Engine, Status
+
+if TYPE_CHECKING:
+    from fleetsim.runner.mirror import Mirror
+    from fleetsim.sweep.results import SweepResults
+    from fleetsim.sweep.run import Progress
 
 
 @click.command()
@@ -36,8 +43,8 @@ from fleetsim.cli.shared import (
 )
 @click.option(
     "--engine",
-    type=click.Choice(["notebook", "library"]),  # engines.ENGINES
-    default="notebook",
+    type=click.Choice([str(engine) for engine in Engine]),
+    default=str(Engine.NOTEBOOK),
     show_default=True,
     help="'library' makes the same records without notebooks, reports and figures.",
 )
@@ -86,15 +93,18 @@ def sweep(
     """Run every point of an experiment's grid; what is finished already is not run again."""
     if scheduler and jobs:
         raise click.UsageError("--jobs are threads here; with --scheduler, workers do the work.")
-    lighten_papermill()
+    load_jsonschema()
     from fleetsim.base.project import find_project
     from fleetsim.runner.mirror import mirrored
     from fleetsim.sweep.plan import plan_sweep
-    from fleetsim.sweep.report import render_sweep
-    from fleetsim.sweep.results import end_table, listing, plan_table, sweep_results
+    from fleetsim.sweep.results import listing, plan_table, sweep_results
     from fleetsim.sweep.run import run_sweep
+    from fleetsim.sweep.worker import SweepOptions
 
     project = find_project()
+    options = SweepOptions(
+        jobs or 1, Engine(engine), fresh, fail_fast, retries, cell_timeout, run_timeout
+    )
     with mirrored(project, results) as home:
         if scheduler and getattr(home.where, "protocol", None) == "memory":
             raise InputError("--results", "memory:// is each process's own; workers need another")
@@ -115,48 +125,44 @@ def sweep(
             return
         to_do = len(planned.to_do(fresh=fresh))
         with _workers(scheduler) as cluster, _sweep_bar(to_do) as update:
-            count = run_sweep(
-                planned,
-                jobs=jobs or 1,
-                cluster=cluster,
-                home=home,
-                engine=engine,
-                fresh=fresh,
-                fail_fast=fail_fast,
-                retries=retries,
-                cell_timeout=cell_timeout,
-                run_timeout=run_timeout,
-                progress=update,
-            )
+            count = run_sweep(planned, options, cluster=cluster, home=home, progress=update)
         found = sweep_results(planned)
-        if as_json:
-            click.echo(json_text(listing(planned, home)))
-        else:
-            click.echo(str(end_table(found)))
-            click.echo(
-                f"\n{count.done} done, {count.failed} failed, {count.skipped} finished before, "
-                f"{count.left} not begun"
-            )
-        if found.completed:
-            report = render_sweep(planned)
-            home.upload(*planned.folder.glob("sweep*"))
-            if not as_json:
-                click.echo(f"report: {shown(home.named(report))}")
+        _tell_end(found, count, home, as_json=as_json)
         if home.where is not None:
             home.refresh_gallery()
     if count.failed:
         sys.exit(1)
-    if strict and any(c.verdict != "pass" for run in found.runs for c in run.record.criteria):
+    if strict and not all(run.record.passed for run in found.runs):
         sys.exit(FINDING)
+
+
+def _tell_end(found: SweepResults, count: Progress, home: Mirror, *, as_json: bool) -> None:
+    """Print what became of a sweep, and make its report where any point has verdicts."""
+    from fleetsim.sweep.report import render_sweep
+    from fleetsim.sweep.results import end_table, listing
+
+    if as_json:
+        click.echo(json_text(listing(found.sweep, home)))
+    else:
+        click.echo(str(end_table(found)))
+        click.echo(
+            f"\n{count.done} done, {count.failed} failed, {count.skipped} finished before, "
+            f"{count.left} not begun"
+        )
+    if found.completed:
+        report = render_sweep(found.sweep)
+        home.upload(*found.sweep.folder.glob("sweep*"))
+        if not as_json:
+            click.echo(f"report: {shown(home.named(report))}")
 
 
 @click.command()
 @RESULTS
 @click.option("--experiment", metavar="ID", help="Only the runs of this experiment.")
-@click.option("--status", type=click.Choice(["completed", "failed"]))  # runs.STATUSES
+@click.option("--status", type=click.Choice([str(status) for status in ENDED]))
 @click.option(
     "--verdict",
-    type=click.Choice(["pass", "fail", "inconclusive"]),  # runs.VERDICTS
+    type=click.Choice([str(verdict) for verdict in VERDICTS]),
     help="Only runs with a criterion of this verdict.",
 )
 @click.option(
@@ -209,7 +215,12 @@ def runs(
             f"allowed: {', '.join(sorted(known))}",
         )
     ordered = sort_runs(every, key)
-    chosen = select_runs(ordered, experiment=experiment, status=status, verdict=verdict)
+    chosen = select_runs(
+        ordered,
+        experiment=experiment,
+        status=None if status is None else Status(status),
+        verdict=None if verdict is None else Verdict(verdict),
+    )
     if as_json:
         click.echo(json_text([run.as_dict(project) for run in chosen]))
     elif chosen:
@@ -289,7 +300,7 @@ def _workers(scheduler: str | None) -> Iterator[Any]:
     from fleetsim.base.cluster import connect
 
     with connect(scheduler) as cluster:
-        cluster.client.run(lighten_papermill)  # as here: some seconds for each new worker
+        cluster.client.run(load_jsonschema)  # as here: some seconds for each new worker
         yield cluster
 
 

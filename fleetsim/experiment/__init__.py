@@ -7,7 +7,7 @@ __getattr__, __dir__ = face(
     {
         "check": "check_experiment remedy_text",
         "criterion": "by_contents by_intervals certain Criterion CriterionKind Judgement "
-        "limits_of MB measured undecided Verdict",
+        "limits_of MB measured undecided",
         "document": "by_chance planned_record power_table POWER_WORDS render_document template "
         "verdict_table",
         "expectation": "Expectation expected_line_bytes tolerance_limits",
@@ -23,8 +23,8 @@ __getattr__, __dir__ = face(
         "spread_prospect type_prospect variation_prospect",
         "record": "CriterionRecord decode_record Measurements overall_line read_record read_run "
         "Record versions",
-        "results": "find_run Head LATEST latest_beside one_line read_versioned RECORD_NAME "
-        "RunError SWEEP_FIGURES VERDICTS",
+        "results": "ENDED Engine find_run Head LATEST latest_beside one_line read_versioned "
+        "RECORD_NAME RunError Status SWEEP_FIGURES",
         "spec": "Experiment load_experiment Spec with_parameters",
         "steps": "BaseRun check_table DOCUMENT_NAME open_run provenance_of publish_run run_class "
         "run_key run_name Summary write_run_files",

@@ -5,25 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Annotated, Any, Protocol
 
 import msgspec
 from msgspec import Meta
 
 from fleetsim.base.strict import text
+from fleetsim.base.verdict import Verdict
 from fleetsim.experiment.expectation import Expectation
 from fleetsim.experiment.prospects import Prospect
 
 MB = 1e6  # bytes
-
-
-class Verdict(StrEnum):
-    """What the evidence says of a criterion."""
-
-    PASS = "pass"  # noqa: S105 (no password)
-    FAIL = "fail"
-    INCONCLUSIVE = "inconclusive"
 
 
 def _limit(what: str) -> Meta:

@@ -13,7 +13,8 @@ import jinja2
 import yaml
 
 from fleetsim.base.tables import Table, number, with_unit
-from fleetsim.experiment.check import Check, check_experiment, remedy_text
+from fleetsim.base.verdict import Verdict
+from fleetsim.experiment.check import Check, CriterionCheck, check_experiment, remedy_text
 from fleetsim.experiment.kind import find_kind
 from fleetsim.experiment.prospects import GATE_LEVEL, Power
 from fleetsim.experiment.record import (
@@ -24,6 +25,7 @@ from fleetsim.experiment.record import (
     Record,
     overall_line,
 )
+from fleetsim.experiment.results import Status
 from fleetsim.experiment.spec import Experiment
 from fleetsim.stats.answers import answer, answers_line
 
@@ -31,12 +33,11 @@ from fleetsim.stats.answers import answer, answers_line
 def planned_record(experiment: Experiment, check: Check | None = None) -> Record:
     """Return the record of an experiment that has not run: what is claimed and expected."""
     check = check or check_experiment(experiment)
-    expectation = check.as_dict()
     return Record(
         experiment=experiment.id,
         run_id="",
         key="",
-        status="planned",
+        status=Status.PLANNED,
         error=None,
         started="",
         finished="",
@@ -56,49 +57,57 @@ def planned_record(experiment: Experiment, check: Check | None = None) -> Record
             kind=experiment.kind.name,
             own=experiment.kind.describe(experiment),
         ),
-        expected=Expected(
-            mean=expectation["mean"],
-            standard_deviation=expectation["standard_deviation"],
-            line_bytes=expectation["line_bytes"],
-            findings=list(check.findings),
-            remedies=[
-                f"{name}: {remedy_text(remedy)}."
-                for name, rows in check.remedies.items()
-                for remedy in rows
-            ],
-            foresight=[
-                Foresight(
-                    criterion=row.criterion.id,
-                    accepts=row.prospect.accepts,
-                    power=list(row.prospect.power),
-                )
-                for row in check.criteria
-                if row.prospect.power
-            ],
-            warnings=list(check.warnings),
-        ),
+        expected=_expected(check),
         batch_ids=[],
-        criteria=[
-            CriterionRecord(
-                id=row.criterion.id,
-                kind=row.criterion.kind,
-                title=row.criterion.title,
-                stated=row.criterion.stated,
-                low=row.criterion.low,
-                high=row.criterion.high,
-                observed=None,
-                unit=row.criterion.unit,
-                verdict="",
-                a_priori=row.a_priori,
-                tests=[],
-                method=row.criterion.method,
-                note="",
-            )
-            for row in check.criteria
-        ],
+        criteria=[_planned(row) for row in check.criteria],
         tests=[],
         measurements=None,
         provenance={},
+    )
+
+
+def _expected(check: Check) -> Expected:
+    """Return what the model says of an experiment, as its record holds it."""
+    expectation = check.as_dict()
+    return Expected(
+        mean=expectation["mean"],
+        standard_deviation=expectation["standard_deviation"],
+        line_bytes=expectation["line_bytes"],
+        findings=list(check.findings),
+        remedies=[
+            f"{name}: {remedy_text(remedy)}."
+            for name, rows in check.remedies.items()
+            for remedy in rows
+        ],
+        foresight=[
+            Foresight(
+                criterion=row.criterion.id,
+                accepts=row.prospect.accepts,
+                power=list(row.prospect.power),
+            )
+            for row in check.criteria
+            if row.prospect.power
+        ],
+        warnings=list(check.warnings),
+    )
+
+
+def _planned(row: CriterionCheck) -> CriterionRecord:
+    """Return a criterion that was not judged yet."""
+    return CriterionRecord(
+        id=row.criterion.id,
+        kind=row.criterion.kind,
+        title=row.criterion.title,
+        stated=row.criterion.stated,
+        low=row.criterion.low,
+        high=row.criterion.high,
+        observed=None,
+        unit=row.criterion.unit,
+        verdict=Verdict.NONE,
+        a_priori=row.a_priori,
+        tests=[],
+        method=row.criterion.method,
+        note="",
     )
 
 
@@ -114,7 +123,7 @@ def render_document(record: Record) -> str:
         record=record,
         short_id=_short_id(record.experiment),
         command=record.provenance.get("commands", [f"fleetsim run {record.experiment}"])[0],
-        planned=record.status == "planned",
+        planned=record.status == Status.PLANNED,
         e=record.expected,
         configuration=_yaml(record),
         at="" if now else f" --at {interval}",

@@ -17,12 +17,13 @@ from fleetsim.base.errors import InputError
 from fleetsim.base.project import Project, find_project, source_hash
 from fleetsim.base.strict import read_content
 from fleetsim.base.tables import Table, with_unit
+from fleetsim.base.verdict import VERDICTS, Verdict
 from fleetsim.experiment.kind import DEFAULT_KIND, kinds, older_kind
 from fleetsim.experiment.prospects import Power
 from fleetsim.experiment.results import (
     RECORD_NAME,
-    VERDICTS,
     RunError,
+    Status,
     Versioned,
     decode_versioned,
     find_run,
@@ -54,7 +55,7 @@ class CriterionRecord(msgspec.Struct, frozen=True, kw_only=True):
     high: float | None
     observed: float | bool | None
     unit: str
-    verdict: str
+    verdict: Verdict
     a_priori: float | None
     tests: list[str]
     method: str
@@ -121,7 +122,7 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
 class Record(Versioned, frozen=True, kw_only=True):
     """One run.
 
-    `status` is planned (nothing ran yet), completed or failed. Two runs of one seed are equal but
+    Two runs of one seed are equal but
     for measurements, started, finished, run_id and provenance. `section` is what only its kind has
     (`Kind.section`), and stands in the file under the kind's name; `tests` and `measurements` are
     empty and null for kinds that have no such.
@@ -130,7 +131,7 @@ class Record(Versioned, frozen=True, kw_only=True):
     experiment: str
     run_id: str
     key: str
-    status: str
+    status: Status
     error: RunError | None
     started: str
     finished: str
@@ -144,6 +145,16 @@ class Record(Versioned, frozen=True, kw_only=True):
     measurements: Measurements | None
     section: Any = msgspec.UNSET
     provenance: dict[str, Any]
+
+    @property
+    def completed(self) -> bool:
+        """Whether the run came to verdicts."""
+        return self.status == Status.COMPLETED
+
+    @property
+    def passed(self) -> bool:
+        """Whether every criterion passed."""
+        return all(criterion.verdict == Verdict.PASS for criterion in self.criteria)
 
     def criterion(self, name: str) -> CriterionRecord:
         """Return a criterion by its id."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,10 +24,23 @@ SWEEP_FIGURES = "sweep-figures"  # of the report of a sweep, beside its runs
 LATEST = "latest"  # link to the newest completed run of an experiment
 
 
-VERDICTS = ("pass", "fail", "inconclusive")
+class Status(StrEnum):
+    """How far a run has come."""
+
+    PLANNED = "planned"  # written down; nothing has run, and nothing of it stands in the results
+    COMPLETED = "completed"
+    FAILED = "failed"
 
 
-STATUSES = ("completed", "failed")
+class Engine(StrEnum):
+    """What goes through the steps of a run: a notebook in a kernel, or this process."""
+
+    NOTEBOOK = "notebook"
+    LIBRARY = "library"
+
+
+#: What becomes of a run that stands in the results.
+ENDED = (Status.COMPLETED, Status.FAILED)
 
 
 S = TypeVar("S", bound="Versioned")
@@ -42,7 +56,7 @@ class Head(Versioned, frozen=True, kw_only=True):
     """What says which point of a sweep a record is of, and how the run ended."""
 
     key: str
-    status: str
+    status: Status
 
 
 def read_versioned(folder: Path, kind: type[S]) -> S:

@@ -25,8 +25,8 @@ from fleetsim.base.errors import FleetsimError, InputError, found
 from fleetsim.base.files import PARTIAL, claim_folder, point_link, publish_folder, write_file
 from fleetsim.base.project import Project, find_project, source_hash
 from fleetsim.base.tables import Stack, Table
+from fleetsim.base.verdict import Verdict
 from fleetsim.experiment.check import Check, check_experiment
-from fleetsim.experiment.criterion import Verdict
 from fleetsim.experiment.document import (
     by_chance,
     chance,
@@ -44,7 +44,7 @@ from fleetsim.experiment.parameters import (
     name_faults,
 )
 from fleetsim.experiment.record import Record, overall_line, provenance
-from fleetsim.experiment.results import LATEST, RECORD_NAME
+from fleetsim.experiment.results import LATEST, RECORD_NAME, Status
 from fleetsim.experiment.spec import Experiment, load_experiment, with_parameters
 from fleetsim.generate.threads import cores
 
@@ -264,7 +264,7 @@ class BaseRun(ABC):
 
         A run of the engine "library" has no report, hence no figures.
         """
-        if self._record.status != "completed":
+        if not self._record.completed:
             raise FleetsimError("the run has no verdicts yet: call judge() first")
         for name in self.plots if engine == "notebook" else ():
             if not (self.folder / "figures" / f"{name}.png").exists():
@@ -303,13 +303,13 @@ class BaseRun(ABC):
                     observed=judgement.observed,
                     low=judgement.low,
                     high=judgement.high,
-                    verdict=judgement.verdict.value,
+                    verdict=judgement.verdict,
                     tests=[name for name in kind.tests if name in made],
                     note=judgement.note,
                 )
             )
         self._record = msgspec.structs.replace(
-            self._record, status="completed", criteria=criteria, **content
+            self._record, status=Status.COMPLETED, criteria=criteria, **content
         )
         return self._record.table()
 
@@ -339,7 +339,7 @@ class Summary:
             lines += [
                 f"{c.verdict}: {c.id}. {c.note}"
                 for c in self.record.criteria
-                if c.verdict == verdict.value
+                if c.verdict == verdict
             ]
         return "\n".join([*lines, by_chance(self.record)])
 

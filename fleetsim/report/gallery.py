@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 from fleetsim.base.errors import FleetsimError, InputError
 from fleetsim.base.files import exclusive, make_folder, write_file
-from fleetsim.experiment.results import VERDICTS
+from fleetsim.base.verdict import VERDICTS
+from fleetsim.experiment.results import Status
 from fleetsim.report.listing import ListedRun, differing_parameters, list_runs
 from fleetsim.report.pages import encoded, render_page
 
@@ -88,7 +89,7 @@ def render_gallery(results: Path) -> str:
         "gallery.html.j2",
         groups=groups,
         n_runs=len(runs),
-        n_failed=sum(run.status == "failed" for run in runs),
+        n_failed=sum(run.status == Status.FAILED for run in runs),
         verdicts=VERDICTS,
         comparisons=[(name, quote(os.fsencode(f"compare/{name}"))) for name in comparisons],
         damaged=[

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -19,11 +20,12 @@ from fleetsim.base.errors import InputError, nearest
 from fleetsim.base.project import Project
 from fleetsim.base.storage import is_remote
 from fleetsim.base.tables import Table
+from fleetsim.base.verdict import VERDICTS, Verdict
 from fleetsim.experiment.results import (
+    ENDED,
     LATEST,
     RECORD_NAME,
     SWEEP_FIGURES,
-    VERDICTS,
     Head,
     RunError,
     one_line,
@@ -33,7 +35,7 @@ from fleetsim.experiment.results import (
 
 class _Judged(msgspec.Struct, frozen=True):
     id: str
-    verdict: str
+    verdict: Verdict
 
 
 class _Titled(msgspec.Struct, frozen=True):
@@ -45,7 +47,6 @@ class _Listed(Head, frozen=True, kw_only=True):
 
     experiment: str
     run_id: str
-    status: Literal["completed", "failed"]
     error: RunError | None
     started: str
     finished: str
@@ -62,8 +63,8 @@ class ListedRun:
     ----------
     folder : Path
     experiment, title, run_id, started : str
-    status : str
-        "completed" or "failed".
+    status : Status
+        Completed or failed.
     error : RunError or None
     seconds : float
         From the start of the run to its end.
@@ -78,13 +79,13 @@ class ListedRun:
     title: str
     run_id: str
     started: str
-    status: str
+    status: Status
     error: RunError | None
     seconds: float
     parameters: dict[str, Any]
-    verdicts: dict[str, str]
+    verdicts: dict[str, Verdict]
 
-    def count(self, verdict: str) -> int:
+    def count(self, verdict: Verdict) -> int:
         """Return how many criteria have this verdict."""
         return sum(value == verdict for value in self.verdicts.values())
 
@@ -111,7 +112,7 @@ def _path(project: Project, folder: Path) -> str:
     return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else str(whole)
 
 
-def read_run(folder: Path) -> ListedRun:
+def listed_run(folder: Path) -> ListedRun:
     """Return a run of a list by its folder.
 
     Raises
@@ -120,6 +121,11 @@ def read_run(folder: Path) -> ListedRun:
         Where there is no record, or it is damaged or of another version.
     """
     head = read_versioned(folder, _Listed)
+    if head.status not in ENDED:
+        raise InputError(
+            str(folder / RECORD_NAME),
+            f"damaged: Invalid enum value '{head.status}' - at `$.status`",
+        )
     try:
         seconds = (parse_time(head.finished) - parse_time(head.started)) / 1e6
     except ValueError as error:
@@ -134,7 +140,7 @@ def read_run(folder: Path) -> ListedRun:
         error=head.error,
         seconds=seconds,
         parameters=head.parameters,
-        verdicts={row.id: row.verdict for row in head.criteria if row.verdict in VERDICTS},
+        verdicts={row.id: row.verdict for row in head.criteria if row.verdict},
     )
 
 
@@ -165,7 +171,7 @@ def list_runs(results: Path) -> tuple[list[ListedRun], list[InputError]]:
             if folder.name == SWEEP_FIGURES or (folder.name == LATEST and folder.is_symlink()):
                 continue
             try:
-                runs.append(read_run(folder))
+                runs.append(listed_run(folder))
             except InputError as error:
                 damaged.append(error)
     return sort_runs(runs), damaged
@@ -186,8 +192,8 @@ def select_runs(
     runs: Iterable[ListedRun],
     *,
     experiment: str | None = None,
-    status: str | None = None,
-    verdict: str | None = None,
+    status: Status | None = None,
+    verdict: Verdict | None = None,
 ) -> list[ListedRun]:
     """Return the runs of one experiment, of one status, with a criterion of one verdict."""
     return [
@@ -199,6 +205,10 @@ def select_runs(
     ]
 
 
+def _count(verdict: Verdict, run: ListedRun) -> int:
+    return run.count(verdict)
+
+
 #: What runs can be sorted by, besides their parameters.
 _KEYS: dict[str, Callable[[ListedRun], Any]] = {
     "experiment": lambda run: run.experiment,
@@ -206,9 +216,7 @@ _KEYS: dict[str, Callable[[ListedRun], Any]] = {
     "status": lambda run: run.status,
     "started": lambda run: run.started,
     "duration": lambda run: run.seconds,
-    "pass": lambda run: run.count("pass"),
-    "fail": lambda run: run.count("fail"),
-    "inconclusive": lambda run: run.count("inconclusive"),
+    **{str(verdict): partial(_count, verdict) for verdict in VERDICTS},
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ import nbformat
 
 from fleetsim.base.errors import InputError, nearest
 from fleetsim.base.project import Project
-from fleetsim.experiment.results import RunError
+from fleetsim.experiment.results import Engine, RunError
 from fleetsim.experiment.spec import Experiment
 from fleetsim.experiment.steps import run_class
 from fleetsim.runner.warm import Nursery
@@ -25,20 +24,42 @@ from fleetsim.runner.watch import RunEnded, Watch
 
 
 @dataclass(frozen=True)
+class RunOptions:
+    """How a run is made; nothing of it changes what the run says.
+
+    Attributes
+    ----------
+    engine : Engine
+        What goes through its steps. The others are those of a notebook.
+    cell_timeout : float, optional
+        Seconds that a cell may take.
+    progress : bool
+        Show papermill's progress bar.
+    nursery : Nursery, optional
+        What the kernel is forked from; without it, a Python is started.
+    """
+
+    engine: Engine = Engine.NOTEBOOK
+    cell_timeout: float | None = None
+    progress: bool = False
+    nursery: Nursery | None = None
+
+
+DEFAULTS = RunOptions()
+
+
+@dataclass(frozen=True)
 class Job:
     """What an engine is to run: an experiment with its parameters, into a private results folder.
 
-    `name` is the experiment's id or path, as the notebook is given it; `cell_timeout` is in
-    seconds, for each cell. The kernel is forked from the nursery, where there is one.
+    `name` is the experiment's id or path, as the notebook is given it.
     """
 
     project: Project
     experiment: Experiment
     name: str
     private: Path
-    cell_timeout: float | None = None
-    progress: bool = False
-    nursery: Nursery | None = None
+    options: RunOptions
 
 
 @dataclass(frozen=True)
@@ -85,9 +106,7 @@ def run_notebook(job: Job, watch: Watch) -> Ending:
         values,
         watch,
         root=job.project.root,
-        cell_timeout=job.cell_timeout,
-        progress=job.progress,
-        nursery=job.nursery,
+        options=job.options,
     )
 
 
@@ -97,9 +116,7 @@ def execute_notebook(
     watch: Watch,
     *,
     root: Path | None = None,
-    cell_timeout: float | None = None,
-    progress: bool = False,
-    nursery: Nursery | None = None,
+    options: RunOptions = DEFAULTS,
 ) -> Ending:
     """Execute a notebook with parameters, in a kernel of its own; say how it ended.
 
@@ -109,7 +126,7 @@ def execute_notebook(
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    from fleetsim.runner.kernel import KEEPING, watched
+    from fleetsim.runner.kernel import register_engine
 
     error = None
     kept: list[nbformat.NotebookNode] = []
@@ -118,17 +135,19 @@ def execute_notebook(
             str(notebook),
             None,
             parameters=dict(values),
-            engine_name=KEEPING,
+            engine_name=register_engine(),
             keep=kept.append,
+            watch=watch,
+            nursery=options.nursery,
+            root=root,
             kernel_name="python3",
-            kernel_manager_class=watched(watch, nursery, root),
-            execution_timeout=cell_timeout,
-            progress_bar=progress,
+            execution_timeout=options.cell_timeout,
+            progress_bar=options.progress,
         )
     except PapermillExecutionError as failure:
         error = RunError(failure.ename, failure.evalue, failure.cell_index)
     except CellTimeoutError:
-        message = f"a cell took longer than {cell_timeout:g} s"
+        message = f"a cell took longer than {options.cell_timeout:g} s"
         error = RunError("CellTimeoutError", message, None)
     except DeadKernelError:
         error = RunError("DeadKernelError", watch.death(), None)
@@ -136,7 +155,7 @@ def execute_notebook(
         error = RunError("DeadKernelError", f"{watch.death()}: {failure}", None)
     except (KeyboardInterrupt, SystemExit):
         # Nobody is left to ask for the error of the cell that the kernel's end interrupts.
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        watch.interrupt()
         raise
     finally:
         _close_event_loop()
@@ -167,7 +186,7 @@ def run_library(job: Job, watch: Watch) -> Ending:
             method(progress=lambda _: watch.check()) if watched else method()
         watch.check()
         step = "finish"
-        run.finish(engine="library")
+        run.finish(engine=Engine.LIBRARY)
     except RunEnded:
         return Ending()
     except Exception as failure:  # whatever it is, it ends this run and no other
@@ -176,7 +195,7 @@ def run_library(job: Job, watch: Watch) -> Ending:
 
 
 #: The engines of `fleetsim sweep`.
-ENGINES: Mapping[str, Callable[[Job, Watch], Ending]] = {
-    "notebook": run_notebook,
-    "library": run_library,
+ENGINES: Mapping[Engine, Callable[[Job, Watch], Ending]] = {
+    Engine.NOTEBOOK: run_notebook,
+    Engine.LIBRARY: run_library,
 }

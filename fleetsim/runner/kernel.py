@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import shutil
 import sys
@@ -9,7 +11,7 @@ import tempfile
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from uuid import uuid4
 
 from jupyter_client.asynchronous.client import AsyncKernelClient
@@ -18,7 +20,8 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
-from papermill.engines import NBClientEngine, papermill_engines
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import Engine, papermill_engines
 from traitlets import Type
 
 from fleetsim.base.progress import UNWATCHED
@@ -28,8 +31,8 @@ from fleetsim.runner.watch import Watch
 
 _SILENCE = 0.01  # seconds; a message from another process of this machine takes a tenth of it
 
-#: Name of the engine that hands a notebook to its argument `keep`.
-KEEPING = "fleetsim"
+#: papermill's name for `_WatchedEngine`.
+WATCHED = "fleetsim"
 
 
 class _WarmProvisioner(LocalProvisioner):
@@ -51,11 +54,16 @@ class _WarmProvisioner(LocalProvisioner):
 
 
 class OwnKernelManager(AsyncKernelManager):
-    """Start a kernel of this interpreter, whatever kernels a user has installed."""
+    """Start a kernel of this interpreter, whatever kernels a user has installed.
 
-    root: ClassVar[Path | None] = None
+    Parameters
+    ----------
+    root : Path, optional
+        Of the project that the kernel works on, whatever folder this process works in.
+    """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, root: Path | None = None, **kwargs: Any) -> None:
+        self.root = root
         # By default the sockets would lie in the working folder, which may not be writable.
         folder = tempfile.mkdtemp(prefix="fleetsim-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
@@ -105,14 +113,18 @@ class _Client(AsyncKernelClient):
             self.iopub_channel.longest = None
 
 
-class _WatchedKernelManager(OwnKernelManager):
+class WatchedKernelManager(OwnKernelManager):
     """Let a watch end the kernel, and fork it where there is a nursery."""
 
     client_factory = Type(_Client)
-    watch: ClassVar[Watch]
-    nursery: ClassVar[Nursery | None]
+
+    def __init__(self, *, watch: Watch, nursery: Nursery | None = None, **kwargs: Any) -> None:
+        self.watch = watch
+        self.nursery = nursery
+        super().__init__(**kwargs)
 
     async def _async_pre_start_kernel(self, **kwargs: Any) -> tuple[list[str], dict[str, Any]]:
+        asyncio.get_running_loop().set_exception_handler(self._tell)
         if self.nursery is not None and self.provisioner is None:
             self.kernel_id = self.kernel_id or str(uuid4())
             self.provisioner = _WarmProvisioner(
@@ -120,6 +132,11 @@ class _WatchedKernelManager(OwnKernelManager):
             )
             self.provisioner.nursery = self.nursery
         return await super()._async_pre_start_kernel(**kwargs)
+
+    def _tell(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log an error that no one waits for, unless the run was interrupted: then all are."""
+        if not self.watch.interrupted:
+            loop.default_exception_handler(context)
 
     async def _async_post_start_kernel(self, **kwargs: Any) -> None:
         await super()._async_post_start_kernel(**kwargs)
@@ -134,31 +151,68 @@ class _WatchedKernelManager(OwnKernelManager):
         await super()._async_finish_shutdown(waittime, pollinterval, restart)
 
 
-def watched(
-    watch: Watch, nursery: Nursery | None = None, root: Path | None = None
-) -> type[OwnKernelManager]:
-    """Return the manager class whose kernel a watch can end; papermill takes classes alone.
+class _NotebookClient(PapermillNotebookClient):  # type: ignore[misc]
+    """papermill's client, which is told how to make a kernel's manager, not of which class."""
 
-    With a nursery its kernels are forked from that. The kernel works on the project at `root`,
-    whatever folder this process works in.
-    """
-    content = {"watch": watch, "nursery": nursery, "root": root}
-    return type("WatchedKernelManager", (_WatchedKernelManager,), content)
+    def __init__(
+        self, notebook: Any, make_manager: Callable[..., OwnKernelManager], **kwargs: Any
+    ) -> None:
+        super().__init__(notebook, **kwargs)
+        self._make_manager = make_manager
+
+    def create_kernel_manager(self) -> OwnKernelManager:
+        """Make the manager of the only kernel."""
+        self.km = self._make_manager(kernel_name=self.kernel_name, config=self.config)
+        return self.km
 
 
-class _KeepingEngine(NBClientEngine):  # type: ignore[misc]
-    """papermill's usual engine, with the notebook in hand whatever ends its execution.
+class _WatchedEngine(Engine):  # type: ignore[misc]
+    """papermill's usual engine, with a watch over the kernel and the notebook in hand.
 
     papermill itself would write it to a file before and after each cell, some sixty times a run.
     """
 
     @classmethod
     def execute_managed_notebook(
-        cls, nb_man: Any, kernel_name: str, *, keep: Callable[[Any], object], **kwargs: Any
+        cls,
+        nb_man: Any,
+        kernel_name: str,
+        *,
+        keep: Callable[[Any], object],
+        watch: Watch,
+        nursery: Nursery | None,
+        root: Path | None,
+        start_timeout: float,
+        execution_timeout: float | None,
+        **_: Any,
     ) -> Any:
         """Hand the notebook on before its first cell runs; it fills up in place."""
         keep(nb_man.nb)
-        return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+
+        def manager(**kwargs: Any) -> OwnKernelManager:
+            return WatchedKernelManager(watch=watch, nursery=nursery, root=root, **kwargs)
+
+        client = _NotebookClient(
+            nb_man,
+            manager,
+            kernel_name=kernel_name,
+            startup_timeout=start_timeout,
+            timeout=execution_timeout,
+            log=_log(watch),
+        )
+        return client.execute()
 
 
-papermill_engines.register(KEEPING, _KeepingEngine)
+def _log(watch: Watch) -> logging.Logger:
+    """Return papermill's log, without what is said of a kernel's end that a user wanted."""
+    log = logging.Logger("papermill")  # of this run alone: nothing to undo at its end
+    log.parent = logging.getLogger("papermill")
+    log.setLevel(log.parent.getEffectiveLevel())
+    log.addFilter(lambda _: not watch.interrupted)
+    return log
+
+
+def register_engine() -> str:
+    """Make the engine known to papermill, which takes them by name; return its name."""
+    papermill_engines.register(WATCHED, _WatchedEngine)
+    return WATCHED

@@ -26,7 +26,7 @@ from fleetsim.base.files import PARTIAL, claim_folder, point_link
 from fleetsim.base.project import Project
 from fleetsim.base.storage import is_remote, place, require, told
 from fleetsim.batch.dataset import RUN_DATA
-from fleetsim.experiment.results import LATEST, RECORD_NAME, Head, find_run
+from fleetsim.experiment.results import LATEST, RECORD_NAME, Head, Status, find_run
 
 #: Kinds of files that the gallery links to, or shows, where they are there; their names suffice.
 _LINKED = (".html", ".md", ".png")
@@ -202,7 +202,7 @@ class Mirror:
         for name in runs:
             try:
                 content = (self.folder / name / RECORD_NAME).read_bytes()
-                completed = msgspec.json.decode(content, type=Head).status == "completed"
+                completed = msgspec.json.decode(content, type=Head).status == Status.COMPLETED
             except (msgspec.DecodeError, RecursionError):  # whoever reads the run will say so
                 continue
             if completed:

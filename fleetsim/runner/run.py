@@ -22,7 +22,7 @@ from fleetsim.base.files import PARTIAL, claim_folder
 from fleetsim.base.project import Project
 from fleetsim.experiment.document import planned_record
 from fleetsim.experiment.record import Record, read_record
-from fleetsim.experiment.results import RECORD_NAME, RunError
+from fleetsim.experiment.results import RECORD_NAME, Engine, RunError, Status
 from fleetsim.experiment.spec import load_experiment
 from fleetsim.experiment.steps import (
     provenance_of,
@@ -33,8 +33,7 @@ from fleetsim.experiment.steps import (
 )
 from fleetsim.report.gallery import refresh_gallery
 from fleetsim.report.run_report import attach_notebook
-from fleetsim.runner.engines import ENGINES, Ending, Job, check_notebook
-from fleetsim.runner.warm import Nursery
+from fleetsim.runner.engines import DEFAULTS, ENGINES, Ending, Job, RunOptions, check_notebook
 from fleetsim.runner.watch import RunEnded, Watch
 
 
@@ -52,12 +51,9 @@ def execute(
     parameters: Mapping[str, Any] | None = None,
     *,
     results: str | None = None,
-    engine: str = "notebook",
-    cell_timeout: float | None = None,
     watch: Watch | None = None,
-    progress: bool = False,
     gallery: bool = True,
-    nursery: Nursery | None = None,
+    options: RunOptions = DEFAULTS,
 ) -> Outcome:
     """Run an experiment and publish the run, with its report where a notebook made it.
 
@@ -70,18 +66,12 @@ def execute(
         Parameters of the run, by name.
     results : str, optional
         Folder of the results; a relative path starts at the project's root.
-    engine : str
-        A name of `engines.ENGINES`.
-    cell_timeout : float, optional
-        Seconds that a cell of the notebook may take.
     watch : Watch, optional
         Ends the run from outside.
-    progress : bool
-        Show papermill's progress bar.
     gallery : bool
         Make the gallery of the results anew; who runs many does so once, at the end.
-    nursery : Nursery, optional
-        What the notebook's kernel is forked from; without it, a Python is started.
+    options : RunOptions
+        How the run is made.
 
     Returns
     -------
@@ -96,14 +86,14 @@ def execute(
         Where the watch was interrupted; nothing has been published.
     """
     experiment = load_experiment(project, name, parameters)
-    if engine == "notebook":
+    if options.engine == Engine.NOTEBOOK:
         check_notebook(project, experiment)
     target = project.results(results)
     started = Instant.now()
     watch = watch or Watch()
     with _private_results(target) as private, watch:
-        job = Job(project, experiment, name, private, cell_timeout, progress, nursery)
-        ending = ENGINES[engine](job, watch)
+        job = Job(project, experiment, name, private, options)
+        ending = ENGINES[options.engine](job, watch)
         if watch.interrupted:
             raise RunEnded
         error = watch.error or ending.error
@@ -113,7 +103,7 @@ def execute(
             record = read_record(folder)
         else:
             error = error or RunError("NoRecord", "the notebook ended without a record", None)
-            folder, record = _failed(job, started, error, engine)
+            folder, record = _failed(job, started, error)
         outcome = _publish(folder, record, ending, target / experiment.id)
     if gallery:
         refresh_gallery(target)
@@ -125,7 +115,7 @@ def _publish(folder: Path, record: Record, ending: Ending, parent: Path) -> Outc
     attach_notebook(folder, record, ending.notebook)
     final = parent / record.run_id
     final.parent.mkdir(parents=True, exist_ok=True)
-    publish_run(folder, final, latest=record.status == "completed")
+    publish_run(folder, final, latest=record.completed)
     return Outcome(final, record)
 
 
@@ -141,7 +131,7 @@ def _private_results(target: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-def _failed(job: Job, started: Instant, error: RunError, engine: str) -> tuple[Path, Record]:
+def _failed(job: Job, started: Instant, error: RunError) -> tuple[Path, Record]:
     """Return the folder and the record of a run that failed; what it had made is kept in it."""
     project, experiment = job.project, job.experiment
     key = run_key(project, experiment)
@@ -149,11 +139,11 @@ def _failed(job: Job, started: Instant, error: RunError, engine: str) -> tuple[P
         planned_record(experiment),
         run_id=run_name(started, key),
         key=key,
-        status="failed",
+        status=Status.FAILED,
         error=error,
         started=format_time(started.wall_us),
         finished=format_time(Instant.now().wall_us),
-        provenance=provenance_of(project, experiment, engine),
+        provenance=provenance_of(project, experiment, job.options.engine),
     )
     left = sorted((job.private / experiment.id).glob(f".*{PARTIAL}"))
     folder = job.private / "failed"

@@ -23,21 +23,20 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from fleetsim.base.leave import leave
+
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from matplotlib.figure import Figure
 
-#: What is imported before the first fork. None of these starts a thread or opens a socket: a fork
-#: would take the lock along and leave the thread behind.
+#: What is imported before the first fork, beside the runs of the package's own kinds. None of these
+#: starts a thread or opens a socket: a fork would take the lock along and leave the thread behind.
 PRELOADED = (
     "ipykernel.kernelapp",
     "ipykernel.debugger",  # every kernel imports it, half of the time of its start
     "pandas",  # DuckDB imports it when asked for a frame
-    "fleetsim.kinds.calibration.run",
-    "fleetsim.kinds.scaling.run",
-    "fleetsim.experiment.steps",
-    "fleetsim.kinds.explore.playground",  # for the rehearsal
+    "fleetsim.kinds.explore.playground",  # no kind; for the rehearsal
 )
 # Without the working folder, which may hold any module; IPython adds it later. Not by ``-m``:
 # warnings of a main module are shown, as that threads of NumPy are not forked along.
@@ -157,9 +156,8 @@ def main(descriptor: int) -> None:
     A request is a kernel's arguments, environment and working folder, answered with its process id,
     or a process id, answered with how it ended.
     """
-    # Exit handlers run from the last registered to the first: the libraries' come before ours.
-    ended: list[int] = []
-    atexit.register(_leave, ended)
+    ended: list[object] = []  # the code of a kernel that is done
+    atexit.register(leave, ended)
 
     from multiprocessing.connection import Connection
 
@@ -189,8 +187,13 @@ def _preload() -> dict[str, str]:
     # Nobody steps through a run's modules: no warning that a debugger would miss some.
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     before = set(os.environ)
+    from fleetsim.experiment.kind import kinds
+
     for name in PRELOADED:
         importlib.import_module(name)
+    for kind in kinds().values():
+        if type(kind).__module__.startswith("fleetsim."):  # nobody knows what others' imports do
+            kind.run()
     _rehearse()
     return {name: os.environ[name] for name in set(os.environ) - before}
 
@@ -232,7 +235,7 @@ def _ended(pid: int) -> int | None:
 
 
 def _forked(
-    pipe: Connection, ended: list[int], argv: list[str], environment: dict[str, str], cwd: str
+    pipe: Connection, ended: list[object], argv: list[str], environment: dict[str, str], cwd: str
 ) -> int:
     server = os.getpid()
     pid = os.fork()
@@ -261,11 +264,3 @@ def _become_kernel(server: int, argv: list[str], environment: dict[str, str], cw
     np.random.seed()  # noqa: NPY002 (the global state: it would be the same in every kernel)
     # It looks every second whether its parent is still there.
     IPKernelApp.launch_instance([*argv, f"--IPKernelApp.parent_handle={server}"])
-
-
-def _leave(ended: list[int]) -> None:
-    """End a kernel's process when all is done; taking its modules apart would take 0.1 s more."""
-    if ended:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(ended[0])

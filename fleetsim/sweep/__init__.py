@@ -7,7 +7,8 @@ __getattr__, __dir__ = face(
     {
         "plan": "plan_sweep",
         "report": "open_sweep render_sweep SweepReport",
-        "results": "end_table listing plan_table sweep_results",
-        "run": "run_sweep",
+        "results": "end_table listing plan_table sweep_results SweepResults",
+        "run": "Progress run_sweep",
+        "worker": "SweepOptions",
     },
 )

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
+from fleetsim.base.verdict import VERDICTS, Verdict
 from fleetsim.experiment.criterion import MB
 from fleetsim.experiment.record import Measurements
-from fleetsim.experiment.results import VERDICTS
 from fleetsim.experiment.spec import with_parameters
 from fleetsim.stats.adjust import holm
 from fleetsim.stats.battery import EntryKind
@@ -74,7 +74,7 @@ class CriterionRow(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     title: str
     stated: str
-    counts: dict[str, int]
+    counts: dict[Verdict, int]
     fails_at: list[dict[str, Any]]
     honest_failures: float | None
 
@@ -90,7 +90,7 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True):
     p_holm: float
 
 
-class LawRow(msgspec.Struct, frozen=True, kw_only=True):
+class CostLaw(msgspec.Struct, frozen=True, kw_only=True):
     """How a quantity grows with the expected events; `note` says why where no law was fitted."""
 
     quantity: str
@@ -139,7 +139,7 @@ class SweepRecord(msgspec.Struct, frozen=True, kw_only=True):
     smallest_p_holm: float | None
     alarms: int
     expected_false_alarms: float
-    laws: list[LawRow]
+    laws: list[CostLaw]
     spread: list[SpreadRow]
     runs: list[str]
 
@@ -162,7 +162,10 @@ def analyse(results: SweepResults) -> SweepRecord:
         if p_holm < experiment.alpha
     ]
     alarms = sum(
-        any(t.kind == EntryKind.EVIDENCE.value and t.verdict == "fail" for t in run.record.tests)
+        any(
+            t.kind == EntryKind.EVIDENCE.value and t.verdict == Verdict.FAIL
+            for t in run.record.tests
+        )
         for run in results.completed
     )
     return SweepRecord(
@@ -232,7 +235,7 @@ def _criteria(results: SweepResults) -> list[CriterionRow]:
         chances = [c.a_priori for _, c in found if c.a_priori is not None]
         fails_at: list[dict[str, Any]] = []
         for run, c in found:
-            if c.verdict == "fail" and run.point.setting not in fails_at:
+            if c.verdict == Verdict.FAIL and run.point.setting not in fails_at:
                 fails_at.append(run.point.setting)
         rows.append(
             CriterionRow(
@@ -285,12 +288,12 @@ def fit_quantity(results: SweepResults, name: str) -> PowerLaw:
     return law
 
 
-def _law(results: SweepResults, name: str) -> LawRow:
+def _law(results: SweepResults, name: str) -> CostLaw:
     try:
         law = fit_quantity(results, name)
     except ValueError as error:
-        return LawRow(quantity=name, unit=QUANTITIES[name].unit, note=f"no law: {error}")
-    return LawRow(
+        return CostLaw(quantity=name, unit=QUANTITIES[name].unit, note=f"no law: {error}")
+    return CostLaw(
         quantity=name,
         unit=QUANTITIES[name].unit,
         startup=law.startup,

@@ -1,4 +1,8 @@
-"""TODO."""
+"""The plan of a sweep: the points of an experiment's grid, and which of them are finished.
+
+A point is known by its key, the hash of all that its content depends on. A completed run with that
+key is the point's result; nothing else is remembered, so there is no state that could be wrong.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from fleetsim.base.project import Project, source_hash
 from fleetsim.experiment.expectation import expected_line_bytes
 from fleetsim.experiment.grid import grid_points, grid_size
 from fleetsim.experiment.record import decode_record
-from fleetsim.experiment.results import RECORD_NAME, Head
+from fleetsim.experiment.results import RECORD_NAME, Head, Status
 from fleetsim.experiment.spec import Experiment, load_experiment, with_parameters
 from fleetsim.experiment.steps import run_key
 from fleetsim.generate.config import SEED_MAX
@@ -81,7 +85,7 @@ class Sweep:
         """See which points stand in the results."""
         self.finished, self.failed, self.damaged, self.newest = {}, {}, [], None
         wanted = {point.key for point in self.points}
-        found: dict[str, dict[str, Path]] = {"completed": {}, "failed": {}}
+        found: dict[Status, dict[str, Path]] = {status: {} for status in Status}
         # Names begin with the time of the run, so that the newest comes last.
         for path in sorted(self.folder.glob(f"[!.]*/{RECORD_NAME}")):
             if path.parent.is_symlink():  # latest
@@ -97,12 +101,12 @@ class Sweep:
             except (OSError, msgspec.DecodeError, RecursionError) as error:
                 self.damaged.append(f"{path.parent.name}/{RECORD_NAME}: damaged: {error}")
                 continue
-            if row.status == "completed":
+            if row.status == Status.COMPLETED:
                 self.newest = path.parent
-            if row.key in wanted and row.status in found:
+            if row.key in wanted:
                 found[row.status][row.key] = path.parent
-        self.finished = found["completed"]
-        self.failed = {k: path for k, path in found["failed"].items() if k not in self.finished}
+        self.finished, failed = found[Status.COMPLETED], found[Status.FAILED]
+        self.failed = {key: path for key, path in failed.items() if key not in self.finished}
 
     def to_do(self, *, fresh: bool = False) -> list[Point]:
         """Return the points that have no completed run, or all of them."""

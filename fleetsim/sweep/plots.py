@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from fleetsim.base.tables import number, with_unit
+from fleetsim.base.verdict import Verdict
 from fleetsim.experiment.figures import DARK, LIGHT, MIDDLE, SIGNAL, titled_figure
 from fleetsim.sweep.analysis import QUANTITIES, Cell, SweepRecord, fit_quantity
 from fleetsim.sweep.results import SweepResults
@@ -24,7 +25,11 @@ ANNOTATED = 12  # columns of a heat map in which a number has room
 #: From light to dark, so that it reads in grey too.
 SHADES = LinearSegmentedColormap.from_list("fleetsim", ["#eef3f8", LIGHT, MIDDLE, DARK])
 MARKS = "osD^v"
-VERDICT_SHADES = {"pass": LIGHT, "inconclusive": "#e8d9a8", "fail": SIGNAL}
+VERDICT_SHADES = {
+    Verdict.PASS: LIGHT,
+    Verdict.INCONCLUSIVE: "#e8d9a8",
+    Verdict.FAIL: SIGNAL,
+}
 COSTS = ("generation_seconds", "peak_rss", "batch_size")
 LAWS = ("generation_seconds", "peak_rss")
 
@@ -108,7 +113,7 @@ def _heat(axes: Sequence[Axes], results: SweepResults, record: SweepRecord) -> s
     failing: dict[tuple[Any, Any], list[int]] = {}
     for run in results.completed:
         place = _place(run.point.setting, first, second)
-        failing.setdefault(place, []).append(run.verdicts()["fail"])
+        failing.setdefault(place, []).append(run.verdicts()[Verdict.FAIL])
     fails = {place: float(np.mean(values)) for place, values in failing.items()}
     _map(axes[0], seconds, first, second, "generation time [s]", log=True)
     _map(axes[1], fails, first, second, "criteria that fail, mean of the runs")
@@ -168,7 +173,7 @@ def _verdicts(axes: Sequence[Axes], results: SweepResults, record: SweepRecord) 
             bottom = i - 0.45
             for verdict, colour in VERDICT_SHADES.items():
                 height = 0.9 * found.count(verdict) / len(found)
-                hatch = "///" if verdict == "fail" else None
+                hatch = "///" if verdict == Verdict.FAIL else None
                 ax.bar(
                     j, height, 0.94, bottom, color=colour, hatch=hatch, edgecolor="white", lw=0.3
                 )
@@ -185,7 +190,7 @@ def _verdicts(axes: Sequence[Axes], results: SweepResults, record: SweepRecord) 
     patches = [
         Patch(
             facecolor=colour,
-            hatch="///" if verdict == "fail" else None,
+            hatch="///" if verdict == Verdict.FAIL else None,
             edgecolor="white",
             label=verdict,
         )
@@ -193,9 +198,9 @@ def _verdicts(axes: Sequence[Axes], results: SweepResults, record: SweepRecord) 
     ]
     ax.legend(handles=patches, ncols=3, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
     told = [
-        f"{row.id} fails in {row.counts['fail']} of {sum(row.counts.values())}"
+        f"{row.id} fails in {row.counts[Verdict.FAIL]} of {sum(row.counts.values())}"
         for row in record.criteria
-        if row.counts["fail"]
+        if row.counts[Verdict.FAIL]
     ]
     listed = "; ".join(told) or "no criterion fails anywhere"
     return f"Verdict of each criterion at each of {len(points)} points: {listed}."

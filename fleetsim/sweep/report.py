@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,21 +13,23 @@ from fleetsim.base.errors import FleetsimError, InputError, found
 from fleetsim.base.files import make_folder, write_file
 from fleetsim.base.project import find_project
 from fleetsim.base.tables import Stack, Table, number, with_unit
+from fleetsim.base.verdict import VERDICTS, Verdict
 from fleetsim.experiment.figures import ShownFigure, render
 from fleetsim.experiment.kind import SWEEP
 from fleetsim.experiment.notebook import parameters_of
 from fleetsim.experiment.parameters import check_parameters
-from fleetsim.experiment.results import SWEEP_FIGURES, VERDICTS, RunError
+from fleetsim.experiment.results import SWEEP_FIGURES, Engine, RunError
 from fleetsim.report.gallery import SWEEP_HTML, refresh_gallery
 from fleetsim.report.html import render_html
 from fleetsim.report.run_report import clean_notebook
-from fleetsim.runner.engines import ENGINES, execute_notebook
+from fleetsim.runner.engines import execute_notebook
 from fleetsim.runner.watch import Watch
 from fleetsim.sweep.analysis import QUANTITIES, SweepRecord, analyse
 from fleetsim.sweep.plan import Sweep, plan_sweep
 from fleetsim.sweep.plots import SWEEP_PLOTS, draw_sweep, offered_plots
 from fleetsim.sweep.results import end_table, sweep_results
 from fleetsim.sweep.run import run_sweep
+from fleetsim.sweep.worker import SweepOptions
 
 NOTEBOOK = "sweep.ipynb"
 SWEEP_RECORD = "sweep.json"
@@ -59,13 +62,13 @@ def open_sweep(
         Where the experiment has no grid, or an argument is wrong.
     """
     _, faults = check_parameters({"engine": engine, "jobs": jobs}, parameters_of(SWEEP))
-    if not faults and engine not in (*ENGINES, "none"):
-        faults = [f"engine: found {found(engine)}; allowed: {', '.join(ENGINES)}, or none"]
+    if not faults and engine not in (*Engine, "none"):
+        faults = [f"engine: found {found(engine)}; allowed: {', '.join(Engine)}, or none"]
     if faults:
         raise InputError("parameters", *faults)
     sweep = plan_sweep(find_project(), experiment, results=results)
     if engine != "none":
-        run_sweep(sweep, engine=engine, jobs=jobs or 1)
+        run_sweep(sweep, SweepOptions(jobs=jobs or 1, engine=Engine(engine)))
     return SweepReport(sweep)
 
 
@@ -242,7 +245,7 @@ def render_sweep(sweep: Sweep) -> Path:
     return sweep.folder / SWEEP_HTML
 
 
-def _counts(counts: dict[str, int]) -> str:
+def _counts(counts: Mapping[Verdict, int]) -> str:
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
 
 

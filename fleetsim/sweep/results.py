@@ -11,8 +11,8 @@ from typing import Any
 from fleetsim.base.errors import InputError
 from fleetsim.base.storage import is_remote
 from fleetsim.base.tables import Table
+from fleetsim.base.verdict import VERDICTS, Verdict
 from fleetsim.experiment.record import Record, read_record
-from fleetsim.experiment.results import VERDICTS
 from fleetsim.runner.mirror import Mirror
 from fleetsim.sweep.plan import Point, Sweep
 
@@ -28,9 +28,9 @@ class PointRun:
     @property
     def completed(self) -> bool:
         """Whether the run came to verdicts."""
-        return self.record.status == "completed"
+        return self.record.completed
 
-    def verdicts(self) -> dict[str, int]:
+    def verdicts(self) -> dict[Verdict, int]:
         """Return how many criteria have each verdict."""
         found = [criterion.verdict for criterion in self.record.criteria]
         return {verdict: found.count(verdict) for verdict in VERDICTS}

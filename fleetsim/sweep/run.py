@@ -1,7 +1,7 @@
-"""Sweeps: every point of an experiment's grid, run once whatever happens to the machine.
+"""Run the points of a sweep that are not finished, in threads here or on the workers of a cluster.
 
-A point is known by its key, the hash of all that its content depends on. A completed run with that
-key is the point's result; nothing else is remembered, so there is no state that could be wrong.
+One sweep of an experiment runs at a time. What it needs to know it sees in the results when it
+begins (`fleetsim.sweep.plan`), so that a sweep that was ended goes on where it was.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from uuid import uuid4
 
 from fleetsim.base.cluster import Cluster
 from fleetsim.base.files import PARTIAL, claim_folder, make_folder, point_link
-from fleetsim.experiment.results import LATEST
+from fleetsim.experiment.results import LATEST, Engine
 from fleetsim.report.gallery import refresh_gallery
 from fleetsim.runner.mirror import Mirror
 from fleetsim.runner.run import Outcome
 from fleetsim.runner.warm import Nursery
-from fleetsim.sweep.plan import Sweep
-from fleetsim.sweep.worker import Order, Runner, run_on_worker
+from fleetsim.sweep.plan import Point, Sweep
+from fleetsim.sweep.worker import DEFAULTS, Order, Runner, SweepOptions, run_on_worker
 
 
 @contextmanager
@@ -59,16 +59,10 @@ class Progress:
 
 def run_sweep(
     sweep: Sweep,
+    options: SweepOptions = DEFAULTS,
     *,
-    jobs: int = 1,
     cluster: Cluster | None = None,
     home: Mirror | None = None,
-    engine: str = "notebook",
-    fresh: bool = False,
-    fail_fast: bool = False,
-    retries: int = 0,
-    cell_timeout: float | None = None,
-    run_timeout: float | None = None,
     progress: Callable[[Outcome], object] | None = None,
 ) -> Progress:
     """Run the points that have no completed run; the sweep then knows where all of them stand.
@@ -76,22 +70,11 @@ def run_sweep(
     Parameters
     ----------
     sweep : Sweep
-    jobs : int
-        Points that run at a time; their measured processes take turns all the same.
+    options : SweepOptions
     cluster : Cluster, optional
         Run the points on its workers, as many at a time as they have threads.
     home : Mirror, optional
         The results, where they are on a storage; the sweep was planned on its folder.
-    engine : str
-        A name of `engines.ENGINES`.
-    fresh : bool
-        Run every point, also one that is finished.
-    fail_fast : bool
-        Begin no further point when one has failed.
-    retries : int
-        How often a failed point is tried again.
-    cell_timeout, run_timeout : float, optional
-        Seconds that a cell of a notebook, and a whole run, may take.
     progress : callable, optional
         Called with the outcome of each point, in this thread.
 
@@ -110,36 +93,23 @@ def run_sweep(
         shared = cluster is not None and home.where is None
         seen = stack.enter_context(_seen(sweep.folder)) if shared else None
         sweep.look()
-        to_do = sweep.to_do(fresh=fresh)
-        nursery = None
-        if cluster is None and engine == "notebook" and len(to_do) > 1 and Nursery.possible():
-            nursery = stack.enter_context(Nursery())
+        to_do = sweep.to_do(fresh=options.fresh)
         points = iter(to_do)
-        count = Progress(skipped=0 if fresh else len(sweep.finished))
+        count = Progress(skipped=0 if options.fresh else len(sweep.finished))
 
         def orders() -> Iterator[Order]:
-            while not (fail_fast and count.failed) and (point := next(points, None)):
-                yield Order(
-                    sweep.project.root,
-                    sweep.name,
-                    sweep.experiment.id,
-                    point.parameters,
-                    point.key,
-                    str(home.where or sweep.results.absolute()),
-                    engine,
-                    retries,
-                    cell_timeout,
-                    run_timeout,
-                    seen,
-                )
+            while not (options.fail_fast and count.failed) and (point := next(points, None)):
+                yield _order(sweep, point, options, home, seen)
 
         if cluster is None:
-            outcomes = _in_threads(orders(), home, jobs, nursery)
+            forked = options.engine == Engine.NOTEBOOK and len(to_do) > 1 and Nursery.possible()
+            nursery = stack.enter_context(Nursery()) if forked else None
+            outcomes = _in_threads(orders(), home, options.jobs, nursery)
         else:
             outcomes = _on_workers(orders(), cluster)
         with closing(outcomes):
             for outcome in outcomes:
-                completed = outcome.record.status == "completed"
+                completed = outcome.record.completed
                 count.done += completed
                 count.failed += not completed
                 if progress is not None:
@@ -152,6 +122,21 @@ def run_sweep(
             point_link(sweep.folder / LATEST, sweep.newest.name)
         refresh_gallery(sweep.results)
         return count
+
+
+def _order(
+    sweep: Sweep, point: Point, options: SweepOptions, home: Mirror, seen: Path | None
+) -> Order:
+    return Order(
+        root=sweep.project.root,
+        name=sweep.name,
+        experiment=sweep.experiment.id,
+        parameters=point.parameters,
+        key=point.key,
+        results=str(home.where or sweep.results.absolute()),
+        options=options,
+        seen=seen,
+    )
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -13,11 +12,45 @@ from fleetsim.base.clock import Instant
 from fleetsim.base.cluster import when_given_up
 from fleetsim.base.errors import FleetsimError, InputError
 from fleetsim.base.project import Project
+from fleetsim.experiment.results import Engine
 from fleetsim.experiment.steps import run_name
+from fleetsim.runner.engines import RunOptions
 from fleetsim.runner.mirror import Mirror, mirrored
 from fleetsim.runner.run import Outcome, execute
 from fleetsim.runner.warm import Nursery
 from fleetsim.runner.watch import Watch
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """How the points of a sweep are run; nothing of it changes what their runs say.
+
+    Attributes
+    ----------
+    jobs : int
+        Points that run at a time in this process; what is measured takes turns all the same.
+    engine : Engine
+        What goes through the steps of each run.
+    fresh : bool
+        Run every point, also one that is finished.
+    fail_fast : bool
+        Begin no further point when one has failed.
+    retries : int
+        How often a failed point is tried again.
+    cell_timeout, run_timeout : float, optional
+        Seconds that a cell of a notebook, and a whole run, may take.
+    """
+
+    jobs: int = 1
+    engine: Engine = Engine.NOTEBOOK
+    fresh: bool = False
+    fail_fast: bool = False
+    retries: int = 0
+    cell_timeout: float | None = None
+    run_timeout: float | None = None
+
+
+DEFAULTS = SweepOptions()
 
 
 @dataclass(frozen=True)
@@ -35,12 +68,8 @@ class Order:
         What the run's key has to be.
     results : str
         Folder or URL of the results.
-    engine : str
-        A name of `engines.ENGINES`.
-    retries : int
-        How often it is tried again where it fails.
-    cell_timeout, run_timeout : float, optional
-        Seconds that a cell of a notebook, and a whole run, may take.
+    options : SweepOptions
+        Those of the sweep.
     seen : Path, optional
         What stands in a folder of results while the sweep runs.
     """
@@ -51,10 +80,7 @@ class Order:
     parameters: dict[str, Any]
     key: str
     results: str
-    engine: str = "notebook"
-    retries: int = 0
-    cell_timeout: float | None = None
-    run_timeout: float | None = None
+    options: SweepOptions = DEFAULTS
     seen: Path | None = None
 
 
@@ -75,14 +101,14 @@ class Runner:
 
     def run(self, order: Order, home: Mirror) -> Outcome:
         """Run a point, and again where it failed and may be tried again."""
-        for attempt in range(order.retries + 1):
+        for attempt in range(order.options.retries + 1):
             outcome = self._try(order, home)
-            if outcome.record.status == "completed" or attempt == order.retries:
+            if outcome.record.completed or attempt == order.options.retries:
                 break
         return outcome
 
     def _try(self, order: Order, home: Mirror) -> Outcome:
-        watch = Watch(order.run_timeout)
+        watch = Watch(order.options.run_timeout)
         with self._lock:
             self._watches.add(watch)
             if self._interrupted:
@@ -92,16 +118,17 @@ class Runner:
             while (folder / run_name(Instant.now(), order.key)).exists():
                 time.sleep(0.05)  # it failed in this very second, and its name is taken
             watch.check()
+            options = RunOptions(
+                order.options.engine, order.options.cell_timeout, nursery=self._nursery
+            )
             outcome = execute(
                 home.project,
                 order.name,
                 order.parameters,
                 results=str(home.folder),
-                engine=order.engine,
-                cell_timeout=order.cell_timeout,
                 watch=watch,
                 gallery=False,  # the sweep makes it once, at its end
-                nursery=self._nursery,
+                options=options,
             )
         finally:
             with self._lock:
@@ -116,9 +143,6 @@ class Runner:
 
     def interrupt(self) -> None:
         """End the points under way; nothing of them is published."""
-        # Nobody is left to ask for what is said about the kernels' end.
-        for name in ("asyncio", "papermill"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
         with self._lock:
             self._interrupted = True
             for watch in self._watches:

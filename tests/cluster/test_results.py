@@ -15,10 +15,15 @@ from sweeps import SMOKE, contents, generate_here, hidden, runs, smoke_project
 from fleetsim.base.errors import InputError
 from fleetsim.base.project import Project
 from fleetsim.base.storage import place
+from fleetsim.experiment.results import Engine
+from fleetsim.runner.engines import RunOptions
 from fleetsim.runner.mirror import mirrored
 from fleetsim.runner.run import execute
 from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.run import run_sweep
+from fleetsim.sweep.worker import SweepOptions
+
+LIBRARY = SweepOptions(engine=Engine.LIBRARY)
 
 pytest_plugins = ("results_fixtures",)
 BUCKET, SECRET = "fleet", "a-secret-that-nobody-may-see"  # as the plugin sets them
@@ -65,7 +70,7 @@ def test_a_sweep_is_the_same_on_a_storage_and_is_resumed_there(
     )
     assert (done.code, done.err) == (0, "")
     assert "2 done, 0 failed, 0 finished before" in done.out
-    run_sweep(plan_sweep(project, SMOKE, results="disk"), engine="library")
+    run_sweep(plan_sweep(project, SMOKE, results="disk"), LIBRARY)
     assert contents(bring_down(results_url, tmp_path / "down")) == contents(tmp_path / "disk")
     listed = json.loads(fleetsim_cli("runs", "--results", results_url, "--json").out)
     assert [row["path"] for row in listed] == [
@@ -232,7 +237,7 @@ def test_a_page_of_somebody_else_is_left_as_it_is(
 def test_the_library_takes_folders(project: Project) -> None:
     """A URL would become a folder of that name; the message does not repeat it."""
     with pytest.raises(InputError, match="found a URL; allowed: a folder") as raised:
-        execute(project, SMOKE, results=f"s3://{SECRET}/x", engine="library")
+        execute(project, SMOKE, results=f"s3://{SECRET}/x", options=RunOptions(Engine.LIBRARY))
     assert SECRET not in str(raised.value)
 
 

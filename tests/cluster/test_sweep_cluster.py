@@ -28,10 +28,13 @@ from fleetsim.base.cluster import Cluster, connect
 from fleetsim.base.errors import FleetsimError, InputError
 from fleetsim.base.project import Project
 from fleetsim.experiment.record import read_record
+from fleetsim.experiment.results import Engine
 from fleetsim.runner.mirror import mirrored
 from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.run import run_sweep
-from fleetsim.sweep.worker import Order, run_on_worker
+from fleetsim.sweep.worker import Order, SweepOptions, run_on_worker
+
+LIBRARY = SweepOptions(engine=Engine.LIBRARY)
 
 pytest_plugins = ("results_fixtures",)
 pytestmark = [
@@ -58,11 +61,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 def test_workers_make_the_same_runs_as_threads(project: Project, workers: Cluster) -> None:
     """Equal but for times; what stands is not run again."""
     by_threads, by_workers = (plan_sweep(project, SMOKE, results=name) for name in "ab")
-    run_sweep(by_threads, engine="library", jobs=2)
+    run_sweep(by_threads, SweepOptions(jobs=2, engine=Engine.LIBRARY))
     seen: list[str] = []
     count = run_sweep(
         by_workers,
-        engine="library",
+        LIBRARY,
         cluster=workers,
         progress=lambda outcome: seen.append(outcome.record.key),
     )
@@ -71,7 +74,7 @@ def test_workers_make_the_same_runs_as_threads(project: Project, workers: Cluste
     assert contents(by_workers.results) == contents(by_threads.results)
     assert os.readlink(by_workers.folder / "latest") == runs(by_workers.results)[-1].name
     assert hidden(by_workers.results) == []
-    again = run_sweep(plan_sweep(project, SMOKE, results="b"), cluster=workers, engine="library")
+    again = run_sweep(plan_sweep(project, SMOKE, results="b"), LIBRARY, cluster=workers)
     assert (again.done, again.skipped) == (0, 3)
 
 
@@ -148,9 +151,8 @@ def test_failed_points_are_tried_again_and_end_the_sweep_when_told_to(
     """Retries happen on the worker; with fail-fast no point begins after a failed one."""
     rewrite(project.root, seeds=6)
     sweep = plan_sweep(project, SMOKE)
-    count = run_sweep(
-        sweep, cluster=workers, engine="library", run_timeout=0.001, fail_fast=True, retries=1
-    )
+    options = SweepOptions(engine=Engine.LIBRARY, run_timeout=0.001, fail_fast=True, retries=1)
+    count = run_sweep(sweep, options, cluster=workers)
     assert count.done == 0
     assert 1 <= count.failed <= 2
     assert count.left == 6 - count.failed
@@ -166,7 +168,7 @@ def test_a_worker_that_has_other_sources_or_disks_says_so(
     sweep = plan_sweep(project, SMOKE)
     rewrite(project.root, title="Another title")
     with pytest.raises(FleetsimError, match="changed while the sweep ran; run it again"):
-        run_sweep(sweep, cluster=workers, engine="library")
+        run_sweep(sweep, LIBRARY, cluster=workers)
     point = sweep.points[0]
     for root, seen in ((Path("/nowhere"), None), (project.root, Path("/nowhere"))):
         order = Order(

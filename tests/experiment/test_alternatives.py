@@ -18,6 +18,7 @@ from scipy import stats as laws
 from support import judge
 
 from fleetsim import stats
+from fleetsim.base.verdict import Verdict
 from fleetsim.experiment.expectation import Expectation
 from fleetsim.experiment.prospects import (
     BLIND,
@@ -32,7 +33,7 @@ from fleetsim.experiment.prospects import (
     odds,
 )
 from fleetsim.generate.model import type_law
-from fleetsim.kinds.baseline.criteria import CRITERIA, Criterion, Verdict
+from fleetsim.kinds.baseline.criteria import CRITERIA, Criterion
 from fleetsim.stats import power
 
 WEIGHTS = np.array([0.40, 0.35, 0.25])

@@ -14,6 +14,7 @@ from scipy import stats as laws
 from support import judge
 
 from fleetsim import stats
+from fleetsim.base.verdict import Verdict
 from fleetsim.experiment.expectation import (
     Expectation,
     expected_line_bytes,
@@ -22,7 +23,7 @@ from fleetsim.experiment.expectation import (
 from fleetsim.generate.encode import _mean_digits, encode_events
 from fleetsim.generate.events import draw_events
 from fleetsim.generate.fleet import Fleet
-from fleetsim.kinds.baseline.criteria import CRITERIA, Verdict
+from fleetsim.kinds.baseline.criteria import CRITERIA
 from fleetsim.stats.battery import family_size
 
 FAMILY = family_size(1)

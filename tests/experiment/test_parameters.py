@@ -27,9 +27,8 @@ from fleetsim.experiment.kind import kind_of_notebook, kinds
 from fleetsim.experiment.notebook import notebook_parameters, parameters_of, take_parameters
 from fleetsim.experiment.parameters import EXPERIMENT, RESULTS, Parameter, check_parameters
 from fleetsim.experiment.spec import load_experiment
-from fleetsim.runner.kernel import watched
+from fleetsim.runner.kernel import OwnKernelManager
 from fleetsim.runner.run import execute
-from fleetsim.runner.watch import Watch
 
 SMOKE = "000-smoke"
 #: The notebooks that run experiments.
@@ -438,7 +437,7 @@ def test_papermill_itself_stops_at_an_unknown_name(tmp_path: Path) -> None:
             str(ROOT / "notebooks" / "experiment.ipynb"),
             str(tmp_path / "out.ipynb"),
             parameters={"sed": 7, "results": str(tmp_path / "results")},
-            kernel_manager_class=watched(Watch()),
+            kernel_manager_class=OwnKernelManager,
             progress_bar=False,
         )
     assert not (tmp_path / "results").exists()

@@ -13,11 +13,12 @@ import nbformat
 import pytest
 from sweeps import SMOKE, generate_here, make_ready, ready_cell, set_cells, smoke_project
 
-from fleetsim.runner.engines import execute_notebook
+from fleetsim.runner.engines import RunOptions, execute_notebook
 from fleetsim.runner.warm import Nursery
 from fleetsim.runner.watch import Watch
 from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.run import run_sweep
+from fleetsim.sweep.worker import SweepOptions
 
 pytestmark = [
     pytest.mark.notebook,
@@ -52,7 +53,7 @@ def run(folder: Path, source: str, nursery: Nursery | None, watch: Watch | None 
     cells = [nbformat.v4.new_code_cell(source)]
     notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
     nbformat.write(notebook, path)
-    return execute_notebook(path, {}, watch or Watch(), nursery=nursery)
+    return execute_notebook(path, {}, watch or Watch(), options=RunOptions(nursery=nursery))
 
 
 def told(folder: Path, nursery: Nursery | None) -> dict[str, Any]:
@@ -142,5 +143,5 @@ def test_a_sweep_of_several_points_forks_its_kernels(
     set_cells(tmp_path, ready_cell(tmp_path / "ready"))
     make_ready(project, tmp_path / "ready")
     started.clear()
-    assert run_sweep(plan_sweep(project, SMOKE), jobs=2).done == seeds
+    assert run_sweep(plan_sweep(project, SMOKE), SweepOptions(jobs=2)).done == seeds
     assert len(started) == made

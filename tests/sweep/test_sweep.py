@@ -18,11 +18,16 @@ from fleetsim.base.errors import FleetsimError, InputError
 from fleetsim.base.project import Project
 from fleetsim.batch.verify import batches_below, verify_batch
 from fleetsim.experiment.record import read_record
+from fleetsim.experiment.results import Engine
 from fleetsim.report.run_report import check_report
+from fleetsim.runner.engines import RunOptions
 from fleetsim.runner.run import Outcome, execute
 from fleetsim.sweep import plan as sweep_plan
 from fleetsim.sweep.plan import Sweep, plan_sweep
 from fleetsim.sweep.run import Progress, run_sweep, sweep_lock
+from fleetsim.sweep.worker import SweepOptions
+
+LIBRARY = SweepOptions(engine=Engine.LIBRARY)
 
 GRID = {"number_of_companies": [2, 3], "event_rate_per_driver": [1.0, 2.0]}
 
@@ -45,7 +50,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None) -> Pro
 def do(project: Project, **options: Any) -> tuple[Progress, Sweep]:
     """Run the sweep of a project without notebooks; return what was done, and how it stands."""
     sweep = plan_sweep(project, SMOKE, results=options.pop("results", None))
-    return run_sweep(sweep, engine=options.pop("engine", "library"), **options), sweep
+    extra = {name: options.pop(name) for name in ("cluster", "home", "progress") if name in options}
+    return run_sweep(sweep, SweepOptions(**{"engine": Engine.LIBRARY, **options}), **extra), sweep
 
 
 def states(project: Project) -> list[bool]:
@@ -513,7 +519,7 @@ def test_a_point_whose_sources_changed_is_not_taken_for_it(
     sweep = plan_sweep(project, SMOKE)
     rewrite(project.root, title="Another title")
     with pytest.raises(FleetsimError, match="changed while the sweep ran; run it again"):
-        run_sweep(sweep, engine="library")
+        run_sweep(sweep, LIBRARY)
     assert hidden(sweep.results) == []
 
 
@@ -523,7 +529,7 @@ def test_a_second_sweep_waits_and_takes_over_what_the_first_completed(
     """The lock is held by one; the other says that it waits, and runs no point twice."""
     late = plan_sweep(project, SMOKE)
     counts: list[Progress] = []
-    waiting = threading.Thread(target=lambda: counts.append(run_sweep(late, engine="library")))
+    waiting = threading.Thread(target=lambda: counts.append(run_sweep(late, LIBRARY)))
     early = plan_sweep(project, SMOKE)
     with sweep_lock(early):
         waiting.start()
@@ -531,7 +537,7 @@ def test_a_second_sweep_waits_and_takes_over_what_the_first_completed(
             lambda: "waiting for another sweep of this experiment" in caplog.text, "no second sweep"
         )
         for point in early.points[:3]:
-            execute(project, SMOKE, point.parameters, engine="library")
+            execute(project, SMOKE, point.parameters, options=RunOptions(Engine.LIBRARY))
     waiting.join()
     assert [(count.done, count.skipped) for count in counts] == [(1, 3)]
     assert len(contents(early.results)) == 4

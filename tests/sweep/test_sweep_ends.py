@@ -31,12 +31,16 @@ from sweeps import (
 
 from fleetsim.base.project import Project
 from fleetsim.experiment.record import read_record
+from fleetsim.experiment.results import Engine
 from fleetsim.experiment.spec import load_experiment
 from fleetsim.report.run_report import check_report
 from fleetsim.runner.engines import Job, run_library
 from fleetsim.runner.watch import Watch
 from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.run import run_sweep
+from fleetsim.sweep.worker import SweepOptions
+
+LIBRARY = SweepOptions(engine=Engine.LIBRARY)
 
 project = pytest.fixture(lone_project)
 
@@ -65,7 +69,7 @@ def test_both_engines_write_the_same_record(
     by_notebook, by_library = tmp_path / "notebook", tmp_path / "library"
     run_sweep(plan_sweep(project, SMOKE, results=str(by_notebook)))
     monkeypatch.setattr("fleetsim.measure.cold.run_child", generate_here)
-    run_sweep(plan_sweep(project, SMOKE, results=str(by_library)), engine="library")
+    run_sweep(plan_sweep(project, SMOKE, results=str(by_library)), LIBRARY)
     (one,), (other,) = runs(by_notebook), runs(by_library)
     first, second = content(one), content(other)
     files, fewer = first.pop("run"), second.pop("run")
@@ -166,7 +170,7 @@ def test_a_run_without_a_kernel_ends_between_two_steps(
 
     monkeypatch.setattr("fleetsim.measure.cold.run_child", slow)
     sweep = plan_sweep(project, SMOKE)
-    count = run_sweep(sweep, engine="library", run_timeout=0.2)
+    count = run_sweep(sweep, SweepOptions(engine=Engine.LIBRARY, run_timeout=0.2))
     assert (count.done, count.failed) == (0, 1)
     error = read_record(sweep.failed[sweep.points[0].key]).error
     assert error is not None
@@ -185,7 +189,7 @@ def test_what_goes_through_the_steps_never_publishes(
     assert list(private.glob(f"{SMOKE}/[!.]*/result.json"))
     assert not (results / SMOKE).exists()
     sweep = plan_sweep(project, SMOKE)
-    assert run_sweep(sweep, engine="library").done == 1
+    assert run_sweep(sweep, LIBRARY).done == 1
     assert (len(runs(results)), hidden(results)) == (1, [])
 
 
@@ -225,7 +229,7 @@ def test_an_ended_sweep_leaves_nobody_behind(
     if signum == signal.SIGKILL:
         assert [name for name in hidden(results) if name.count("/") == 0]
         monkeypatch.setattr("fleetsim.measure.cold.run_child", generate_here)
-        assert run_sweep(plan_sweep(project, SMOKE), engine="library").done == 3
+        assert run_sweep(plan_sweep(project, SMOKE), LIBRARY).done == 3
     else:
         assert err.strip().splitlines() == [
             {2: "fleetsim: interrupted", 15: "fleetsim: terminated"}[signum]
@@ -246,8 +250,8 @@ def test_an_interrupted_library_sweep_keeps_what_is_finished(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_sweep(sweep, engine="library", progress=interrupt)
+        run_sweep(sweep, LIBRARY, progress=interrupt)
     assert len(runs(sweep.results)) in (1, 2)
     assert (runs(sweep.results, "failed"), hidden(sweep.results)) == ([], [])
-    count = run_sweep(sweep, engine="library")
+    count = run_sweep(sweep, LIBRARY)
     assert (count.done + count.skipped, len(contents(sweep.results))) == (3, 3)

@@ -25,9 +25,13 @@ from sweeps import (
 )
 
 from fleetsim.base.project import Project
+from fleetsim.experiment.results import Engine
 from fleetsim.report.run_report import check_report
 from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.run import run_sweep
+from fleetsim.sweep.worker import SweepOptions
+
+LIBRARY = SweepOptions(engine=Engine.LIBRARY)
 
 project = pytest.fixture(lone_project)
 
@@ -80,7 +84,7 @@ def test_a_sweep_that_is_killed_at_any_moment_comes_to_the_same_end(
     assert ends == ["-9"] * len(kills) + ["0"]
     wait_until(lambda: not living(project.root), "a generator lives on", seconds=120)
     monkeypatch.setattr("fleetsim.measure.cold.run_child", generate_here)
-    run_sweep(plan_sweep(project, SMOKE, results="unbroken"), engine="library")
+    run_sweep(plan_sweep(project, SMOKE, results="unbroken"), LIBRARY)
     killed, unbroken = (project.root / name for name in ("killed", "unbroken"))
     assert len(contents(killed)) == 12
     assert contents(killed) == contents(unbroken)

@@ -10,12 +10,16 @@ from scipy import stats as laws
 from sweeps import generate_here, smoke_project
 
 from fleetsim.base.errors import FleetsimError, InputError
+from fleetsim.experiment.results import Engine
 from fleetsim.sweep.analysis import SweepRecord, analyse
 from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.plots import SWEEP_PLOTS, draw_sweep, offered_plots
 from fleetsim.sweep.report import SweepReport, open_sweep, render_sweep
 from fleetsim.sweep.results import SweepResults, sweep_results
 from fleetsim.sweep.run import run_sweep
+from fleetsim.sweep.worker import SweepOptions
+
+LIBRARY = SweepOptions(engine=Engine.LIBRARY)
 
 SMOKE = "000-smoke"
 GRID = {"number_of_companies": [5, 10, 40], "event_rate_per_driver": [2.0, 4.0]}
@@ -34,7 +38,7 @@ def swept(tmp_path_factory):
     sweep = plan_sweep(project, SMOKE)
     with pytest.MonkeyPatch.context() as here:  # 120 cold processes would take 20 s
         here.setattr("fleetsim.measure.cold.run_child", generate_here)
-        assert run_sweep(sweep, engine="library").done == 12
+        assert run_sweep(sweep, LIBRARY).done == 12
     return sweep
 
 
@@ -193,7 +197,7 @@ def test_a_grid_of_words_has_no_axis_of_numbers(tmp_path, monkeypatch):
     grid = {"batch_interval": ["PT5M", "PT15M"]}
     monkeypatch.setattr("fleetsim.measure.cold.run_child", generate_here)
     sweep = plan_sweep(make_project(tmp_path, grid=grid, seeds=2), SMOKE)
-    run_sweep(sweep, engine="library")
+    run_sweep(sweep, LIBRARY)
     results = sweep_results(sweep)
     record = analyse(results)
     assert offered_plots(record) == ["verdicts", "laws", "spread"]

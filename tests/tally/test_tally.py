@@ -21,9 +21,9 @@ from support import judge
 
 from fleetsim.base.clock import batch_name, format_time, parse_time
 from fleetsim.base.errors import FleetsimError, InputError
+from fleetsim.base.verdict import Verdict
 from fleetsim.batch.meta import META_NAME, in_time, read_meta
 from fleetsim.generate.config import Config
-from fleetsim.kinds.baseline.criteria import Verdict
 from fleetsim.measure.cold import DataSet, _distances, content_fingerprint, generate_data
 from fleetsim.stats.draws import sample_of
 from fleetsim.stats.sample import Columns, Sample

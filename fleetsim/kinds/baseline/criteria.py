@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
+from fleetsim.base.verdict import Verdict
 from fleetsim.batch.dataset import RUN_EVENTS
 from fleetsim.experiment.criterion import (
     MB,
     Criterion,
     CriterionKind,
     Judgement,
-    Verdict,
     certain,
     limits_of,
     measured,

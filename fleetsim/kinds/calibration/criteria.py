@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from scipy import stats as laws
 
 from fleetsim.base.tables import counted
+from fleetsim.base.verdict import Verdict
 from fleetsim.experiment.criterion import (
     Criterion,
     CriterionKind,
     Judgement,
-    Verdict,
     measured,
 )
 from fleetsim.experiment.expectation import Expectation

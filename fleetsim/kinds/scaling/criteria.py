@@ -5,11 +5,11 @@ A claim about an exponent is one about its interval: see `claims.by_intervals`.
 
 from __future__ import annotations
 
+from fleetsim.base.verdict import Verdict
 from fleetsim.experiment.criterion import (
     Criterion,
     CriterionKind,
     Judgement,
-    Verdict,
     by_contents,
     by_intervals,
     certain,

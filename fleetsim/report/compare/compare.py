@@ -198,7 +198,7 @@ def _findings(
     a: WholeRun, b: WholeRun, rows: list[Row], changes: list[VerdictChange]
 ) -> Iterator[str]:
     """Return what is worse in B."""
-    if a.record.status == "completed" and b.record.status != "completed":
+    if a.record.completed and not b.record.completed:
         error = b.record.error
         yield f"status: A completed, B failed{f' ({error.kind})' if error else ''}."
     for change in changes:

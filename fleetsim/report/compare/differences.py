@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleetsim.base.tables import number, with_unit
+from fleetsim.base.verdict import Verdict
 from fleetsim.experiment.record import CriterionRecord, Record
 
 #: What the configuration does not hold, and a run's data or verdicts depend on.
@@ -27,18 +28,18 @@ class Difference:
 
 @dataclass(frozen=True)
 class VerdictChange:
-    """A criterion whose verdict differs; "" where a run has no verdict of it."""
+    """A criterion whose verdict differs; `NONE` where a run has no verdict of it."""
 
     criterion: str
-    a: str
-    b: str
+    a: Verdict
+    b: Verdict
     observed_a: str
     observed_b: str
 
     @property
     def worse(self) -> bool:
         """Whether it passed in A and did not in B."""
-        return self.a == "pass" and self.b != "pass"
+        return self.a == Verdict.PASS != self.b
 
 
 def differences(a: Record, b: Record) -> list[Difference]:
@@ -96,8 +97,8 @@ def verdict_changes(a: Record, b: Record) -> list[VerdictChange]:
         first, second = rows_a.get(name), rows_b.get(name)
         change = VerdictChange(
             name,
-            first.verdict if first else "",
-            second.verdict if second else "",
+            first.verdict if first else Verdict.NONE,
+            second.verdict if second else Verdict.NONE,
             _observed(first),
             _observed(second),
         )

@@ -23,7 +23,8 @@ from analysis import (
 from support import all_criteria, judge
 
 from fleetsim import stats
-from fleetsim.kinds.baseline.criteria import Judgement, Verdict, margins
+from fleetsim.base.verdict import Verdict
+from fleetsim.kinds.baseline.criteria import Judgement, margins
 from fleetsim.kinds.baseline.evidence import Evidence, gather
 from fleetsim.measure.cold import DataSet, Repeat, generate_data
 from fleetsim.stats import power

@@ -9,7 +9,8 @@ import pytest
 from analysis import criterion
 from support import judge
 
-from fleetsim.experiment.criterion import Judgement, Verdict
+from fleetsim.base.verdict import Verdict
+from fleetsim.experiment.criterion import Judgement
 from fleetsim.experiment.figures import draw_plot, render
 from fleetsim.kinds.calibration.criteria import CRITERIA, power_limits
 from fleetsim.kinds.calibration.plots import PLOTS

@@ -11,7 +11,8 @@ import pytest
 from analysis import config_of, criterion
 from support import judge
 
-from fleetsim.experiment.criterion import Judgement, Verdict
+from fleetsim.base.verdict import Verdict
+from fleetsim.experiment.criterion import Judgement
 from fleetsim.experiment.figures import draw_plot, render
 from fleetsim.kinds.scale_out.criteria import CRITERIA
 from fleetsim.kinds.scale_out.measure import steps_of

@@ -11,7 +11,8 @@ import pytest
 from analysis import criterion
 from support import judge
 
-from fleetsim.experiment.criterion import Judgement, Verdict
+from fleetsim.base.verdict import Verdict
+from fleetsim.experiment.criterion import Judgement
 from fleetsim.experiment.figures import draw_plot, render
 from fleetsim.kinds.scaling.criteria import CRITERIA
 from fleetsim.kinds.scaling.plots import PLOTS
