@@ -17,9 +17,9 @@ def entry() -> None:
     """Run the command line as the whole of a process, whose end skips what is of no use."""
     ended: list[object] = []
     if not atexit._ncallbacks():  # those of a tool that watches this process want to be called too
-        from fleetsim.base.leave import leave  # after the clock
+        from fleetsim.base.leave import leave_process  # after the clock
 
-        atexit.register(leave, ended)
+        atexit.register(leave_process, ended)
     try:
         main()
     except SystemExit as end:

@@ -28,6 +28,7 @@ from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.run import run_sweep
 from fleetsim.sweep.worker import SweepOptions
 
+#: Runs without notebooks: the same records, much sooner.
 LIBRARY = SweepOptions(engine=Engine.LIBRARY)
 
 SMOKE = "000-smoke"

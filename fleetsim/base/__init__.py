@@ -11,7 +11,7 @@ __getattr__, __dir__ = face(
         "errors": "FleetsimError found InputError LINE_LIMIT nearest",
         "files": "claim_folder exclusive free_bytes hash_file make_folder PARTIAL point_link "
         "publish_folder staging_folder sync write_file",
-        "leave": "leave",
+        "leave": "leave_process",
         "progress": "in_notebook notebook_bar terminal_bar UNWATCHED Update",
         "project": "find_project Project ROOT_VARIABLE source_hash",
         "storage": "folders_with is_remote place require sizes told",

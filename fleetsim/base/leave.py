@@ -8,7 +8,7 @@ import os
 import sys
 
 
-def leave(ended: list[object]) -> None:
+def leave_process(ended: list[object]) -> None:
     """End the process with the code that `ended` holds; an exit handler, the first registered.
 
     Exit handlers run from the last registered to the first, so that those of all libraries have run

@@ -28,6 +28,7 @@ from fleetsim.experiment.results import (
     SWEEP_FIGURES,
     Head,
     RunError,
+    Status,
     one_line,
     read_versioned,
 )

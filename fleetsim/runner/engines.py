@@ -59,7 +59,7 @@ class Job:
     experiment: Experiment
     name: str
     private: Path
-    options: RunOptions
+    options: RunOptions = DEFAULTS
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from fleetsim.base.leave import leave
+from fleetsim.base.leave import leave_process
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -157,7 +157,7 @@ def main(descriptor: int) -> None:
     or a process id, answered with how it ended.
     """
     ended: list[object] = []  # the code of a kernel that is done
-    atexit.register(leave, ended)
+    atexit.register(leave_process, ended)
 
     from multiprocessing.connection import Connection
 
@@ -191,8 +191,8 @@ def _preload() -> dict[str, str]:
 
     for name in PRELOADED:
         importlib.import_module(name)
-    for kind in kinds().values():
-        if type(kind).__module__.startswith("fleetsim."):  # nobody knows what others' imports do
+    for kind in kinds().values():  # our own alone: what those of others import may start threads
+        if type(kind).__module__.partition(".")[0] == __package__.partition(".")[0]:
             kind.run()
     _rehearse()
     return {name: os.environ[name] for name in set(os.environ) - before}

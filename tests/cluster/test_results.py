@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support import Cli
-from sweeps import SMOKE, contents, generate_here, hidden, runs, smoke_project
+from sweeps import LIBRARY, SMOKE, contents, generate_here, hidden, runs, smoke_project
 
 from fleetsim.base.errors import InputError
 from fleetsim.base.project import Project
@@ -21,9 +21,6 @@ from fleetsim.runner.mirror import mirrored
 from fleetsim.runner.run import execute
 from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.run import run_sweep
-from fleetsim.sweep.worker import SweepOptions
-
-LIBRARY = SweepOptions(engine=Engine.LIBRARY)
 
 pytest_plugins = ("results_fixtures",)
 BUCKET, SECRET = "fleet", "a-secret-that-nobody-may-see"  # as the plugin sets them

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from support import Cli, wait_until
 from sweeps import (
+    LIBRARY,
     SMOKE,
     contents,
     found_project,
@@ -33,8 +34,6 @@ from fleetsim.runner.mirror import mirrored
 from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.run import run_sweep
 from fleetsim.sweep.worker import Order, SweepOptions, run_on_worker
-
-LIBRARY = SweepOptions(engine=Engine.LIBRARY)
 
 pytest_plugins = ("results_fixtures",)
 pytestmark = [

@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 from support import Cli, tree, wait_until
-from sweeps import SMOKE, content, contents, generate_here, hidden, rewrite, runs, smoke_project
+from sweeps import (
+    LIBRARY,
+    SMOKE,
+    content,
+    contents,
+    generate_here,
+    hidden,
+    rewrite,
+    runs,
+    smoke_project,
+)
 
 import fleetsim.kinds.baseline.run
 from fleetsim.base.errors import FleetsimError, InputError
@@ -26,8 +36,6 @@ from fleetsim.sweep import plan as sweep_plan
 from fleetsim.sweep.plan import Sweep, plan_sweep
 from fleetsim.sweep.run import Progress, run_sweep, sweep_lock
 from fleetsim.sweep.worker import SweepOptions
-
-LIBRARY = SweepOptions(engine=Engine.LIBRARY)
 
 GRID = {"number_of_companies": [2, 3], "event_rate_per_driver": [1.0, 2.0]}
 

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from support import Cli, wait_until
 from sweeps import (
+    LIBRARY,
     SMOKE,
     content,
     contents,
@@ -39,8 +40,6 @@ from fleetsim.runner.watch import Watch
 from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.run import run_sweep
 from fleetsim.sweep.worker import SweepOptions
-
-LIBRARY = SweepOptions(engine=Engine.LIBRARY)
 
 project = pytest.fixture(lone_project)
 

@@ -10,6 +10,7 @@ import sys
 import pytest
 from support import ROOT, wait_until
 from sweeps import (
+    LIBRARY,
     SMOKE,
     contents,
     generate_here,
@@ -25,13 +26,9 @@ from sweeps import (
 )
 
 from fleetsim.base.project import Project
-from fleetsim.experiment.results import Engine
 from fleetsim.report.run_report import check_report
 from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.run import run_sweep
-from fleetsim.sweep.worker import SweepOptions
-
-LIBRARY = SweepOptions(engine=Engine.LIBRARY)
 
 project = pytest.fixture(lone_project)
 

@@ -7,19 +7,15 @@ import msgspec
 import numpy as np
 import pytest
 from scipy import stats as laws
-from sweeps import generate_here, smoke_project
+from sweeps import LIBRARY, generate_here, smoke_project
 
 from fleetsim.base.errors import FleetsimError, InputError
-from fleetsim.experiment.results import Engine
 from fleetsim.sweep.analysis import SweepRecord, analyse
 from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.plots import SWEEP_PLOTS, draw_sweep, offered_plots
 from fleetsim.sweep.report import SweepReport, open_sweep, render_sweep
 from fleetsim.sweep.results import SweepResults, sweep_results
 from fleetsim.sweep.run import run_sweep
-from fleetsim.sweep.worker import SweepOptions
-
-LIBRARY = SweepOptions(engine=Engine.LIBRARY)
 
 SMOKE = "000-smoke"
 GRID = {"number_of_companies": [5, 10, 40], "event_rate_per_driver": [2.0, 4.0]}

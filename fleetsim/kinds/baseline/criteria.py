@@ -194,7 +194,7 @@ def _judge_spread(criterion: Criterion, evidence: Evidence) -> Judgement:
 
 def _judge_battery(criterion: Criterion, evidence: Evidence) -> Judgement:
     tests = [test for test in evidence.tests if test.kind != EntryKind.EQUIVALENCE.value]
-    rejecting = [test for test in tests if test.verdict == "fail"]
+    rejecting = [test for test in tests if test.verdict == Verdict.FAIL]
     missing = [test for test in tests if test.p_value is None]
     if rejecting:
         said = "; ".join(f"{test.name} ({_p_text(test)})" for test in rejecting)

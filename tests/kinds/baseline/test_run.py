@@ -290,8 +290,9 @@ def test_an_interrupted_run_leaves_nothing(tmp_path):
     while not list(tmp_path.glob(f".*/{SMOKE}/.*/data")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 143
+    assert err.decode().splitlines() == ["fleetsim: terminated"]
     assert list(tmp_path.iterdir()) == []
 
 
