@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from fleetsim.base.strict import text
-from fleetsim.base.verdict import Verdict
+from fleetsim.base.verdict import Verdict as Verdict  # kinds from outside take it from here
 from fleetsim.experiment.expectation import Expectation
 from fleetsim.experiment.prospects import Prospect
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support import ROOT, Cli, Outcome
+from sweeps import LIBRARY
 
 from fleetsim.base.errors import FleetsimError, InputError
 from fleetsim.base.project import Project
@@ -153,7 +154,7 @@ def test_the_library_checks_documents_and_sweeps_a_kind_from_outside(
     assert "2000 flips of each" in (home.experiments / COINS / "experiment.md").read_text()
 
     sweep = plan_sweep(home, COINS)
-    run_sweep(sweep, engine="library")
+    run_sweep(sweep, LIBRARY)
     again = plan_sweep(home, COINS)
     assert len(again.finished) == 4
     assert again.to_do() == []
