@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from fleetsim.base.errors import FleetsimError
+from fleetsim.base.verdict import Verdict
 from fleetsim.generate.config import Config
 from fleetsim.stats.effects import law_of
 from fleetsim.stats.judged import run_battery
@@ -49,7 +50,9 @@ def check_batch(config: Config, companies: Path, batch: Path, *, recorded: bool)
         raise FleetsimError(f"{sum(tally.fault_counts.values())} faults: {shown}")
     rows = run_battery(tally.sample, law_of(config), alpha=ALPHA)
     failed = [
-        f"{row.entry.name} (p = {row.result.p_value:.3g})" for row in rows if row.verdict == "fail"
+        f"{row.entry.name} (p = {row.result.p_value:.3g})"
+        for row in rows
+        if row.verdict == Verdict.FAIL
     ]
     if failed:
         raise FleetsimError(f"the data do not follow the law: {', '.join(failed)}")

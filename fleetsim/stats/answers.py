@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 
 from fleetsim.base.tables import Table, number
+from fleetsim.base.verdict import Verdict
 from fleetsim.stats.judged import Test
 
-_ANSWERS = {"pass": "yes", "fail": "no", "inconclusive": "cannot tell"}
+_ANSWERS = {Verdict.PASS: "yes", Verdict.FAIL: "no", Verdict.INCONCLUSIVE: "cannot tell"}
 
 
 def answer(test: Test) -> str:
@@ -27,7 +28,7 @@ def answers_line(tests: Sequence[Test]) -> str:
     """Return how many tests have each answer, and who stands out without being sure."""
     counts = [sum(test.verdict == verdict for test in tests) for verdict in _ANSWERS]
     line = f"{len(tests)} questions: {counts[0]} yes, {counts[1]} no, {counts[2]} cannot tell"
-    suspects = [test.name for test in tests if test.suspect and test.verdict != "fail"]
+    suspects = [test.name for test in tests if test.suspect and test.verdict != Verdict.FAIL]
     return f"{line}; suspicious without being sure: {', '.join(suspects)}" if suspects else line
 
 

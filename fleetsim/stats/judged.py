@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from fleetsim.base.verdict import Verdict
 from fleetsim.stats.adjust import benjamini_hochberg, holm
 from fleetsim.stats.battery import Entry, EntryKind, entries
 from fleetsim.stats.effects import Law
@@ -41,8 +42,8 @@ class JudgedTest:
         Adjusted for the family; None outside it or without a p-value.
     p_bh : float or None
         Benjamini and Hochberg's; below alpha the test is a suspect.
-    verdict : str
-        "pass", "fail" or "inconclusive" (no p-value, or an equivalence that is not shown).
+    verdict : Verdict
+        Inconclusive where there is no p-value, or an equivalence is not shown.
     suspect : bool
     effect : float or None
         See `Entry`; at the level alpha / (size of the family), which Holm's rule guarantees.
@@ -56,7 +57,7 @@ class JudgedTest:
     result: TestResult
     p_holm: float | None
     p_bh: float | None
-    verdict: str
+    verdict: Verdict
     suspect: bool
     effect: float | None
     caught: str
@@ -146,13 +147,13 @@ def run_battery(sample: Sample, law: Law, *, alpha: float = 0.05) -> list[Judged
     return judge_tests(make_tests(sample, law), law, alpha=alpha)
 
 
-def _verdict(entry: Entry, result: TestResult, p_holm: float | None, alpha: float) -> str:
+def _verdict(entry: Entry, result: TestResult, p_holm: float | None, alpha: float) -> Verdict:
     if result.p_value is None:
-        return "inconclusive"
+        return Verdict.INCONCLUSIVE
     if entry.kind is EntryKind.EQUIVALENCE:
-        return "pass" if result.p_value < alpha else "inconclusive"
+        return Verdict.PASS if result.p_value < alpha else Verdict.INCONCLUSIVE
     p = result.p_value if entry.kind is EntryKind.STRUCTURE else p_holm
-    return "fail" if p is not None and p < alpha else "pass"
+    return Verdict.FAIL if p is not None and p < alpha else Verdict.PASS
 
 
 def _caught(entry: Entry, law: Law, effect: float | None) -> str:
@@ -195,7 +196,7 @@ class Test(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     question: str
     kind: str
-    verdict: str
+    verdict: Verdict
     suspect: bool
     statistic: float | None
     p_value: float | None

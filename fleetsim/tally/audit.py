@@ -12,6 +12,7 @@ import msgspec
 from fleetsim.base.errors import InputError
 from fleetsim.base.storage import folders_with, is_remote, require, sizes, told
 from fleetsim.base.tables import Table, number
+from fleetsim.base.verdict import Verdict
 from fleetsim.batch.dataset import COMPANIES_NAME, data_folder, events_folders
 from fleetsim.batch.meta import META_NAME
 from fleetsim.generate.config import Config
@@ -81,7 +82,7 @@ class Audit:
                 f"{_span(group)}: {test.name} fails (p = {test.p_value:.3g}{_adjusted(test)}). "
                 f"{test.question} No."
                 for test in group.tests
-                if test.verdict == "fail"
+                if test.verdict == Verdict.FAIL
             ]
         return tuple(found)
 

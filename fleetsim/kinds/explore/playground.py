@@ -18,6 +18,7 @@ from fleetsim.base.clock import DAY_US, format_time, parse_time
 from fleetsim.base.errors import InputError, found, nearest
 from fleetsim.base.project import find_project
 from fleetsim.base.tables import Stack, Table, counted, number
+from fleetsim.base.verdict import Verdict
 from fleetsim.experiment.figures import (
     DARK,
     LIGHT,
@@ -112,7 +113,7 @@ class Exploration:
 
     def answers(self) -> Table:
         """Return each test's question, p-value and answer, those that noticed something first."""
-        order = sorted(self.tests, key=lambda test: test.verdict != "fail")
+        order = sorted(self.tests, key=lambda test: test.verdict != Verdict.FAIL)
         rows = tuple(
             (
                 test.question,
@@ -129,7 +130,7 @@ class Exploration:
     @property
     def noticed(self) -> tuple[str, ...]:
         """Names of the tests that speak against the law."""
-        return tuple(test.name for test in self.tests if test.verdict == "fail")
+        return tuple(test.name for test in self.tests if test.verdict == Verdict.FAIL)
 
     @property
     def expected(self) -> tuple[str, ...]:
@@ -159,7 +160,7 @@ class Exploration:
         at = np.arange(len(shown))[::-1]
         for place, test in zip(at.tolist(), shown, strict=True):
             closeness = test.kind == EntryKind.EQUIVALENCE.value
-            look = _OBJECTS if test.verdict == "fail" else _CLOSE if closeness else _SILENT
+            look = _OBJECTS if test.verdict == Verdict.FAIL else _CLOSE if closeness else _SILENT
             ax.plot(max(test.p_value or 0.0, _LEAST_P), place, **look, zorder=3)
         family = sum(test.p_holm is not None for test in self.tests)
         first = self.alpha / max(family, 1)
