@@ -105,7 +105,9 @@ def test_a_worker_of_another_version(project, fleetsim_cli, start_dask, tmp_path
 
 def test_a_worker_of_other_sources(project, fleetsim_cli, start_dask, tmp_path) -> None:
     """The same version, but not the same program."""
-    code = "import fleetsim.base.project\nfleetsim.project.source_hash = lambda: 'deadbeef' * 8\n"
+    code = (
+        "import fleetsim.base.project\nfleetsim.base.project.source_hash = lambda: 'deadbeef' * 8\n"
+    )
     dask = start_dask(0)
     dask.add_worker(PYTHONPATH=patched(tmp_path / "changed", code))
     done = fleetsim_cli(*make(project, "--scheduler", dask.address))
