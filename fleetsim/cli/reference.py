@@ -179,7 +179,7 @@ def _experiment() -> str:
             limits = ", ".join(f"`{limit}`" for limit in of.limits) or "–"
             criteria.append((f"`{name}`", of.claim, limits, f"`{kind.name}`"))
     keys = "\n".join(
-        f"### {kind.name}\n\n{_title(kind)} Its notebook is `{kind.notebook}`.\n\n"
+        f"## {kind.name}\n\n{_title(kind)} Its notebook is `{kind.notebook}`.\n\n"
         + _keys(kind.Keys)
         for kind in kinds().values()
     )

@@ -10,8 +10,10 @@ from support import by_papermill, check_files
 from fleetsim.experiment.record import read_record
 from fleetsim.kinds.scale_out import measure as measure_ways
 from fleetsim.kinds.scale_out.measure import steps_of
-from fleetsim.kinds.scale_out.plots import SCALE_OUT_PLOTS
+from fleetsim.kinds.scale_out.plots import PLOTS
+from fleetsim.kinds.scale_out.tasks import Tasks
 from fleetsim.kinds.scale_out.ways import CLUSTER, WAYS, ScaleOut
+from fleetsim.measure.series import Size
 from fleetsim.report.run_report import check_report
 from fleetsim.runner.run import Outcome
 
@@ -26,7 +28,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 def test_a_run_leaves_everything_that_belongs_to_it(outcome: Outcome) -> None:
     """Report, notebook, document, record, parameters and figures; data and processes are gone."""
-    check_files(outcome.path, SCALE_OUT_PLOTS)
+    check_files(outcome.path, PLOTS)
     assert check_report(outcome.path) == []
     assert "___" not in (outcome.path / "experiment.md").read_text(encoding="utf-8")
 
@@ -34,9 +36,10 @@ def test_a_run_leaves_everything_that_belongs_to_it(outcome: Outcome) -> None:
 def test_the_record_holds_every_way(outcome: Outcome) -> None:
     """Each cold command, all with the same bytes, and what the scheduler took."""
     record = outcome.record
-    found = record.scale_out
-    description = record.description
-    steps = steps_of(description.sizes, description.tasks)
+    found = record.section
+    sizes = [Size(**row) for row in record.description.own["sizes"]]
+    tasks = [Tasks(**row) for row in record.description.own["tasks"]]
+    steps = steps_of(sizes, tasks)
     assert len(found.runs) == sum(step.repeats for step in steps)
     assert {run.way for run in found.runs} == set(WAYS)
     for run in found.runs:
@@ -48,8 +51,8 @@ def test_the_record_holds_every_way(outcome: Outcome) -> None:
             assert 0 < run.scheduler_cpu_seconds < run.process_seconds
     again = ScaleOut(
         config=found_config(outcome.path),
-        sizes=tuple(description.sizes),
-        tasks=tuple(description.tasks),
+        sizes=tuple(sizes),
+        tasks=tuple(tasks),
         runs=tuple(found.runs),
         constants=found.constants,
     )
