@@ -76,7 +76,7 @@ class Writer:
 class Reader(Protocol):
     """Opens a file of events as JSON Lines, which are made as they are read, in little memory."""
 
-    def __call__(self, path: Path, longest: int = LONGEST, /) -> BinaryIO:
+    def __call__(self, path: Path, longest: int = LONGEST) -> BinaryIO:
         """Return the stream; `longest` is the most bytes that the text of a value may have."""
 
 

@@ -9,10 +9,11 @@ are spread can be told exactly only where all events meet.
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple, TypeAlias
@@ -28,12 +29,13 @@ from fleetsim.base.storage import place, told
 from fleetsim.batch.companies import read_companies
 from fleetsim.batch.formats import FORMATS, damaged
 from fleetsim.generate.config import Config, make_config
+from fleetsim.generate.encode import line_width
 from fleetsim.generate.fleet import Fleet
 from fleetsim.generate.model import EVENT_FIELDS, FieldKind, type_law
 from fleetsim.stats.sample import TIME_CELLS, TypePairs, table_of, time_cell
 from fleetsim.tally.diagnosis import Roster, diagnose
 from fleetsim.tally.faults import EXAMPLES, FaultKind
-from fleetsim.tally.lines import LineReader, Membership, Rows
+from fleetsim.tally.lines import Bounds, LineReader, Membership, Rows
 from fleetsim.tally.partial import (
     Growing,
     LineFault,
@@ -65,6 +67,24 @@ class Events(NamedTuple):
     offset_us: npt.NDArray[np.signedinteger]
 
 
+class Stated(msgspec.Struct, frozen=True):
+    """What is said of a file before it is read; None for what is not known.
+
+    rows, bytes : what the record states of it; size : its size on the disk [bytes].
+    """
+
+    rows: int | None = None
+    bytes: int | None = None
+    size: int | None = None
+
+
+#: What a file may have beyond its record before nobody reads on: bytes of lines, and lines.
+MORE_BYTES, MORE_LINES = 1 << 26, 1 << 16
+#: Lines of a file that may be too short for any event, and the bytes of one line.
+SHORT_LINES, LINE_BYTES = 1 << 18, 1 << 26
+_LEAST_BYTES = 15  # of an event however it is packed: its id has 122 random bits
+
+
 class FileTask(msgspec.Struct, frozen=True):
     """Everything that a process needs to tally a file.
 
@@ -84,6 +104,8 @@ class FileTask(msgspec.Struct, frozen=True):
     companies_sha256 : str
     companies_used : int
         How many of its lines count.
+    stated : Stated
+        What is said of the file.
     """
 
     file: int
@@ -94,6 +116,7 @@ class FileTask(msgspec.Struct, frozen=True):
     companies: str
     companies_sha256: str
     companies_used: int
+    stated: Stated = Stated()
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +134,9 @@ class FileTally:
         Hash of the file.
     error : str
         Why it could not be read; empty where it could.
+    more : str
+        What is left of it that was not read, since it goes on where no event is expected; empty
+        where it was read to its end.
     """
 
     partial: Partial
@@ -118,6 +144,7 @@ class FileTally:
     content_sha256: str
     sha256: str
     error: str
+    more: str = ""
 
 
 def members(fleet: Fleet, start_us: int | None, used: int) -> Flags:
@@ -141,7 +168,10 @@ class FileReader:
 
     def __init__(self, config: Config, fleet: Fleet) -> None:
         self.config, self.fleet = config, fleet
-        self.n_types = len(type_law(config).names)
+        names = type_law(config).names
+        self.n_types = len(names)
+        self._longest = max(len(name.encode()) for name in names)
+        self._width = line_width(config, max(1, len(fleet) * config.drivers_per_company))
         self._lines = LineReader(config, fleet)
         self._roster: Roster | None = None  # made where a line deviates: it is large
 
@@ -154,6 +184,7 @@ class FileReader:
         take: Callable[[Events], object],
         *,
         file: int = 0,
+        stated: Stated = Stated(),  # noqa: B008 (a constant)
         progress: Callable[[int], object] | None = None,
     ) -> FileTally:
         """Return the tally of a file, and hand on its events.
@@ -171,6 +202,8 @@ class FileReader:
             Called with `Events`, some thousand at a time.
         file : int
             Number of the file in the places of faults.
+        stated : Stated
+            What is said of the file; what goes on far beyond that is not read.
         progress : callable, optional
             Called with numbers of bytes as they are read.
 
@@ -182,12 +215,15 @@ class FileReader:
         lines = copy.copy(self._lines)
         growing = Growing(self.n_types)
         seen, error, sha256 = 0, "", ""
-        opened = None if format == "jsonl" else FORMATS[format].reader
+        opened = None
+        if format != "jsonl":
+            opened = partial(FORMATS[format].reader, longest=self._longest)
+        bounds = self._bounds(format, stated)
         with told(path):
             try:
-                for rows in lines.read(path, eligible, opened=opened):
-                    partial, events = self._tally(rows, file, eligible, start_us)
-                    growing.add(partial)
+                for rows in lines.read(path, eligible, opened=opened, bounds=bounds):
+                    part, events = self._tally(rows, file, eligible, start_us)
+                    growing.add(part)
                     take(events)
                     if progress:
                         progress(lines.bytes - seen)
@@ -195,12 +231,24 @@ class FileReader:
                 sha256 = lines.sha256
             except OSError as fault:
                 error = _why(fault, path, format)
-            if format != "jsonl" and error != MISSING:
+            more = _more(lines, stated)
+            if format != "jsonl" and error != MISSING and not _far_beyond(stated):
                 try:
                     sha256 = hash_file(path)
                 except OSError as fault:
                     error = error or _why(fault, path, format)
-        return FileTally(growing.finish(), lines.bytes, lines.sha256, sha256, error)
+        return FileTally(growing.finish(), lines.bytes, lines.sha256, sha256, error, more)
+
+    def _bounds(self, format: str, stated: Stated) -> Bounds:
+        """Return where the reading of a file stops."""
+        lines = math.inf if stated.rows is None else max(0, stated.rows) + MORE_LINES
+        most = [math.inf]
+        if format == "jsonl":
+            most += [] if stated.bytes is None else [stated.bytes]
+        else:
+            most += [] if stated.rows is None else [stated.rows * self._width]
+            most += [] if stated.size is None else [stated.size // _LEAST_BYTES * self._width]
+        return Bounds(lines, max(0, min(most)) + MORE_BYTES, SHORT_LINES, LINE_BYTES)
 
     def _tally(
         self, rows: Rows, file: int, eligible: Flags, start_us: int | None
@@ -273,6 +321,32 @@ def _outside(file: int, line: Ints, us: Ints, start_us: int) -> list[LineFault]:
     return faults
 
 
+def _far_beyond(stated: Stated) -> bool:
+    """Return whether a file is so much larger than its record says that no hash is of use."""
+    return None not in (stated.bytes, stated.size) and stated.size > stated.bytes + MORE_BYTES  # type: ignore[operator]
+
+
+def _more(lines: LineReader, stated: Stated) -> str:
+    """Return in words what was not read of a file."""
+    if not lines.stopped:
+        return ""
+    why = {
+        "lines": f"its record states {stated.rows} lines",
+        "bytes": "no events fill so much",
+        "short": f"more than {SHORT_LINES} lines are too short for any event",
+        "line": f"a line has more than {LINE_BYTES} bytes",
+    }[lines.stopped]
+    if lines.stopped == "bytes" and stated.rows is not None:
+        why = f"its record states {stated.rows} lines"
+    sizes = ""
+    if stated.size is not None and stated.bytes is not None and stated.size > stated.bytes:
+        sizes = f", and its {stated.size} bytes are {stated.size - stated.bytes} more than recorded"
+    return (
+        f"goes on behind line {lines.lines} and byte {lines.bytes} of its content, where reading "
+        f"stopped: {why}{sizes}"
+    )
+
+
 #: The error of a file that is not there.
 MISSING = "is missing"
 
@@ -321,7 +395,13 @@ def tally_file(task: FileTask) -> tuple[FileTally, Events]:
         events.append(Events(fresh.event_id, line, offset))
 
     tally = reader.read(
-        place(task.path), task.format, eligible, task.start_us, take, file=task.file
+        place(task.path),
+        task.format,
+        eligible,
+        task.start_us,
+        take,
+        file=task.file,
+        stated=task.stated,
     )
     none = Events(np.zeros((0, 2), np.uint64), np.zeros(0, np.int32), np.zeros(0, np.int32))
     return tally, Events(*(np.concatenate(column) for column in zip(none, *events, strict=True)))

@@ -9,6 +9,7 @@ and is handed out raw, for the slow path that says what is wrong with it.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import zlib
 from collections.abc import Callable, Iterator
@@ -46,7 +47,21 @@ Columns = dict[str, npt.NDArray[Any]]
 CHUNK_BYTES = 1 << 21  # read at once; slabs of some thousand lines stay in the processor's cache
 SLAB_LINES = 1 << 14  # lines taken through the parts at once: bounds what is handed out, too
 LINE_BYTES = 1 << 16  # a longer line is deviating, however long the names of the types are ...
+SHORT_BYTES = 1 << 7  # no line with six keys and their values is shorter, in any spelling
 SHOWN_BYTES = 1 << 10  # ... and is handed out cut to this
+
+
+class Bounds(NamedTuple):
+    """Where the reading of a file stops, which may go on for ever: each a number that is passed.
+
+    lines, bytes : of the file; short : lines that are too short for any event (`SHORT_BYTES`);
+    line : bytes of one line.
+    """
+
+    lines: float = math.inf
+    bytes: float = math.inf
+    short: float = math.inf
+    line: float = math.inf
 
 
 class Membership(IntEnum):
@@ -206,10 +221,12 @@ class LineReader:
         Size of the file read last, so far; complete when its rows have run out.
     sha256 : str
         Hash of it; empty until then.
+    stopped : str
+        Which of the bounds was passed, so that the rest is not read; empty where none was.
     """
 
     def __init__(self, config: Config, fleet: Fleet) -> None:
-        self.lines, self.bytes, self.sha256 = 0, 0, ""
+        self.lines, self.bytes, self.sha256, self.stopped = 0, 0, "", ""
         self._per_company = config.drivers_per_company
         self._digits = driver_digits(config)
         ids = np.ascontiguousarray(fleet.company_id).view("S36")[:, 0]
@@ -232,6 +249,7 @@ class LineReader:
         *,
         opened: Callable[[Path], Any] | None = None,
         chunk_bytes: int = CHUNK_BYTES,
+        bounds: Bounds = Bounds(),  # noqa: B008 (a constant)
     ) -> Iterator[Rows]:
         """Yield the lines of a file, some thousand at a time.
 
@@ -244,13 +262,16 @@ class LineReader:
             Opens the file as a stream of lines, where it does not hold them as they are.
         chunk_bytes : int
             Bytes read at once; memory is bounded by it and by the longest line that is possible.
+        bounds : Bounds
+            Where reading stops before the end. A line that has begun there is not handed out.
 
         Raises
         ------
         OSError
             Where the file cannot be read.
         """
-        self.lines, self.bytes, self.sha256 = 0, 0, ""
+        self.lines, self.bytes, self.sha256, self.stopped = 0, 0, "", ""
+        short = 0
         kept = 0  # bytes of the line that has begun; they stand before the next chunk
         dropped = 0  # bytes of it that came before and are not kept
         head = b""  # its first bytes, where some are dropped
@@ -262,8 +283,17 @@ class LineReader:
                 start, dropped, ends = int(ends[0]), 0, ends[1:]
             for first in range(0, len(ends), SLAB_LINES):
                 slab = ends[first : first + SLAB_LINES]
-                yield self._slab(buffer, start, slab, eligible)
-                start = int(slab[-1])
+                slab = slab[: int(min(len(slab), bounds.lines - self.lines))]
+                short += int((np.diff(slab, prepend=start) < SHORT_BYTES).sum())
+                if len(slab):
+                    yield self._slab(buffer, start, slab, eligible)
+                    start = int(slab[-1])
+                if self.lines >= bounds.lines and start < filled:
+                    self.stopped = "lines"
+                elif short > bounds.short:
+                    self.stopped = "short"
+                if self.stopped:
+                    return
             kept = filled - start
             if dropped or kept > self._limit:
                 if not dropped:
@@ -271,6 +301,12 @@ class LineReader:
                 dropped, kept = dropped + kept, 0
             carry = spare[self._limit - kept : self._limit]
             carry[:] = buffer[filled - kept : filled]
+            if self.bytes > bounds.bytes:
+                self.stopped = "bytes"
+            elif dropped + kept > bounds.line:
+                self.stopped = "line"
+            if self.stopped:
+                return
         if kept or dropped:
             self.lines += 1
             yield _only(RawLine(self.lines, head if dropped else carry.tobytes(), dropped + kept))

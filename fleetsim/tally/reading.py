@@ -27,6 +27,7 @@ from fleetsim.tally.file import (
     FileReader,
     FileTally,
     FileTask,
+    Stated,
     members,
     tally_file,
 )
@@ -84,6 +85,17 @@ class OpenBatch:
         """Return how faults call a file."""
         return f"{self.name}/{self.path_of(file).name}" if self.files.parts else self.name
 
+    def stated_of(self, file: int) -> Stated:
+        """Return what is said of a file."""
+        name, meta = self.path_of(file).name, self.meta
+        size = self.files.there.get(name)
+        if meta is None or meta.format != self.files.format or name not in meta.files:
+            return Stated(size=size)
+        if not self.files.parts:
+            return Stated(meta.event_count, meta.bytes, size)
+        rows, recorded = next((p.rows, p.bytes) for p in meta.parts or () if p.name == name)
+        return Stated(rows, recorded, size)
+
     def add_to(self, store: EventStore, file: int, events: Events) -> None:
         """Give events of a file to a store."""
         store.add(self.number, *events, file=file)
@@ -99,6 +111,8 @@ class OpenBatch:
         for kind, number in self.partial.fault_counts.items():
             self.faults.add_unnamed(kind, number - sum(f.kind is kind for f in self.partial.faults))
         for name, tally in zip(self.files.names, tallies, strict=True):
+            if tally.more:
+                self.faults.add(FaultKind.LINE, self.name, f"{name} {tally.more}")
             if tally.error:
                 self.unread = True
                 self.faults.add(FaultKind.FOLDER, self.name, f"{name} {tally.error}")
@@ -177,6 +191,7 @@ class Reading:
                 batch.start_us,
                 partial(batch.add_to, self.store, file),
                 file=file,
+                stated=batch.stated_of(file),
                 progress=self.progress,
             )
             self._take(file, tally)
@@ -206,6 +221,7 @@ class Reading:
             companies=_everywhere(self.companies),
             companies_sha256=self.fleet.sha256,
             companies_used=batch.used,
+            stated=batch.stated_of(file),
         )
 
     def _take(self, file: int, tally: FileTally) -> None:
