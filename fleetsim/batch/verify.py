@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,8 +23,14 @@ from fleetsim.batch.formats import FORMATS, Format, damaged
 from fleetsim.batch.meta import DROPPED_NAME, META_NAME, BatchMeta, read_meta
 from fleetsim.batch.parts import Part, part_names, shares
 from fleetsim.generate.config import Config, make_config
-from fleetsim.generate.model import STREAM_VERSION
+from fleetsim.generate.model import STREAM_VERSION, type_law
 from fleetsim.generate.producer import Producer, expected_events
+
+#: What is read of a file behind the batch's content, to say what it is; the same beyond the size
+#: that the record states, before the file is hashed [bytes].
+_MORE_BYTES = 1 << 26
+#: Events that are made behind the first difference, so that the record can be held to them.
+_MORE_EVENTS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -113,16 +120,19 @@ def verify_batch(batch: Path, companies: Path | None = None) -> Verification:
     with told(batch):
         dropped = (batch / DROPPED_NAME).is_file()
     expected = expected_events(config, fleet, start_us)
-    comparisons = {}
+    comparisons: dict[str, _Comparison] = {}
+    longest = max(len(name.encode()) for name in type_law(config).names)
     with Producer(config, fleet, expected) as producer:
         for name, drivers in _files(meta, config, fleet.eligible(start_us)).items():
             made = producer.content(start_us, meta.ordinal, drivers)
             content = (lines for _, lines in made)
-            comparison = _make(content) if dropped else _compare(batch / name, format, content)
-            comparisons[name] = comparison
-            findings += comparison.findings
+            path = batch / name
+            compared = _make(content) if dropped else _compare(path, format, content, longest)
+            comparisons[name] = compared
+            findings += compared.findings
     count = sum(comparison.count for comparison in comparisons.values())
-    findings += _meta_findings(meta, config, start_us, count)
+    whole = all(comparison.whole for comparison in comparisons.values())
+    findings += _meta_findings(meta, config, start_us, count if whole else None)
     with told(batch):
         findings += _file_findings(meta, batch, comparisons)
     return Verification(meta.batch_id, count, tuple(findings), kept=not dropped)
@@ -140,12 +150,16 @@ def _files(
 
 @dataclass(frozen=True)
 class _Comparison:
-    """What the regeneration made (count, size [bytes], hash), and in what the file differs."""
+    """What the regeneration made (count, size [bytes], hash), and in what the file differs.
+
+    Not `whole` where it ended before its time, since the file differs anyway.
+    """
 
     count: int
     size: int
     sha256: str
     findings: list[str]
+    whole: bool = True
 
 
 def _make(content: Iterator[bytes]) -> _Comparison:
@@ -158,7 +172,7 @@ def _make(content: Iterator[bytes]) -> _Comparison:
     return _Comparison(count, size, made.hexdigest(), [])
 
 
-def _compare(path: Path, format: Format, content: Iterator[bytes]) -> _Comparison:
+def _compare(path: Path, format: Format, content: Iterator[bytes], longest: int) -> _Comparison:
     """Hold the rows of a file, as JSON Lines, to those of the regeneration."""
     made = hashlib.sha256()
     count, size = 0, 0
@@ -175,20 +189,36 @@ def _compare(path: Path, format: Format, content: Iterator[bytes]) -> _Compariso
     with ExitStack() as stack:
         with _damage(path, findings):
             path.open("rb").close()  # the system says best what is wrong with a path
-            file = stack.enter_context(format.reader(path))
+            file = stack.enter_context(format.reader(path, longest))
+        most = math.inf
         for lines in content:
             made.update(lines)
             with _damage(path, findings):
                 read(lines)
             count, size = count + lines.count(b"\n"), size + len(lines)
+            if findings:
+                most = min(most, count + _MORE_EVENTS)
+            if count >= most:
+                return _Comparison(count, size, "", findings, whole=False)
         if file is not None and not findings:
             with _damage(path, findings):
-                extra = sum(1 for _ in file)
-                if extra:
-                    findings.append(
-                        f"{path.name}: {extra} lines more than the {count} of the batch"
-                    )
+                findings += _what_follows(path.name, count, file)
     return _Comparison(count, size, made.hexdigest(), findings)
+
+
+def _what_follows(name: str, count: int, file: BinaryIO) -> list[str]:
+    """Say what stands behind the content of a batch; only the first of it is read."""
+    size = lines = 0
+    end = b"\n"
+    while size < _MORE_BYTES and (piece := file.read(1 << 20)):
+        size, lines, end = size + len(piece), lines + piece.count(b"\n"), piece[-1:]
+    lines += end != b"\n"
+    if not size:
+        return []
+    if size >= _MORE_BYTES and file.read(1):
+        read = f"at least {lines} lines, {size} bytes, and still goes on:"
+        return [f"{name}: {read} more than the {count} lines of the batch"]
+    return [f"{name}: {lines} lines more than the {count} of the batch"]
 
 
 @contextmanager
@@ -215,7 +245,7 @@ def _first_difference(name: str, before: int, on_disk: bytes, lines: bytes, file
         return f"{name}: ends within or before line {before + len(old)}; more lines belong to it"
     index = next(i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b)
     # The piece may end inside this line of the file, of which nothing more is read after this.
-    rest = file.readline() if index == len(old) - 1 else b""
+    rest = file.readline(LINE_LIMIT) if index == len(old) - 1 else b""
     line = (old[index] + rest).rstrip(b"\n")
     return (
         f"{name}: line {before + index + 1} is {_shown(line)}, the batch has {_shown(new[index])}"
@@ -226,13 +256,13 @@ def _shown(line: bytes) -> str:
     return found(line.decode(errors="replace"), LINE_LIMIT)
 
 
-def _meta_findings(meta: BatchMeta, config: Config, start_us: int, count: int) -> list[str]:
-    """Compare what the record states with what the regeneration gave."""
+def _meta_findings(meta: BatchMeta, config: Config, start_us: int, count: int | None) -> list[str]:
+    """Compare what the record states with what the regeneration gave, where it was whole."""
     expected = {
         "batch_id": batch_name(start_us),
         "interval_start": format_time(start_us),
         "interval_end": format_time(start_us + config.interval_us),
-        "event_count": count,
+        "event_count": meta.event_count if count is None else count,
         "seed": config.seed,
     }
     return _differences(META_NAME, meta, expected)
@@ -242,7 +272,7 @@ def _file_findings(meta: BatchMeta, batch: Path, made: dict[str, _Comparison]) -
     """Compare what the record states of its files with what was made, and with the files."""
     if not meta.parts:
         ((name, comparison),) = made.items()
-        return _differences(META_NAME, meta, _expected(meta, batch / name, comparison))
+        return _differences(META_NAME, meta, _expected(meta, meta.bytes, batch / name, comparison))
     findings = []
     recorded = {part.name: part for part in meta.parts}
     for name in sorted(recorded.keys() ^ made.keys()):
@@ -250,7 +280,8 @@ def _file_findings(meta: BatchMeta, batch: Path, made: dict[str, _Comparison]) -
         findings.append(f"{META_NAME}: parts: the batch {has} {name}")
     for name, comparison in made.items():
         if part := recorded.get(name):
-            expected = {"rows": comparison.count} | _expected(meta, batch / name, comparison)
+            expected = {"rows": comparison.count} if comparison.whole else {}
+            expected |= _expected(meta, part.bytes, batch / name, comparison)
             findings += _differences(f"{META_NAME}: {name}", part, expected)
     whole = {
         "bytes": sum(part.bytes for part in meta.parts),
@@ -260,13 +291,18 @@ def _file_findings(meta: BatchMeta, batch: Path, made: dict[str, _Comparison]) -
     return findings + _differences(META_NAME, meta, whole)
 
 
-def _expected(meta: BatchMeta, path: Path, made: _Comparison) -> dict[str, Any]:
-    """Return what the record has to state of a file."""
+def _expected(meta: BatchMeta, stated: int, path: Path, made: _Comparison) -> dict[str, Any]:
+    """Return what the record has to state of a file, of which it states a size."""
     expected: dict[str, Any] = {}
+    if meta.format != "jsonl" and path.is_file():
+        # Another version of a library may compress the same rows differently.
+        expected["bytes"] = path.stat().st_size
+        if expected["bytes"] <= stated + _MORE_BYTES:
+            expected["sha256"] = hash_file(path)
+    if not made.whole:
+        return expected
     if meta.format == "jsonl":
         expected = {"bytes": made.size, "sha256": made.sha256}
-    elif path.is_file():  # another version of a library may compress the same rows differently
-        expected = {"bytes": path.stat().st_size, "sha256": hash_file(path)}
     expected["content_sha256"] = None if FORMATS[meta.format].columns else made.sha256
     return expected
 

@@ -105,14 +105,15 @@ class OpenBatch:
         tallies = [self.read[file] for file in sorted(self.read)]
         self.read.clear()
         self.partial: Partial = merge((tally.partial for tally in tallies), n_types)
+        for name, tally in zip(self.files.names, tallies, strict=True):
+            if tally.more:  # said before the lines at fault, which may be very many
+                self.faults.add(FaultKind.LINE, self.name, f"{name} {tally.more}")
         for fault in self.partial.faults:
             where = f"{self.name_of(fault.file)} line {fault.line}"
             self.faults.add(fault.kind, where, fault.message)
         for kind, number in self.partial.fault_counts.items():
             self.faults.add_unnamed(kind, number - sum(f.kind is kind for f in self.partial.faults))
         for name, tally in zip(self.files.names, tallies, strict=True):
-            if tally.more:
-                self.faults.add(FaultKind.LINE, self.name, f"{name} {tally.more}")
             if tally.error:
                 self.unread = True
                 self.faults.add(FaultKind.FOLDER, self.name, f"{name} {tally.error}")
