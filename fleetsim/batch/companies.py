@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from glob import escape
 from itertools import islice
 from pathlib import Path
@@ -171,7 +171,9 @@ def _not_a_prefix(path: Path, before: int, old: bytes, content: bytes) -> InputE
     )
 
 
-def read_companies(path: Path, *, lines: int | None = None) -> Fleet:
+def read_companies(
+    path: Path, *, lines: int | None = None, bad: Callable[[str], object] | None = None
+) -> Fleet:
     """Return the fleet that a companies file lists.
 
     Parameters
@@ -179,6 +181,9 @@ def read_companies(path: Path, *, lines: int | None = None) -> Fleet:
     path : Path
     lines : int, optional
         Read only the first lines: the fleet as it was before the file was extended.
+    bad : callable, optional
+        Called with what is wrong with a line; the line then keeps its place in the fleet as an
+        inactive company with an id that nobody has. By default a bad line is an error.
 
     Raises
     ------
@@ -193,17 +198,26 @@ def read_companies(path: Path, *, lines: int | None = None) -> Fleet:
         try:
             with path.open("rb") as file:
                 for number, row in enumerate(islice(file, lines), start=1):
-                    if not row.endswith(b"\n"):
-                        raise InputError(
-                            str(path), f"line {number} has no end: the file is cut short"
-                        )
-                    company = _decode(path, number, row[:-1])
-                    if company.created_at not in times:
-                        times[company.created_at] = _joined_us(path, number, company)
+                    digest.update(row)
+                    try:
+                        if not row.endswith(b"\n"):
+                            raise InputError(
+                                str(path), f"line {number} has no end: the file is cut short"
+                            )
+                        company = _decode(path, number, row[:-1])
+                        if company.created_at not in times:
+                            times[company.created_at] = _joined_us(path, number, company)
+                    except InputError as error:
+                        if bad is None:
+                            raise
+                        bad(error.faults[0])
+                        ids += _nobody(number)
+                        active.append(False)
+                        created.append(0)
+                        continue
                     ids += company.company_id.encode()
                     active.append(company.active)
                     created.append(times[company.created_at])
-                    digest.update(row)
         except FileNotFoundError:
             raise InputError(str(path), f"no such file; expected {_EXPECTED}") from None
         except OSError as error:
@@ -214,11 +228,18 @@ def read_companies(path: Path, *, lines: int | None = None) -> Fleet:
             ) from None
     if not ids:
         raise InputError(str(path), f"the file is empty; expected {_EXPECTED}")
-    text = bytes(ids)
-    _refuse_duplicates(path, np.frombuffer(text, "S36"))
+    named, is_active = np.frombuffer(bytes(ids), "S36"), np.array(active, np.bool_)
+    again = _duplicates(named)
+    if again and bad is None:
+        raise InputError(str(path), again[0][1])
+    if again and bad is not None:
+        named = named.copy()
+        for line, fault in again:
+            bad(fault)
+            named[line - 1], is_active[line - 1] = _nobody(line), False
     return Fleet(
-        company_id=np.frombuffer(text, np.uint8).reshape(-1, 36),
-        active=np.array(active, np.bool_),
+        company_id=named.view(np.uint8).reshape(-1, 36),
+        active=is_active,
         created_us=np.array(created, np.int64),
         sha256=digest.hexdigest(),
     )
@@ -252,15 +273,26 @@ def _text(row: bytes) -> str:
     return row.decode(errors="replace")
 
 
-def _refuse_duplicates(path: Path, ids: npt.NDArray[np.bytes_]) -> None:
+def _nobody(line: int) -> bytes:
+    """Return the id of the company of a bad line: of the length of an id, and none."""
+    return f"line {line}".ljust(36).encode()
+
+
+def _duplicates(ids: npt.NDArray[np.bytes_]) -> list[tuple[int, str]]:
+    """Return the lines that repeat a company, from 1 and rising, and what is wrong with each."""
     order = np.argsort(ids, kind="stable")  # equal ids side by side, in the order of their lines
-    again = np.flatnonzero(ids[order[1:]] == ids[order[:-1]]) + 1
-    if not len(again):
-        return
-    at = again[np.argmin(order[again])]  # the first line that repeats one
-    first, line = order[at - 1], order[at]
-    raise InputError(
-        str(path),
-        f"line {line + 1}: company_id {ids[line].decode()} already stands on line {first + 1}; "
-        "every company is listed once",
-    )
+    same = ids[order[1:]] == ids[order[:-1]]
+    if not same.any():
+        return []
+    # Of a run of equal ids the first is the line that the others repeat.
+    heads = np.maximum.accumulate(np.where(np.concatenate([[True], ~same]), np.arange(len(ids)), 0))
+    again = np.flatnonzero(same) + 1
+    rows = sorted(zip(order[again].tolist(), order[heads[again]].tolist(), strict=True))
+    return [
+        (
+            line + 1,
+            f"line {line + 1}: company_id {ids[line].decode()} already stands on line {first + 1}; "
+            "every company is listed once",
+        )
+        for line, first in rows
+    ]

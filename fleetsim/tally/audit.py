@@ -20,7 +20,7 @@ from fleetsim.stats.answers import answers_line
 from fleetsim.stats.effects import law_of
 from fleetsim.stats.judged import Test, judge_tests, make_tests, record_test
 from fleetsim.tally.batches import Tally, tally_batches
-from fleetsim.tally.faults import Fault, FaultKind, Faults
+from fleetsim.tally.faults import Cause, Fault, FaultKind, Faults, faults_table
 from fleetsim.tally.folder import is_batch
 from fleetsim.tally.reading import Mapper
 
@@ -55,9 +55,13 @@ class Audit:
     lines : int
         Lines in the events files.
     faults : tuple of Fault
-        The first of each kind.
+        The first of each cause.
     fault_counts : dict
         How many there are of each kind.
+    causes : dict
+        How many there are of each cause.
+    examined : dict
+        Of each kind, what was asked for faults of it, and how many there are to ask.
     groups : tuple of Group
         Several where companies joined between the batches; none where nothing could be read.
     """
@@ -68,6 +72,8 @@ class Audit:
     lines: int
     faults: tuple[Fault, ...]
     fault_counts: dict[FaultKind, int]
+    causes: dict[Cause, int]
+    examined: dict[FaultKind, tuple[int, int]]
     groups: tuple[Group, ...]
 
     @property
@@ -94,9 +100,24 @@ class Audit:
             "event_count": self.lines,
             "findings": list(self.findings),
             "faults": [
-                {"kind": fault.kind.value, "where": fault.where, "message": fault.message}
+                {
+                    "kind": fault.kind.value,
+                    "cause": fault.cause or fault.kind.words,
+                    "where": fault.where,
+                    "message": fault.message,
+                }
                 for fault in self.faults
             ],
+            "causes": [
+                {"kind": kind.value, "cause": cause or kind.words, "number": number}
+                for (kind, cause), number in self.causes.items()
+            ],
+            "examined": {
+                kind.value: dict(
+                    zip(("number", "of"), self.examined.get(kind, (0, 0)), strict=True)
+                )
+                for kind in FaultKind
+            },
             "fault_counts": {kind.value: self.fault_counts.get(kind, 0) for kind in FaultKind},
             "groups": [
                 {
@@ -165,6 +186,7 @@ def audit_data(
             roster,
             place.batches,
             any_seed=True,
+            lenient=True,
             faults=faults,
             mapper=mapper,
             progress=progress,
@@ -183,6 +205,8 @@ def audit_data(
         lines=tally.lines,
         faults=tally.faults,
         fault_counts=tally.fault_counts,
+        causes=tally.causes,
+        examined=tally.examined,
         groups=_groups(config, tally, alpha),
     )
 
@@ -204,7 +228,9 @@ def _groups(config: Config, tally: Tally, alpha: float) -> tuple[Group, ...]:
 
 
 def _nothing_read(data: Path, alpha: float, faults: Faults) -> Audit:
-    return Audit(data, alpha, (), 0, tuple(faults.kept), dict(faults.counts), ())
+    return Audit(
+        data, alpha, (), 0, tuple(faults.kept), dict(faults.counts), dict(faults.causes), {}, ()
+    )
 
 
 @dataclass(frozen=True)
@@ -290,11 +316,9 @@ def audit_text(audit: Audit) -> str:
     parts = [
         f"{audit.data}: {n_batches} batch{'' if n_batches == 1 else 'es'}, {audit.lines} lines"
     ]
-    rows = []
-    for kind in FaultKind:
-        first = next((str(fault) for fault in audit.faults if fault.kind is kind), "none found")
-        rows.append((kind.words, str(audit.fault_counts.get(kind, 0)), first))
-    parts.append(str(Table(("faults", "number", "the first"), tuple(rows))))
+    parts.append(str(faults_table(audit.faults, audit.fault_counts, audit.examined)))
+    if len(audit.causes) > 1:
+        parts.append(str(_causes_table(audit)))
     parts += [_group_text(group) for group in audit.groups]
     if not audit.findings:
         parts.append(
@@ -303,6 +327,18 @@ def audit_text(audit: Audit) -> str:
     else:
         parts.append("\n".join(["Findings:", *(f"- {finding}" for finding in audit.findings)]))
     return "\n\n".join(parts)
+
+
+def _causes_table(audit: Audit) -> Table:
+    """Return the causes of all faults: a rare one has its row beside a frequent one."""
+    first: dict[Cause, str] = {}
+    for fault in audit.faults:
+        first.setdefault((fault.kind, fault.cause), str(fault))
+    rows = tuple(
+        (cause[1] or cause[0].words, str(number), first.get(cause, ""))
+        for cause, number in audit.causes.items()
+    )
+    return Table(("cause", "number", "the first"), rows)
 
 
 def _group_text(group: Group) -> str:

@@ -114,19 +114,19 @@ def find_files(meta: BatchMeta | None, batch: Path, faults: Faults) -> BatchFile
         exists = bool(there) or batch.is_dir()
     files = _files(meta, there)
     if not exists:
-        faults.add(FaultKind.FOLDER, batch.name, "there is no such folder")
+        faults.add(FaultKind.FOLDER, batch.name, "there is no such folder", "no folder")
         return files
     if META_NAME not in there:
-        faults.add(FaultKind.FOLDER, batch.name, f"{META_NAME} is missing")
+        faults.add(FaultKind.FOLDER, batch.name, f"{META_NAME} is missing", "no record")
     for name in sorted(there.keys() - {META_NAME, *files.names}):
-        why = "does not belong to a batch"
+        why, cause = "does not belong to a batch", "stranger"
         if form := _format_of_part(name):
-            why = "is a part that the record does not name"
+            why, cause = "is a part that the record does not name", "stray part"
             if not files.parts:
                 why = f"is a part beside {files.names[0]}"
             elif form != files.format:
                 why = f"is a part in another format than {files.names[0]}"
-        faults.add(FaultKind.FOLDER, batch.name, f"{name} {why}")
+        faults.add(FaultKind.FOLDER, batch.name, f"{name} {why}", cause)
     if meta and meta.parts:
         _check_names(meta, batch, faults)
     return files
@@ -141,9 +141,9 @@ def _check_names(meta: BatchMeta, batch: Path, faults: Faults) -> None:
     for name in names:
         if _format_of_part(name) != meta.format:
             why = f"{found(name)} is no name of a part of the format {found(meta.format)}"
-            faults.add(FaultKind.META, where, f"parts: {why}")
+            faults.add(FaultKind.META, where, f"parts: {why}", "name of a part")
         elif name in seen:
-            faults.add(FaultKind.META, where, f"parts: {name} stands twice")
+            faults.add(FaultKind.META, where, f"parts: {name} stands twice", "part twice")
         seen.add(name)
 
 
@@ -156,7 +156,7 @@ def read_record(batch: Path, faults: Faults) -> BatchMeta | None:
         with told(batch):
             return read_meta(batch)
     except InputError as error:
-        faults.add(FaultKind.META, batch.name, "; ".join(error.faults))
+        faults.add(FaultKind.META, batch.name, "; ".join(error.faults), "no record")
         return None
 
 
@@ -172,10 +172,14 @@ def start_of(meta: BatchMeta | None, batch: Path, faults: Faults) -> int | None:
         start = recorded if named is None else named
     if start is None:
         faults.add(
-            FaultKind.TIME, batch.name, "neither the record nor the folder names an interval"
+            FaultKind.TIME,
+            batch.name,
+            "neither the record nor the folder names an interval",
+            "no interval",
         )
     if start is None or batch_name(start) != batch.name:
-        faults.add(FaultKind.FOLDER, batch.name, "the folder's name is not the id of its batch")
+        why = "the folder's name is not the id of its batch"
+        faults.add(FaultKind.FOLDER, batch.name, why, "name of a folder")
     return start
 
 
@@ -255,6 +259,7 @@ def check_record(
                 f"{batch}/{META_NAME}",
                 f"{name} is {found(stated[name])}; the files and the configuration give "
                 f"{found(value)}",
+                name.partition(": ")[2] or name,  # parts are many, their keys few
             )
 
 

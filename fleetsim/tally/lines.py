@@ -198,7 +198,9 @@ class LineReader:
     Parameters
     ----------
     config : Config
-    fleet : Fleet
+    fleet : Fleet or None
+        None where nobody says who the companies are: then all are known, `company` is 0 and
+        `driver` is `unlisted_driver`.
 
     Attributes
     ----------
@@ -208,11 +210,13 @@ class LineReader:
         Hash of it; empty until then.
     """
 
-    def __init__(self, config: Config, fleet: Fleet) -> None:
+    def __init__(self, config: Config, fleet: Fleet | None) -> None:
         self.lines, self.bytes, self.sha256 = 0, 0, ""
         self._per_company = config.drivers_per_company
         self._digits = driver_digits(config)
-        ids = np.ascontiguousarray(fleet.company_id).view("S36")[:, 0]
+        self._listed = fleet is not None
+        texts = np.zeros((0, 36), np.uint8) if fleet is None else fleet.company_id
+        ids = np.ascontiguousarray(texts).view("S36").reshape(-1)
         self._order = np.argsort(ids)
         self._ids = ids[self._order]
         self._parts = _layout()
@@ -398,6 +402,8 @@ class LineReader:
 
     def _company(self, ids: npt.NDArray[np.bytes_]) -> Numbers:
         """Return the position of each id in the fleet, or -1; equal ids mostly stand together."""
+        if not len(self._ids):
+            return np.full(len(ids), -1)
         head, length = runs(ids)
         place = np.minimum(np.searchsorted(self._ids, ids[head]), len(self._ids) - 1)
         known = self._ids[place] == ids[head]
@@ -407,20 +413,45 @@ class LineReader:
         """Return company, driver and `Membership` of each line."""
         named, company = _name_of(FieldKind.DRIVER), columns["company"]
         number = columns[f"{named} number"]
-        driver = company * self._per_company + number
+        if self._listed:
+            driver = company * self._per_company + number
+            truck = columns[_name_of(FieldKind.TRUCK)]
+        else:
+            company = np.zeros_like(company)
+            driver = _unlisted(columns[_name_of(FieldKind.COMPANY)], number)
+            truck = driver + 1  # nobody says which one is the driver's
         faults = {
             Membership.UNKNOWN_COMPANY: company < 0,
             Membership.NOT_ELIGIBLE: ~eligible[company],
             Membership.OTHER_COMPANY: ~columns["agree"],
             Membership.UNKNOWN_DRIVER: (number >= self._per_company)
             | (columns[f"{named} number width"] != self._digits),
-            Membership.OTHER_TRUCK: columns[_name_of(FieldKind.TRUCK)] != driver + 1,
+            Membership.OTHER_TRUCK: truck != driver + 1,
         }
         membership = np.full(len(company), Membership.MEMBER, np.uint8)
         for reason, holds in reversed(faults.items()):
             membership[holds] = reason
         driver[membership != Membership.MEMBER] = -1
         return company, driver, membership
+
+
+def _unlisted(company_id: npt.NDArray[np.bytes_], number: Numbers) -> Numbers:
+    """Return numbers for drivers whose place in the fleet is not known: equal for equal drivers.
+
+    They are negative, since they have no order, and neither -1 nor -2. They hold 43 bits of the
+    company's id, so that two drivers that follow one another in a file are the same number by
+    chance in one of 10**13 cases.
+    """
+    text = np.ascontiguousarray(company_id).view(np.uint8).reshape(-1, len(_UUID))
+    words = read_uuids(text)[0]
+    mixed = (words[:, 0] * np.uint64(0x9E3779B97F4A7C15)) ^ words[:, 1]
+    key = (mixed >> np.uint64(21)).astype(np.int64) << 20
+    return -3 - (key + np.minimum(number, (1 << 20) - 1)) % (2**63 - 4)
+
+
+def unlisted_driver(company_id: bytes, number: int) -> int:
+    """Return the number of a driver, by company id and number in it, where there is no roster."""
+    return int(_unlisted(np.array([company_id], "S36"), np.array([number]))[0])
 
 
 def _open(path: Path, opened: Callable[[Path], Any] | None) -> Any:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -27,6 +28,7 @@ from fleetsim.tally.file import (
     FileReader,
     FileTally,
     FileTask,
+    listed_in,
     members,
     tally_file,
 )
@@ -63,7 +65,7 @@ class OpenBatch:
         number: int,
         path: Path,
         first: int,
-        fleet: Fleet,
+        fleet: Fleet | None,
         companies_used: Callable[[BatchMeta | None], int],
     ) -> None:
         self.number, self.path, self.name, self.first = number, path, path.name, first
@@ -71,10 +73,12 @@ class OpenBatch:
         self.meta: BatchMeta | None = read_record(path, self.faults)
         self.files: BatchFiles = find_files(self.meta, path, self.faults)
         self.start_us = start_of(self.meta, path, self.faults)
-        self.companies, self.used = len(fleet), companies_used(self.meta)
+        self.companies = 1 if fleet is None else len(fleet)
+        self.drivers = 0 if fleet is None else len(fleet)  # x drivers_per_company
+        self.used = companies_used(self.meta)
         self.eligible: Flags = members(fleet, self.start_us, self.used)
         self.read: dict[int, FileTally] = {}  # by the number of the file
-        self.unread = False
+        self.unread = 0  # files that could not be read
 
     def path_of(self, file: int) -> Path:
         """Return the path of the file with a number."""
@@ -88,22 +92,23 @@ class OpenBatch:
         """Give events of a file to a store."""
         store.add(self.number, *events, file=file)
 
-    def finish(self, config: Config, roster_sha256: str, any_seed: bool, n_types: int) -> None:
-        """Merge the tallies of all files, and hold the record to them."""
+    def finish(self, config: Config, roster: dict[str, Any], any_seed: bool, n_types: int) -> None:
+        """Merge the tallies of all files, and hold the record to them and to the roster."""
         tallies = [self.read[file] for file in sorted(self.read)]
         self.read.clear()
         self.partial: Partial = merge((tally.partial for tally in tallies), n_types)
         for fault in self.partial.faults:
             where = f"{self.name_of(fault.file)} line {fault.line}"
-            self.faults.add(fault.kind, where, fault.message)
-        for kind, number in self.partial.fault_counts.items():
-            self.faults.add_unnamed(kind, number - sum(f.kind is kind for f in self.partial.faults))
+            self.faults.add(fault.kind, where, fault.message, fault.cause)
+        kept = Counter((fault.kind, fault.cause) for fault in self.partial.faults)
+        for cause, number in self.partial.causes.items():
+            self.faults.add_unnamed(*cause, number - kept[cause])
         for name, tally in zip(self.files.names, tallies, strict=True):
             if tally.error:
-                self.unread = True
-                self.faults.add(FaultKind.FOLDER, self.name, f"{name} {tally.error}")
+                self.unread += 1
+                self.faults.add(FaultKind.FOLDER, self.name, f"{name} {tally.error}", "not read")
                 why = f"there is no {name} that can be read"
-                self.faults.add(FaultKind.LINE, self.name, why)
+                self.faults.add(FaultKind.LINE, self.name, why, "not read")
         if self.meta is not None:
             seed = self.meta.seed if any_seed else config.seed
             check_record(
@@ -113,15 +118,11 @@ class OpenBatch:
                 tallies,
                 msgspec.structs.replace(config, seed=seed),
                 self.start_us,
-                {
-                    "lines": self.used,
-                    "eligible": int(self.eligible.sum()),
-                    "sha256": roster_sha256,
-                },
+                roster,
                 self.faults,
             )
         # Tables over the whole fleet, eligible or not; the counts behind them are not kept.
-        drivers = self.companies * config.drivers_per_company
+        drivers = self.drivers * config.drivers_per_company
         self.counts = self.partial.drivers.table(drivers)
         by_company = self.partial.company_types.table(self.companies * n_types)
         self.types_by_company = by_company.reshape(self.companies, n_types)
@@ -137,16 +138,19 @@ class Reading:
     def __init__(
         self,
         config: Config,
-        fleet: Fleet,
-        companies: Path,
+        fleet: Fleet | None,
+        companies: Path | None,
         store: EventStore,
         any_seed: bool,
         progress: Callable[[int], object] | None,
+        *,
+        bad_companies: bool = False,
     ) -> None:
         self.config, self.fleet, self.store = config, fleet, store
         self.any_seed, self.progress = any_seed, progress
-        self.companies, self.hashes = companies, {len(fleet): fleet.sha256}
-        self.reader = FileReader(config, fleet)
+        self.companies, self.bad_companies = companies, bad_companies
+        self.hashes = {len(fleet): fleet.sha256} if fleet else {}
+        self.reader = FileReader(config, fleet, listed_in(bad_companies))
         self.batch_of: list[OpenBatch] = []  # by the number of the file
 
     def open(self, number: int, path: Path) -> OpenBatch:
@@ -203,8 +207,8 @@ class Reading:
             format=batch.files.format,
             start_us=batch.start_us,
             config=msgspec.json.encode(self.config.as_dict()),
-            companies=_everywhere(self.companies),
-            companies_sha256=self.fleet.sha256,
+            companies=_everywhere(self.companies) if self.companies else "",
+            companies_sha256=self.fleet.sha256 if self.fleet else "",
             companies_used=batch.used,
         )
 
@@ -212,7 +216,15 @@ class Reading:
         batch = self.batch_of[file]
         batch.read[file] = tally
         if len(batch.read) == len(batch.files.names):
-            batch.finish(self.config, self.hashes[batch.used], self.any_seed, self.reader.n_types)
+            batch.finish(self.config, self._roster(batch), self.any_seed, self.reader.n_types)
+
+    def _roster(self, batch: OpenBatch) -> dict[str, Any]:
+        """Return what the record of a batch has to say of the companies, where that is known."""
+        if self.fleet is None:
+            return {}
+        known = {"lines": batch.used, "sha256": self.hashes[batch.used]}
+        # Nobody knows whether a company of a bad line was eligible.
+        return known if self.bad_companies else known | {"eligible": int(batch.eligible.sum())}
 
     def name_of(self, file: int) -> str:
         """Return how faults call a file."""
@@ -223,6 +235,8 @@ class Reading:
 
         It may have been extended since; then its first lines have the hash of the record.
         """
+        if self.fleet is None:
+            return 0
         lines = len(self.fleet)
         if meta is None or not 0 < meta.companies.lines < lines:
             return lines
@@ -231,6 +245,7 @@ class Reading:
 
     def _hash_of_first(self, lines: int) -> str:
         if lines not in self.hashes:
+            assert self.companies  # noqa: S101 - there is a fleet
             with told(self.companies), self.companies.open("rb") as file:
                 self.hashes[lines] = hashlib.sha256(b"".join(islice(file, lines))).hexdigest()
         return self.hashes[lines]

@@ -539,3 +539,201 @@ def test_audit_writes_nothing(data: Project) -> None:
     before: dict[str, Any] = tree(data.config.parent)
     assert audit_data(load_config(data.config), data.config.parent).findings == ()
     assert tree(data.config.parent) == before
+
+
+# --- every cause is told, and what was not examined
+
+
+def rewrite(data: Project, change: Callable[[int, bytes], bytes]) -> int:
+    """Change every line of the first batch by its number, from 1; return how many there are."""
+    lines = events_file(data).read_bytes().splitlines(keepends=True)
+    events_file(data).write_bytes(b"".join(change(i, row) for i, row in enumerate(lines, start=1)))
+    return len(lines)
+
+
+def spaced(_: int, row: bytes) -> bytes:
+    """Return a line as json.dumps writes it by default."""
+    return json.dumps(json.loads(row)).encode() + b"\n"
+
+
+def changed(row: bytes, **values: object) -> bytes:
+    """Return a line with other values, in compact form; a value of Ellipsis drops its key."""
+    event = {key: value for key, value in (json.loads(row) | values).items() if value is not ...}
+    return json.dumps(event, separators=(",", ":")).encode() + b"\n"
+
+
+def rest(data: Project, fleetsim_cli: Cli) -> dict[str, Any]:
+    """Return the audit of a data set as plain data."""
+    done = fleetsim_cli(*audit_of(data, "--json"))
+    assert done.code == FINDING, done.err
+    found: dict[str, Any] = json.loads(done.out)
+    return found
+
+
+def test_a_frequent_fault_does_not_hide_a_rare_one(data: Project, fleetsim_cli: Cli) -> None:
+    """Twenty-five lines out of order, then one key missing and one time that is null."""
+
+    def change(number: int, row: bytes) -> bytes:
+        if number <= 25:
+            return changed(row, event_id=..., driver_id=json.loads(row)["driver_id"])[:-2] + (
+                b',"event_id":"' + json.loads(row)["event_id"].encode() + b'"}\n'
+            )
+        if number == 30:
+            return changed(row, truck_id=...)
+        return changed(row, timestamp=None) if number == 40 else row
+
+    rewrite(data, change)
+    found = rest(data, fleetsim_cli)
+    assert {(row["cause"], row["number"]) for row in found["causes"] if row["kind"] == "line"} == {
+        ("order of keys", 25),
+        ("missing key truck_id", 1),
+        ("timestamp is null", 1),
+    }
+    for sentence in ("line 30: missing key 'truck_id'", "line 40: timestamp is null, not text"):
+        assert f"{NAME} {sentence}" in found["findings"]
+    assert found["examined"]["member"] == {
+        "number": found["event_count"] - 1,
+        "of": found["event_count"],
+    }
+    assert found["examined"]["time"]["number"] == found["event_count"] - 1
+    text = fleetsim_cli(*audit_of(data)).out
+    assert re.search(r"^missing key truck_id +1 ", text, re.MULTILINE)
+    first = found["event_count"] - 1, found["event_count"]
+    assert re.search(rf"timestamp outside .* none found in {first[0]} of {first[1]} lines", text)
+
+
+def test_one_line_may_have_several_faults(data: Project, fleetsim_cli: Cli) -> None:
+    """CR LF, an unknown type, a null truck and a time outside, all of line 7."""
+    rewrite(
+        data,
+        lambda i, row: (
+            row
+            if i != 7
+            else changed(
+                row, event_type="parked", truck_id=None, timestamp="2030-01-01T00:00:00.000000Z"
+            ).replace(b"\n", b"\r\n")
+        ),
+    )
+    told = [finding for finding in rest(data, fleetsim_cli)["findings"] if "line 7: " in finding]
+    assert [finding.partition("line 7: ")[2].split()[0] for finding in told] == [
+        "ends",
+        "truck_id",
+        "event_type",
+        "2030-01-01T00:00:00.000000Z",
+    ]
+
+
+def test_lines_in_another_spelling_are_asked_for_everything(
+    data: Project, fleetsim_cli: Cli
+) -> None:
+    """Default spaces of json.dumps everywhere: ids twice, types and times are found as ever."""
+    honest = json.loads(fleetsim_cli(*audit_of(data, "--json")).out)
+    lines = rewrite(data, spaced)
+    found = rest(data, fleetsim_cli)
+    assert found["fault_counts"] | {"meta": 0} == {**honest["fault_counts"], "line": lines}
+    assert found["groups"] == honest["groups"]  # the same events count, in every test
+    assert found["examined"] == honest["examined"]
+
+    first = json.loads(events_file(data).read_bytes().splitlines()[0])["event_id"]
+    late = "2030-01-01T00:00:00.000000Z"
+    rewrite(data, lambda _, row: spaced(0, changed(row, event_id=first, timestamp=late)))
+    found = rest(data, fleetsim_cli)
+    assert (found["fault_counts"]["duplicate"], found["fault_counts"]["time"]) == (lines - 1, lines)
+    rewrite(data, lambda _, row: spaced(0, changed(row, event_type="parked")))
+    found = rest(data, fleetsim_cli)
+    # What has no known type is no event of the statistics, but still a copy that lies outside.
+    assert found["fault_counts"] | {"meta": 0} == {
+        **{"folder": 0, "line": lines, "member": lines, "meta": 0},
+        **{"duplicate": lines - 1, "time": lines},
+    }
+
+
+def test_what_was_not_examined_is_never_said_to_be_clean(data: Project, fleetsim_cli: Cli) -> None:
+    """Lines that are no JSON: no id, no time, nobody; and no test of any of them."""
+    shutil.rmtree(data.events / "20251108T121500Z")
+    lines = rewrite(data, lambda *_: b"garbage\n")
+    found = rest(data, fleetsim_cli)
+    for kind in ("member", "duplicate", "time"):
+        assert found["examined"][kind] == {"number": 0, "of": lines}
+    assert {test["verdict"] for test in found["groups"][0]["tests"]} == {"inconclusive"}
+    why = f"no test: none of {lines} lines could be read as an event of a known driver"
+    assert {test["note"] for test in found["groups"][0]["tests"]} == {why}
+    text = fleetsim_cli(*audit_of(data)).out
+    assert re.search(rf"^event_id twice +– +0 of {lines} +0 of {lines} lines examined", text, re.M)
+    assert not re.search(r"none found$", text, re.MULTILINE)
+
+
+def test_half_of_the_lines_refused_are_refused_in_every_test(
+    data: Project, fleetsim_cli: Cli
+) -> None:
+    """The count and the drivers' counts see the same lines."""
+    rewrite(data, lambda number, row: row if number % 2 else b"garbage\n")
+    (group,) = rest(data, fleetsim_cli)["groups"]
+    tests = {test["name"]: test for test in group["tests"]}
+    assert tests["event_count"]["statistic"] == group["event_count"] == tests["event_types"]["n"]
+    assert tests["events_per_driver"]["verdict"] == tests["event_count"]["verdict"]
+
+
+def test_a_file_that_cannot_be_read_is_a_finding_and_no_test(
+    data: Project, fleetsim_cli: Cli
+) -> None:
+    """One of two batches has no events: what counts events cannot tell, with the reason."""
+    events_file(data).unlink()
+    found = rest(data, fleetsim_cli)
+    (group,) = found["groups"]
+    tests = {test["name"]: test for test in group["tests"]}
+    for name in ("event_count", "event_count_within_margin", "events_per_driver", "batch_totals"):
+        assert (tests[name]["verdict"], tests[name]["p_value"]) == ("inconclusive", None)
+        assert tests[name]["note"] == "no test: 1 of 2 files could not be read"
+    assert tests["event_times_inside"]["n"] == group["event_count"]
+    assert f"{NAME}: events.jsonl is missing" in found["findings"]
+    assert not any("event_count fails" in finding for finding in found["findings"])
+    shutil.rmtree(data.events / "20251108T121500Z")
+    (group,) = rest(data, fleetsim_cli)["groups"]
+    assert {test["verdict"] for test in group["tests"]} == {"inconclusive"}
+
+
+def test_times_without_an_interval_are_not_inside(data: Project, fleetsim_cli: Cli) -> None:
+    """Neither name nor record says which interval it is: no test passes on what nobody saw."""
+    shutil.rmtree(data.events / "20251108T121500Z")
+    (data.batch / "batch_meta.json").unlink()
+    data.batch.rename(data.events / "mine")
+    found = rest(data, fleetsim_cli)
+    (group,) = found["groups"]
+    tests = {test["name"]: test for test in group["tests"]}
+    for name, test in tests.items():
+        if name.startswith("event_times"):
+            assert (test["verdict"], test["p_value"]) == ("inconclusive", None)
+    lines = found["event_count"]
+    assert tests["event_times_inside"]["note"] == (
+        f"no test: no interval is known of {lines} of {lines} events"
+    )
+    assert tests["event_count"]["verdict"] == "pass"
+    assert found["examined"]["time"] == {"number": 0, "of": lines}
+
+
+def test_bad_companies_are_listed_and_the_others_read(data: Project, fleetsim_cli: Cli) -> None:
+    """A geography that is null, 24 more bad lines would be listed too; the events are read."""
+    honest = json.loads(fleetsim_cli(*audit_of(data, "--json")).out)
+    rows = data.companies.read_bytes().splitlines(keepends=True)
+    rows[2] = re.sub(rb'"geography":"\w+"', b'"geography":null', rows[2])
+    rows[5], rows[7] = b"\n", rows[6]
+    data.companies.write_bytes(b"".join(rows))
+    found = rest(data, fleetsim_cli)
+    assert found["event_count"] == honest["event_count"]
+    assert len(found["batch_ids"]) == 2
+    for line, what in ((3, "geography"), (6, "not valid JSON"), (8, "already stands on line 7")):
+        (told,) = (f for f in found["findings"] if f.startswith(f"companies.jsonl: line {line}: "))
+        assert what in told
+    (group,) = found["groups"]
+    assert group["drivers"] == 60 - 3 * 3
+    tests = {test["name"]: test["verdict"] for test in group["tests"]}
+    assert tests["event_count"] == tests["events_per_driver"] == "pass"
+    strangers = [f for f in found["faults"] if f["cause"] == "unknown company"]
+    assert all("is not on a good line of the companies file" in f["message"] for f in strangers)
+    lost = sum(row["number"] for row in found["causes"] if row["cause"] == "unknown company")
+    assert lost + group["event_count"] == honest["event_count"]
+    data.companies.write_bytes(b"{}\n" * 25)
+    found = rest(data, fleetsim_cli)
+    assert sum(f.startswith("companies.jsonl: line ") for f in found["findings"]) == 25
+    assert found["event_count"] == honest["event_count"]
