@@ -209,6 +209,30 @@ def verify(target: str, companies_file: Path | None, results: str | None, as_jso
 @click.option("--config", type=PATH, required=True, help="Configuration that the data follow.")
 @click.option("--companies", "companies_file", type=PLACE, help="The companies file of the data.")
 @click.option(
+    "--roster",
+    type=click.Choice(["companies", "from-events"]),
+    default="companies",
+    show_default=True,
+    help="Who the drivers are: those of the companies file, or whom the events name; tests that "
+    "need to know are then left out.",
+)
+@click.option(
+    "--read",
+    metavar="SQL",
+    help="A SELECT of DuckDB with the six columns in place of batches of the kit's formats; {data} "
+    "is DATA_DIR, as in: SELECT * FROM read_csv('{data}/*.csv').",
+)
+@click.option(
+    "--interval-start",
+    type=TIME,
+    help="With --read: start of the first interval; by default that of the smallest time.",
+)
+@click.option(
+    "--batches",
+    type=click.IntRange(min=1),
+    help="With --read: number of intervals; by default up to the largest time.",
+)
+@click.option(
     "--alpha",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.05,
@@ -225,6 +249,10 @@ def audit(
     data: Path,
     config: Path,
     companies_file: Path | None,
+    roster: str,
+    read: str | None,
+    interval_start: int | None,
+    batches: int | None,
     alpha: float,
     scheduler: str | None,
     as_json: bool,
@@ -232,6 +260,13 @@ def audit(
     """Hold any batches in this format to a configuration: structure, then every test."""
     from fleetsim.tally.audit import audit_data, audit_text, bytes_to_read
 
+    from_events = roster == "from-events"
+    if from_events and companies_file:
+        raise click.UsageError("--roster from-events reads no companies; leave out --companies.")
+    if read is None and (interval_start is not None or batches is not None):
+        raise click.UsageError("--interval-start and --batches divide the rows of --read.")
+    if read is not None and scheduler:
+        raise click.UsageError("--read works in this process; leave out --scheduler.")
     settings = config_of(config, None)
     _refuse_own_memory(scheduler, "DATA_DIR", data)
     with ExitStack() as stack:
@@ -242,7 +277,16 @@ def audit(
             mapper = stack.enter_context(connect(scheduler)).map
         update = stack.enter_context(terminal_bar(bytes_to_read(data), " bytes"))
         result = audit_data(
-            settings, data, companies_file, alpha=alpha, mapper=mapper, progress=update
+            settings,
+            data,
+            companies_file,
+            from_events=from_events,
+            read=read,
+            start_us=interval_start,
+            batches=batches,
+            alpha=alpha,
+            mapper=mapper,
+            progress=update,
         )
     click.echo(json_text(result.as_dict()) if as_json else audit_text(result))
     if result.findings:

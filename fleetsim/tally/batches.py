@@ -21,9 +21,9 @@ from uuid import UUID
 
 import numpy as np
 
+from fleetsim.base.clock import LAST_US
 from fleetsim.base.errors import FleetsimError, InputError
 from fleetsim.base.files import PARTIAL
-from fleetsim.base.storage import is_remote
 from fleetsim.batch.companies import read_companies
 from fleetsim.batch.meta import in_time
 from fleetsim.generate.config import Config
@@ -31,7 +31,8 @@ from fleetsim.generate.fleet import Fleet
 from fleetsim.stats.sample import Sample
 from fleetsim.stats.times import times_of
 from fleetsim.tally.faults import Cause, Fault, FaultKind, Faults
-from fleetsim.tally.folder import size_of
+from fleetsim.tally.folder import read_record, size_of, start_of, time_or_none
+from fleetsim.tally.partitions import Partition, size_of_files
 from fleetsim.tally.reading import Mapper, OpenBatch, Reading
 from fleetsim.tally.store import DuplicateId, EventStore
 
@@ -115,7 +116,7 @@ class Tally:
 def tally_batches(
     config: Config,
     companies: Path | None,
-    batches: Iterable[Path],
+    batches: Iterable[Path | Partition],
     *,
     any_seed: bool = False,
     lenient: bool = False,
@@ -132,8 +133,8 @@ def tally_batches(
     companies : Path
         The companies file; drivers are those of its companies. None where there is no roster: then
         no line is held to one, and the samples have no drivers.
-    batches : iterable of Path
-        Batch folders.
+    batches : iterable of Path or Partition
+        Batch folders, or what stands for them below folders named key=value.
     any_seed : bool
         Whether the records may name another seed than the configuration; the law is the same.
     lenient : bool
@@ -153,7 +154,7 @@ def tally_batches(
     FleetsimError
         Where a storage or a worker fails.
     """
-    ordered = in_time(batches)
+    ordered = _in_time(batches)
     if not ordered:
         raise InputError(str(companies.parent) if companies else "data", "no batch to read")
     faults = Faults() if faults is None else faults
@@ -170,7 +171,7 @@ def tally_batches(
         reading.read(mapper)
         for batch in opened:
             faults.extend(batch.faults)
-        for folder in sorted({b.parent for b in ordered if not is_remote(b)}):
+        for folder in sorted({b.parent for b in ordered if isinstance(b, Path)}):
             for left in sorted(folder.glob(f".*{PARTIAL}")):
                 faults.add(
                     FaultKind.FOLDER, left.name, "left by a writer that did not finish", "left over"
@@ -184,7 +185,7 @@ def tally_batches(
                 spans.append((alike[0].number, alike[-1].number + 1))
                 samples.append(_sample(config, alike, store, *spans[-1], roster=fleet is not None))
             _add_duplicates(*searching.result(), reading, faults)
-    sizes = [size_of(batch) for batch in ordered]
+    sizes = [size_of_files(b) if isinstance(b, Partition) else size_of(b) for b in ordered]
     return Tally(
         batch_ids=tuple(batch.name for batch in opened),
         unread=tuple(batch.name for batch in opened if batch.unread),
@@ -196,8 +197,28 @@ def tally_batches(
         faults=tuple(faults.kept),
         fault_counts=dict(faults.counts),
         causes=dict(faults.causes),
-        examined=_examined(opened),
+        examined=_examined(opened, fleet is not None),
     )
+
+
+def _in_time(batches: Iterable[Path | Partition]) -> list[Path | Partition]:
+    """Return batches in the order of their intervals; those without one come last."""
+    listed = list(batches)
+    folders = in_time(batch for batch in listed if not isinstance(batch, Partition))
+    others = [batch for batch in listed if isinstance(batch, Partition)]
+    if not others:
+        return [*folders]
+
+    def start(batch: Path | Partition) -> tuple[int, str]:
+        if isinstance(batch, Partition):
+            begin = batch.start_us
+            if batch.files is None:  # the record says it; what is wrong with it is told later
+                begin = start_of(read_record(batch.path, Faults()), batch.path, Faults())
+        else:
+            begin = time_or_none(batch.name)
+        return LAST_US if begin is None else begin, batch.name
+
+    return sorted(listed, key=start)
 
 
 #: Bad lines of a companies file that are listed, unless they are an error.
@@ -218,16 +239,18 @@ def _read_fleet(
     return fleet, faults.causes[FaultKind.MEMBER, cause]
 
 
-def _examined(batches: list[OpenBatch]) -> dict[FaultKind, tuple[int, int]]:
+def _examined(batches: list[OpenBatch], roster: bool) -> dict[FaultKind, tuple[int, int]]:
     """Return of each kind of faults what was asked for them, and how many there are to ask."""
     lines = sum(batch.partial.lines for batch in batches)
     asked = {
-        FaultKind.FOLDER: (len(batches), len(batches)),
+        FaultKind.FOLDER: (sum(batch.rows is None for batch in batches), len(batches)),
         FaultKind.LINE: (lines, lines),
         FaultKind.META: (sum(batch.meta is not None for batch in batches), len(batches)),
     }
     for kind in (FaultKind.MEMBER, FaultKind.DUPLICATE, FaultKind.TIME):
         asked[kind] = (sum(batch.partial.examined[kind] for batch in batches), lines)
+    if not roster:  # types are held to the configuration, but nobody to anything
+        asked[FaultKind.MEMBER] = (0, lines)
     return asked
 
 

@@ -22,7 +22,7 @@ from fleetsim.base.errors import found
 from fleetsim.generate.config import Config
 from fleetsim.generate.encode import driver_digits
 from fleetsim.generate.fleet import Fleet
-from fleetsim.generate.model import EVENT_FIELDS, FieldKind, escaped, type_law
+from fleetsim.generate.model import EVENT_FIELDS, FieldKind, choice_law, escaped
 from fleetsim.tally.faults import FaultKind
 from fleetsim.tally.lines import RawLine, unlisted_driver
 
@@ -45,13 +45,16 @@ _LINE = re.compile(
 _ANY_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _ANY_DRIVER = re.compile("DRV-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-([0-9]{1,9})", re.I)
 _ANY_TRUCK = re.compile("TRK-([0-9]{1,18})")
-_NAMES = {f.kind: f.name for f in EVENT_FIELDS}
+#: The field of each kind that says whom and when; an added attribute comes after it.
+_NAMES = {f.kind: f.name for f in reversed(EVENT_FIELDS)}
+#: The field of each group of `_LINE`; the driver's has two, its company and its number.
+_GROUPS = [f for f in EVENT_FIELDS for _ in range(_FORM[f.kind].groups)]
 _EXPECTED = [f.name for f in EVENT_FIELDS]
 
 
 @dataclass(frozen=True)
 class Roster:
-    """Who may stand in a line: companies by id, numbers of drivers, types by their name.
+    """Who may stand in a line: companies by id, numbers of drivers, names of each choice.
 
     `companies` is None where nobody says who they are; `listed` is what a company that is not among
     them is not.
@@ -61,7 +64,7 @@ class Roster:
     eligible: npt.NDArray[np.bool_]
     drivers_per_company: int
     digits: int
-    types: dict[str, int]
+    choices: dict[str, dict[str, int]]
     listed: str = "in the companies file"
 
     @classmethod
@@ -75,7 +78,11 @@ class Roster:
             eligible=eligible,
             drivers_per_company=config.drivers_per_company,
             digits=driver_digits(config),
-            types={name: i for i, name in enumerate(type_law(config).names)},
+            choices={
+                f.name: {n: i for i, n in enumerate(choice_law(config, f.key or f.name).names)}
+                for f in EVENT_FIELDS
+                if f.kind is FieldKind.CHOICE
+            },
             listed=listed,
         )
 
@@ -152,8 +159,11 @@ def diagnose(line: RawLine, roster: Roster) -> Diagnosis:
             why = f"{f.name} is {found(text)}, which does not have its form"
             made.add(FaultKind.LINE, f"form of {f.name}", why)
     _read_id(values.get(_NAMES[FieldKind.UUID]), made)
-    _read_time(values.get(_NAMES[FieldKind.TIME]), made)
-    _read_type(values.get(_NAMES[FieldKind.CHOICE]), roster, made)
+    for f in EVENT_FIELDS:
+        if f.kind is FieldKind.TIME:
+            _read_time(f.name, values.get(f.name), made)
+        elif f.kind is FieldKind.CHOICE:
+            _read_choice(f.name, values.get(f.name), roster, made)
     _read_members(values, roster, made)
     if len(values) == len(EVENT_FIELDS) and not any(
         f.kind is FaultKind.LINE for f in made.findings
@@ -178,7 +188,7 @@ def _texts(raw: bytes, made: Diagnosis) -> dict[str, str] | None:
             texts = _of_match(match)
         except UnicodeDecodeError:
             texts = {}
-        if texts and min(texts[_NAMES[FieldKind.CHOICE]], default=" ") >= " ":
+        if texts and min("".join(texts.values())) >= " ":
             return texts
     pairs = _pairs(raw, made)
     if pairs is None:
@@ -213,16 +223,11 @@ def _texts(raw: bytes, made: Diagnosis) -> dict[str, str] | None:
 
 
 def _of_match(match: re.Match[bytes]) -> dict[str, str]:
-    event_id, driver_company, slot, company, truck, kind, time = (
-        text.decode() for text in match.groups()
-    )
-    return dict(
-        zip(
-            _EXPECTED,
-            (event_id, f"DRV-{driver_company}-{slot}", company, f"TRK-{truck}", kind, time),
-            strict=True,
-        )
-    )
+    groups: dict[str, list[str]] = {name: [] for name in _EXPECTED}
+    for field, text in zip(_GROUPS, match.groups(), strict=True):
+        groups[field.name].append(text.decode())
+    prefix = {FieldKind.DRIVER: "DRV-", FieldKind.TRUCK: "TRK-"}
+    return {f.name: prefix.get(f.kind, "") + "-".join(groups[f.name]) for f in EVENT_FIELDS}
 
 
 def _pairs(raw: bytes, made: Diagnosis) -> _Pairs | None:
@@ -277,23 +282,28 @@ def _read_id(text: str | None, made: Diagnosis) -> None:
         made.event_id = int(text.replace("-", ""), 16)
 
 
-def _read_time(text: str | None, made: Diagnosis) -> None:
+def _read_time(name: str, text: str | None, made: Diagnosis) -> None:
     if text is None:
         return
     try:
-        made.us = parse_time(text)
+        us = parse_time(text)
     except ValueError:
         if _FORM[FieldKind.TIME].fullmatch(text):
             made.add(FaultKind.TIME, "no time", f"{text} is no time")
+        return
+    if name == _NAMES[FieldKind.TIME]:
+        made.us = us
 
 
-def _read_type(text: str | None, roster: Roster, made: Diagnosis) -> None:
+def _read_choice(name: str, text: str | None, roster: Roster, made: Diagnosis) -> None:
     if text is None:
         return
-    made.type = roster.types.get(text, -1)
-    if made.type < 0:
-        why = f"{_NAMES[FieldKind.CHOICE]} {found(text)} is not in the configuration"
-        made.add(FaultKind.MEMBER, "unknown type", why)
+    value = roster.choices[name].get(text, -1)
+    if value < 0:
+        why = f"{name} {found(text)} is not in the configuration"
+        made.add(FaultKind.MEMBER, f"unknown {name}", why)
+    if name == _NAMES[FieldKind.CHOICE]:
+        made.type = value
 
 
 def _read_members(values: dict[str, str], roster: Roster, made: Diagnosis) -> None:
@@ -339,16 +349,18 @@ def _read_members(values: dict[str, str], roster: Roster, made: Diagnosis) -> No
 
 def _check_spelling(raw: bytes, values: dict[str, str], made: Diagnosis) -> None:
     """Add what is wrong with a line whose keys and values are all as they should be."""
-    name, match = _NAMES[FieldKind.CHOICE], _LINE.fullmatch(raw)
+    match = _LINE.fullmatch(raw)
     if match is None:
         why = "valid JSON, but not in the compact form of the data model"
         made.add(FaultKind.LINE, "spelling", why)
         return
-    text = match.groups()[-2]
-    try:
-        shortest = escaped(values[name])
-    except UnicodeEncodeError:  # half of a pair of surrogates: no type of any configuration
-        return
-    if text != shortest:
-        why = f"{name} {found(values[name])} has not the shortest escapes"
-        made.add(FaultKind.LINE, "escapes", why)
+    for field, text in zip(_GROUPS, match.groups(), strict=True):
+        if field.kind is not FieldKind.CHOICE:
+            continue
+        try:
+            shortest = escaped(values[field.name])
+        except UnicodeEncodeError:  # half of a pair of surrogates: a name of no configuration
+            continue
+        if text != shortest:
+            why = f"{field.name} {found(values[field.name])} has not the shortest escapes"
+            made.add(FaultKind.LINE, "escapes", why)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -52,6 +52,7 @@ _ID, _TYPE, _TIME = (
     next(field.name for field in EVENT_FIELDS if field.kind is kind)
     for kind in (FieldKind.UUID, FieldKind.CHOICE, FieldKind.TIME)
 )
+_CHOICES = [field.name for field in EVENT_FIELDS if field.kind is FieldKind.CHOICE]
 
 
 class Events(NamedTuple):
@@ -169,6 +170,7 @@ class FileReader:
         take: Callable[[Events], object],
         *,
         file: int = 0,
+        rows_of: Callable[[], Any] | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> FileTally:
         """Return the tally of a file, and hand on its events.
@@ -186,6 +188,8 @@ class FileReader:
             Called with `Events`, some thousand at a time.
         file : int
             Number of the file in the places of faults.
+        rows_of : callable, optional
+            Opens a stream of the lines, where there is no file.
         progress : callable, optional
             Called with numbers of bytes as they are read.
 
@@ -198,9 +202,13 @@ class FileReader:
         growing = Growing(self.n_types)
         seen, error, sha256 = 0, "", ""
         opened = None if format == "jsonl" else FORMATS[format].reader
+        where: Path | None = path
+        if rows_of is not None:
+            stream = rows_of
+            where, opened = None, lambda _: stream()
         with told(path):
             try:
-                for rows in lines.read(path, eligible, opened=opened):
+                for rows in lines.read(where, eligible, opened=opened):
                     partial, events = self._tally(rows, file, eligible, start_us)
                     growing.add(partial)
                     take(events)
@@ -230,7 +238,9 @@ class FileReader:
         if start_us is not None:
             examined[FaultKind.TIME] = seen
         if rows.strangers:
-            good = (rows.membership == Membership.MEMBER) & (kind >= 0)
+            good = rows.membership == Membership.MEMBER
+            for name in _CHOICES:
+                good &= rows.drawn[name] >= 0
             line, driver, company, us, kind = (x[good] for x in (line, driver, company, us, kind))
             event_id = event_id[good]
         ids: list[tuple[int, int]] = []

@@ -165,7 +165,7 @@ def start_of(meta: BatchMeta | None, batch: Path, faults: Faults) -> int | None:
 
     Where they do not, a record that agrees with its own batch_id is believed, or else the name.
     """
-    recorded, named = _time(meta.interval_start if meta else ""), _time(batch.name)
+    recorded, named = time_or_none(meta.interval_start if meta else ""), time_or_none(batch.name)
     if meta and recorded is not None and batch_name(recorded) == meta.batch_id:
         start: int | None = recorded
     else:
@@ -183,7 +183,8 @@ def start_of(meta: BatchMeta | None, batch: Path, faults: Faults) -> int | None:
     return start
 
 
-def _time(text: str) -> int | None:
+def time_or_none(text: str) -> int | None:
+    """Return a time as microseconds, or None where the text is none."""
     try:
         return parse_time(text)
     except ValueError:

@@ -231,7 +231,7 @@ class LineReader:
 
     def read(
         self,
-        path: Path,
+        path: Path | None,
         eligible: Flags,
         *,
         opened: Callable[[Path], Any] | None = None,
@@ -241,7 +241,8 @@ class LineReader:
 
         Parameters
         ----------
-        path : Path
+        path : Path or None
+            None where `opened` needs none.
         eligible : bool array (n_companies,)
             Which companies of the fleet may have events.
         opened : callable, optional
@@ -280,7 +281,7 @@ class LineReader:
             yield _only(RawLine(self.lines, head if dropped else carry.tobytes(), dropped + kept))
 
     def _chunks(
-        self, path: Path, opened: Callable[[Path], Any] | None, chunk_bytes: int
+        self, path: Path | None, opened: Callable[[Path], Any] | None, chunk_bytes: int
     ) -> Iterator[tuple[Bytes, Bytes, int, Numbers]]:
         """Yield a buffer, the next one, where the first is filled to, and where its lines end.
 
@@ -454,7 +455,10 @@ def unlisted_driver(company_id: bytes, number: int) -> int:
     return int(_unlisted(np.array([company_id], "S36"), np.array([number]))[0])
 
 
-def _open(path: Path, opened: Callable[[Path], Any] | None) -> Any:
+def _open(path: Path | None, opened: Callable[[Path], Any] | None) -> Any:
+    if path is None:
+        assert opened  # noqa: S101 - or there is nothing to read
+        return opened(Path())
     if is_remote(path):
         if opened is None:
             return path.open("rb")

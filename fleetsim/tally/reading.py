@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from fleetsim.base.clock import batch_name
 from fleetsim.base.errors import FleetsimError
 from fleetsim.base.storage import is_remote, told
 from fleetsim.batch.formats import FORMATS
@@ -38,8 +39,10 @@ from fleetsim.tally.folder import (
     find_files,
     read_record,
     start_of,
+    time_or_none,
 )
-from fleetsim.tally.partial import Partial, count, merge
+from fleetsim.tally.partial import Partial, count, merge, misplaced_cause
+from fleetsim.tally.partitions import Partition
 from fleetsim.tally.store import EventStore
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -63,22 +66,52 @@ class OpenBatch:
     def __init__(
         self,
         number: int,
-        path: Path,
+        source: Path | Partition,
         first: int,
         fleet: Fleet | None,
         companies_used: Callable[[BatchMeta | None], int],
     ) -> None:
-        self.number, self.path, self.name, self.first = number, path, path.name, first
+        self.number, self.source, self.name, self.first = number, source, source.name, first
+        self.path = path = source.path if isinstance(source, Partition) else source
+        self.rows = source.rows if isinstance(source, Partition) else None
         self.faults = Faults()
-        self.meta: BatchMeta | None = read_record(path, self.faults)
-        self.files: BatchFiles = find_files(self.meta, path, self.faults)
-        self.start_us = start_of(self.meta, path, self.faults)
+        self.meta: BatchMeta | None = None
+        self.files: BatchFiles
+        if isinstance(source, Partition):
+            self._open_partition(source)
+        else:
+            self.meta = read_record(path, self.faults)
+            self.files = find_files(self.meta, path, self.faults)
+            self.start_us = start_of(self.meta, path, self.faults)
         self.companies = 1 if fleet is None else len(fleet)
         self.drivers = 0 if fleet is None else len(fleet)  # x drivers_per_company
         self.used = companies_used(self.meta)
         self.eligible: Flags = members(fleet, self.start_us, self.used)
         self.read: dict[int, FileTally] = {}  # by the number of the file
         self.unread = 0  # files that could not be read
+
+    def _open_partition(self, source: Partition) -> None:
+        """Look at a batch whose folder has the name of its time, and not of its id."""
+        self.start_us = source.start_us
+        if source.files:
+            self.files = source.files
+        else:
+            found = Faults()
+            self.meta = read_record(source.path, found)
+            self.files = find_files(self.meta, source.path, found)
+            for fault in found.kept:
+                where = f"{source.name}{fault.where.removeprefix(source.path.name)}"
+                self.faults.add(fault.kind, where, fault.message, fault.cause)
+            self.start_us = time_or_none(self.meta.interval_start) if self.meta else None
+        if self.start_us is None:
+            why = "neither its name nor a record nor an event says which interval it is"
+            self.faults.add(FaultKind.TIME, source.name, why, "no interval")
+
+    def _id(self) -> str:
+        """Return the id that a record has to name."""
+        if self.start_us is None or not isinstance(self.source, Partition):
+            return self.name
+        return batch_name(self.start_us)
 
     def path_of(self, file: int) -> Path:
         """Return the path of the file with a number."""
@@ -97,8 +130,17 @@ class OpenBatch:
         tallies = [self.read[file] for file in sorted(self.read)]
         self.read.clear()
         self.partial: Partial = merge((tally.partial for tally in tallies), n_types)
+        unit = "line"
+        if self.rows:  # rows have no order but ours
+            unit = "row"
+            ordered = {(FaultKind.LINE, misplaced_cause(late)) for late in (True, False)}
+            self.partial = replace(
+                self.partial,
+                faults=tuple(f for f in self.partial.faults if (f.kind, f.cause) not in ordered),
+                causes=Counter({c: n for c, n in self.partial.causes.items() if c not in ordered}),
+            )
         for fault in self.partial.faults:
-            where = f"{self.name_of(fault.file)} line {fault.line}"
+            where = f"{self.name_of(fault.file)} {unit} {fault.line}"
             self.faults.add(fault.kind, where, fault.message, fault.cause)
         kept = Counter((fault.kind, fault.cause) for fault in self.partial.faults)
         for cause, number in self.partial.causes.items():
@@ -113,7 +155,7 @@ class OpenBatch:
             seed = self.meta.seed if any_seed else config.seed
             check_record(
                 self.meta,
-                self.name,
+                self._id(),
                 self.files,
                 tallies,
                 msgspec.structs.replace(config, seed=seed),
@@ -153,9 +195,9 @@ class Reading:
         self.reader = FileReader(config, fleet, listed_in(bad_companies))
         self.batch_of: list[OpenBatch] = []  # by the number of the file
 
-    def open(self, number: int, path: Path) -> OpenBatch:
+    def open(self, number: int, source: Path | Partition) -> OpenBatch:
         """Return the next batch, of which no line has been read."""
-        batch = OpenBatch(number, path, len(self.batch_of), self.fleet, self._companies_used)
+        batch = OpenBatch(number, source, len(self.batch_of), self.fleet, self._companies_used)
         self.batch_of += [batch] * len(batch.files.names)
         return batch
 
@@ -181,6 +223,7 @@ class Reading:
                 batch.start_us,
                 partial(batch.add_to, self.store, file),
                 file=file,
+                rows_of=batch.rows,
                 progress=self.progress,
             )
             self._take(file, tally)
@@ -222,9 +265,14 @@ class Reading:
         """Return what the record of a batch has to say of the companies, where that is known."""
         if self.fleet is None:
             return {}
-        known = {"lines": batch.used, "sha256": self.hashes[batch.used]}
-        # Nobody knows whether a company of a bad line was eligible.
-        return known if self.bad_companies else known | {"eligible": int(batch.eligible.sum())}
+        known = {
+            "lines": batch.used,
+            "eligible": int(batch.eligible.sum()),
+            "sha256": self.hashes[batch.used],
+        }
+        if self.bad_companies:  # nobody knows whether the company of a bad line was eligible
+            del known["eligible"]
+        return known
 
     def name_of(self, file: int) -> str:
         """Return how faults call a file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -737,3 +738,229 @@ def test_bad_companies_are_listed_and_the_others_read(data: Project, fleetsim_cl
     found = rest(data, fleetsim_cli)
     assert sum(f.startswith("companies.jsonl: line ") for f in found["findings"]) == 25
     assert found["event_count"] == honest["event_count"]
+
+
+# --- other layouts, and no companies
+
+
+@pytest.mark.parametrize("change", [empty_folder, foreign_folder])
+def test_where_nothing_is_found_the_layout_is_shown(
+    data: Project, fleetsim_cli: Cli, change: Callable[[Project], None]
+) -> None:
+    """What an audit expects, with an example of the folders; and nothing is said to be clean."""
+    change(data)
+    text = fleetsim_cli(*audit_of(data)).out
+    for part in ("companies.jsonl ", "events/\n", f"{NAME}/", "--read", "--roster from-events"):
+        assert part in text
+    assert "none found" not in text
+    assert NAME in rest(data, fleetsim_cli)["expected"]
+
+
+def test_without_companies_the_events_are_read_all_the_same(
+    data: Project, fleetsim_cli: Cli
+) -> None:
+    """Missing it is a finding; wanted it is none. The tests that need a roster are left out."""
+    honest = json.loads(fleetsim_cli(*audit_of(data, "--json")).out)
+    data.companies.unlink()
+    found = rest(data, fleetsim_cli)
+    assert (found["roster"], found["event_count"]) == ("none", honest["event_count"])
+    done = fleetsim_cli(*audit_of(data, "--roster", "from-events", "--json"))
+    assert done.code == 0, done.out
+    wanted = json.loads(done.out)
+    assert (wanted["roster"], wanted["findings"]) == ("from-events", [])
+    assert wanted["examined"]["member"]["number"] == 0
+    assert {"event_count", "events_per_driver", "batch_drivers"} <= set(wanted["left_out"])
+    mine = {test["name"]: test for test in wanted["groups"][0]["tests"]}
+    its = {test["name"]: test for test in honest["groups"][0]["tests"]}
+    assert set(mine) == set(its) - set(wanted["left_out"])
+    for name in mine:  # p-values are those with a roster; only the size of the family differs
+        assert mine[name]["p_value"] == its[name]["p_value"], name
+    text = fleetsim_cli(*audit_of(data, "--roster", "from-events")).out
+    assert "There is no roster" in text
+    assert "event_count," in text
+    refused = fleetsim_cli(
+        *audit_of(data, "--roster", "from-events", "--companies", data.companies)
+    )
+    assert refused.code == 2
+
+
+def test_without_a_roster_what_an_event_says_of_itself_is_still_held(
+    data: Project, fleetsim_cli: Cli
+) -> None:
+    """A driver of another company, a number out of range, a type."""
+
+    def change(number: int, row: bytes) -> bytes:
+        driver = json.loads(row)["driver_id"]
+        other = driver.replace(driver[4:12], "00000000")
+        return {
+            1: lambda: changed(row, driver_id=other),
+            2: lambda: changed(row, driver_id=driver[:-3] + "007"),
+            3: lambda: changed(row, event_type="parked"),
+        }.get(number, lambda: row)()
+
+    rewrite(data, change)
+    data.companies.unlink()
+    done = fleetsim_cli(*audit_of(data, "--roster", "from-events", "--json"))
+    causes = {row["cause"]: row["number"] for row in json.loads(done.out)["causes"]}
+    for cause in ("driver of another company", "unknown driver", "unknown event_type"):
+        assert causes[cause] == 1
+
+
+def hive(data: Project, *, records: bool, files: str = "part-{}.jsonl") -> None:
+    """Put the batches below folders named key=value, with or without their records."""
+    hour = data.events / "date=2025-11-08" / "hour=12"
+    hour.parent.mkdir()
+    for number, name in enumerate((NAME, "20251108T121500Z")):
+        if records:
+            (data.events / name).rename(hour.with_name(f"minute={number}"))
+        else:
+            hour.mkdir(exist_ok=True)
+            (data.events / name / "events.jsonl").rename(hour / files.format(number, name=name))
+            shutil.rmtree(data.events / name)
+    (data.events / "date=2025-11-08" / "_SUCCESS").touch()
+
+
+@pytest.mark.parametrize("files", ["part-{}.jsonl", "{name}.jsonl", None])
+def test_folders_named_key_value_hold_batches(
+    data: Project, fleetsim_cli: Cli, files: str | None
+) -> None:
+    """Each file is a batch: by its record, its name, or the interval of its first event."""
+    honest = json.loads(fleetsim_cli(*audit_of(data, "--json")).out)
+    hive(data, records=files is None, files=files or "")
+    done = fleetsim_cli(*audit_of(data, "--json"))
+    assert done.code == 0, done.out + done.err
+    found = json.loads(done.out)
+    assert found["groups"][0]["tests"] == honest["groups"][0]["tests"]
+    assert all(name.startswith("date=2025-11-08/") for name in found["batch_ids"])
+    assert found["examined"]["meta"] == {"number": 2 if files is None else 0, "of": 2}
+    (data.events / "date=2025-11-08" / "photo.jpg").touch()
+    assert (
+        "date=2025-11-08/photo.jpg: does not belong here: no file of events"
+        in (rest(data, fleetsim_cli)["findings"])
+    )
+
+
+def test_files_of_one_interval_are_parts_of_one_batch(data: Project, fleetsim_cli: Cli) -> None:
+    """A folder as long as an interval: its start is the batch's, whatever its files are called."""
+    data.write(event_rate_per_driver=3.0, number_of_companies=20, batch_interval="PT1H")
+    lines = events_file(data).read_bytes().splitlines(keepends=True)
+    hour = data.events / "date=2025-11-08" / "hour=12"
+    hour.mkdir(parents=True)
+    (hour / "a.jsonl").write_bytes(b"".join(lines[:50]))
+    (hour / "b.jsonl").write_bytes(b"".join(lines[50:]))
+    shutil.rmtree(data.batch)
+    shutil.rmtree(data.events / "20251108T121500Z")
+    found = rest(data, fleetsim_cli)  # all events in the first quarter of the hour
+    assert found["batch_ids"] == ["date=2025-11-08/hour=12"]
+    assert (found["event_count"], sum(found["fault_counts"].values())) == (len(lines), 0)
+
+
+# --- any data by a query
+
+READ = "SELECT * FROM read_csv('{data}/*.csv')"
+
+
+@pytest.fixture
+def table(data: Project) -> Project:
+    """Return the data set with its events as one CSV, in no order."""
+    rows = [
+        json.loads(line)
+        for path in sorted(data.events.glob("*/events.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+    rows.sort(key=lambda row: row["event_id"])
+    with (data.config.parent / "feed.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return data
+
+
+def test_a_query_is_audited_as_the_batches_are(table: Project, fleetsim_cli: Cli) -> None:
+    """Every test has the figures that the files give; files and records are not looked at."""
+    honest = json.loads(fleetsim_cli(*audit_of(table, "--json")).out)
+    done = fleetsim_cli(*audit_of(table, "--read", READ, "--json"))
+    assert done.code == 0, done.out + done.err
+    found = json.loads(done.out)
+    assert (found["groups"], found["read"]) == (honest["groups"], READ)
+    for kind in ("folder", "meta"):
+        assert found["examined"][kind] == {"number": 0, "of": 2}
+    text = fleetsim_cli(*audit_of(table, "--read", f"{READ} -- mine")).out
+    assert "Nothing is said of files" in text
+    start = ("--interval-start", "2025-11-08T12:00:00Z", "--batches", "2")
+    again = json.loads(fleetsim_cli(*audit_of(table, "--read", f"{READ};", *start, "--json")).out)
+    assert again["groups"] == honest["groups"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "cause"),
+    [
+        ("timestamp", "NULL", "timestamp is null"),
+        ("truck_id", "NULL", "truck_id is null"),
+        ("truck_id", "truck_id || chr(10) || '{}'", "form of truck_id"),
+        ("event_type", "'parked'", "unknown event_type"),
+        ("event_type", "repeat('x', 1000000)", "unknown event_type"),
+        ("event_id", "'00000000-0000-4000-8000-000000000000'", "event_id twice"),
+        ("timestamp", "TIMESTAMPTZ '2030-01-01 00:00:00Z'", "outside the interval"),
+        ("timestamp", "TIMESTAMPTZ 'infinity'", "timestamp is null"),
+    ],
+)
+def test_what_is_wrong_with_a_row_is_a_finding(
+    table: Project, fleetsim_cli: Cli, column: str, value: str, cause: str
+) -> None:
+    """A row is never more than one line, whatever its texts hold."""
+    sql = (
+        f"SELECT * REPLACE (CASE WHEN driver_id LIKE '%-001' THEN {value} ELSE {column} END "  # noqa: S608
+        f"AS {column}) FROM read_csv('{{data}}/*.csv')"
+    )
+    start = ("--interval-start", "2025-11-08T12:00:00Z", "--batches", "2")
+    done = fleetsim_cli(*audit_of(table, "--read", sql, *start, "--json"))
+    assert done.code == FINDING, done.out + done.err
+    found = json.loads(done.out)
+    rows = (table.config.parent / "feed.csv").read_text().splitlines()[1:]
+    wrong = sum("-001," in row for row in rows) - (cause == "event_id twice")
+    assert found["event_count"] == len(rows)
+    assert {row["cause"]: row["number"] for row in found["causes"]}[cause] == wrong
+    assert max(map(len, found["findings"])) < 400
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT 1 AS a", "column event_id is missing"),
+        (
+            "SELECT * REPLACE (timestamp::TIMESTAMP AS timestamp) FROM read_csv('{data}/*.csv')",
+            "CAST",
+        ),
+        ("SELECT * REPLACE (1 AS truck_id) FROM read_csv('{data}/*.csv')", "found 'INTEGER'"),
+        ("COPY (SELECT 1) TO '{data}/out.csv'", "found COPY; allowed: one SELECT"),
+        ("SELECT 1; SELECT 2", "found SELECT, SELECT; allowed: one SELECT"),
+        ("SET threads = 1", "allowed: one SELECT"),
+        ("", "found nothing"),
+        ("SELEC", "the query cannot be run: Parser Error"),
+        ("SELECT * FROM read_csv('/etc/passwd')", "Permission Error"),
+        ("SELECT * FROM read_csv('{data}/../*.csv')", "the query cannot be run"),
+        ("SELECT * FROM read_csv('https://example.org/a.csv')", "Permission Error"),
+        ("SELECT * FROM settings", "the query cannot be run: Catalog Error"),
+    ],
+)
+def test_a_query_that_is_not_one_is_refused(
+    table: Project, fleetsim_cli: Cli, sql: str, message: str
+) -> None:
+    """Exit 2, one message; nothing outside of the data is read, and nothing is written."""
+    before = sorted(table.config.parent.iterdir())
+    done = fleetsim_cli(*audit_of(table, "--read", sql))
+    assert (done.code, done.out) == (2, "")
+    assert "--read: " in done.err
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert sorted(table.config.parent.iterdir()) == before
+
+
+def test_times_that_make_too_many_intervals_are_refused(table: Project, fleetsim_cli: Cli) -> None:
+    """One stray year is not two million batches."""
+    sql = READ.replace("*", "* REPLACE (TIMESTAMPTZ '2125-01-01 00:00:00Z' AS timestamp)", 1)
+    both = f"{READ} UNION ALL {sql}"
+    done = fleetsim_cli(*audit_of(table, "--read", both))
+    assert done.code == 2
+    assert "give --interval-start and --batches" in done.err
