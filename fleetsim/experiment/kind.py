@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from inspect import isabstract
+from inspect import getfile, isabstract
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -144,8 +144,12 @@ class Kind(ABC):
         return None
 
     def document(self) -> Path:
-        """Return the template of its document; it extends ``document.md.j2``."""
-        return Path(__file__).with_name("document.md.j2")
+        """Return the template of its document: the one beside its module, or the general one.
+
+        A kind's own extends the general ``document.md.j2``.
+        """
+        own = Path(getfile(type(self))).with_name("document.md.j2")
+        return own if own.is_file() else Path(__file__).with_name("document.md.j2")
 
 
 class _Found(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
@@ -78,10 +77,6 @@ class Baseline(Kind):
         from fleetsim.kinds.baseline.run import Run
 
         return Run
-
-    def document(self) -> Path:
-        """Return the template of its document."""
-        return Path(__file__).with_name("document.md.j2")
 
 
 KIND = Baseline()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -100,10 +99,6 @@ class CalibrationKind(Kind):
         from fleetsim.kinds.calibration.trials import CalibrationRecord
 
         return CalibrationRecord
-
-    def document(self) -> Path:
-        """Return the template of its document."""
-        return Path(__file__).with_name("document.md.j2")
 
 
 KIND = CalibrationKind()

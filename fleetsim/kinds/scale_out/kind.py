@@ -124,9 +124,5 @@ class ScaleOutKind(Kind):
 
         return ScaleOutRecord
 
-    def document(self) -> Path:
-        """Return the template of its document."""
-        return Path(__file__).with_name("document.md.j2")
-
 
 KIND = ScaleOutKind()

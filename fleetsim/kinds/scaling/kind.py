@@ -97,9 +97,5 @@ class ScalingKind(Kind):
 
         return ScalingRecord
 
-    def document(self) -> Path:
-        """Return the template of its document."""
-        return Path(__file__).with_name("document.md.j2")
-
 
 KIND = ScalingKind()
