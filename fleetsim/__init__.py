@@ -38,6 +38,7 @@ _HOMES = {
     "explored_config": "kinds.explore.playground",
     "driver_day": "kinds.explore.playground",
     "faults_table": "kinds.explore.playground",
+    "kept_run": "kinds.explore.playground",
     "open_panel": "kinds.explore.panel",
     "compare_runs": "report.compare.compare",
 }

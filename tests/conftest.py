@@ -20,6 +20,9 @@ import fleetsim.cli.main
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# A process that a test starts says where it crashed; pytest does so for its own.
+os.environ["PYTHONFAULTHANDLER"] = "1"
+
 # The same examples every time, however slow the machine: a red test is a fault, not bad luck.
 settings.register_profile("fleetsim", deadline=None, derandomize=True, database=None)
 settings.load_profile("fleetsim")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +33,50 @@ AT_US = 1_762_603_200_000_000  # the same moment [microseconds since 1970 UTC]
 NAME = "20251108T120000Z"  # the batch that starts then
 
 
+@cache
+def tracked() -> tuple[Path, ...]:
+    """Return this repository's files as git lists them, or as they lie there without git.
+
+    What its user made there, an experiment, a notebook or runs, is none of the tests' business.
+    """
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        return tuple(path for path in sorted(ROOT.rglob("*")) if path.is_file())
+    command = [git, "-c", "safe.directory=*", "ls-files", "-z"]
+    listing = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    paths = (ROOT / name for name in sorted(listing.split("\0")) if name)
+    return tuple(path for path in paths if path.is_file() and not path.is_symlink())
+
+
+def tracked_files(pattern: str) -> list[Path]:
+    """Return the files of this repository that match a pattern from its root, sorted."""
+    return [
+        path
+        for path in tracked()
+        if (own := path.relative_to(ROOT)).match(pattern)
+        and len(own.parts) == len(Path(pattern).parts)  # or else any folder may stand before it
+    ]
+
+
+def copy_tracked(name: str, target: Path) -> Path:
+    """Copy a folder of this repository, without what its user made there; return the copy."""
+    source = ROOT / name
+    files = [path for path in tracked() if path.is_relative_to(source)]
+    assert files, f"{name}: no file of the repository"
+    for path in files:
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, copy)
+    return target
+
+
+def copy_project(target: Path, *names: str) -> Path:
+    """Copy experiments and notebooks, or the folders named, to below a folder; return it."""
+    for name in names or ("experiments", "notebooks"):
+        copy_tracked(name, target / name)
+    return target
+
+
 COMMAND_NAMES = sorted(name for names in COMMANDS.values() for name in names)
 
 
@@ -41,7 +87,7 @@ def command_named(name: str) -> click.Command:
     return command
 
 
-PATIENCE = 60  # seconds until something that starts has to be there
+PATIENCE = 120  # seconds until something that starts has to be there
 
 
 def wait_until(condition: Callable[[], Any], what: str, *, seconds: float = PATIENCE) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import nbformat
 import pytest
 import yaml
-from support import AT, ROOT
+from support import AT, copy_project
 
 from fleetsim.base.clock import Instant, parse_time
 from fleetsim.base.project import Project
@@ -44,8 +43,7 @@ def smoke_project(
 
     Its interval is fixed, so that two runs of one key write the same bytes.
     """
-    for name in ("experiments/000-smoke", "notebooks"):
-        shutil.copytree(ROOT / name, root / name, dirs_exist_ok=True)
+    copy_project(root, "experiments/000-smoke", "notebooks")
     given = {"interval": AT, "replicates": 2, "grid": None, "seeds": None, **keys}
     rewrite(root, criteria=criteria, **given)
     return Project(root)

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-from support import COMMAND_NAMES, ROOT, all_criteria
+from support import (
+    COMMAND_NAMES,
+    ROOT,
+    all_criteria,
+    copy_project,
+    copy_tracked,
+    tracked_files,
+)
 
 from fleetsim.base.errors import InputError
 from fleetsim.base.project import Project
@@ -23,8 +29,8 @@ from fleetsim.experiment.spec import load_experiment
 from fleetsim.generate.config import make_config
 
 DOCS = ROOT / "docs"
-CONFIGS = sorted((ROOT / "experiments").glob("*/config.yaml"))
-EXPERIMENTS = sorted((ROOT / "experiments").glob("*/experiment.yaml"))
+CONFIGS = tracked_files("experiments/*/config.yaml")
+EXPERIMENTS = tracked_files("experiments/*/experiment.yaml")
 
 
 def schema_of(name: str) -> dict[str, Any]:
@@ -107,7 +113,7 @@ def test_schema_and_program_refuse_the_same_experiments(
 ) -> None:
     """`high` of the first criterion is one that its kind needs."""
     folder = tmp_path / "experiments" / "x"
-    shutil.copytree(ROOT / "experiments" / "001-baseline", folder)
+    copy_tracked("experiments/001-baseline", folder)
     data = load_yaml((folder / "experiment.yaml").read_text(encoding="utf-8"))
     place = data
     for step in where:
@@ -154,12 +160,7 @@ def test_every_page_is_in_the_table_of_contents() -> None:
 @pytest.mark.notebook
 def test_the_tutorial_works_from_start_to_end(tmp_path: Path) -> None:
     """Every block but `make run`, typed one after the other, in a copy of the project."""
-    for name in ("experiments", "notebooks"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    shutil.copytree(
-        ROOT / "results" / "001-baseline" / "reference",
-        tmp_path / "results" / "001-baseline" / "reference",
-    )
+    copy_project(tmp_path, "experiments", "notebooks", "results/001-baseline/reference")
     (tmp_path / "docs").symlink_to(DOCS)
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     text = (DOCS / "tutorial.md").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import AT, NAME, ROOT
+from support import AT, NAME, ROOT, copy_project, copy_tracked
 
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 CONFIG = {
@@ -213,8 +213,8 @@ def test_a_criterion_and_a_plot(tmp_path: Path) -> None:
     plot = recipe(tmp_path / "y", "A plot", "kinds/baseline/plots.py")
     shutil.copy(plot.folder / plot.files[0], copy.folder / plot.files[0])
     experiment = copy.folder / "experiments" / "mine"
-    shutil.copytree(ROOT / "experiments" / "000-smoke", experiment)
-    shutil.copytree(ROOT / "notebooks", copy.folder / "notebooks")
+    copy_tracked("experiments/000-smoke", experiment)
+    copy_project(copy.folder, "notebooks")
     path = experiment / "experiment.yaml"
     head, criteria, rest = path.read_text().partition("criteria:\n")
     (claim,) = blocks("A kind of criterion", "yaml")

@@ -1,13 +1,13 @@
 """The committed notebooks: thin and clean. Their parameters are in test_parameters.py."""
 
 import json
-from pathlib import Path
 
 import pytest
+from support import tracked_files
 
 from fleetsim.experiment.notebook import notebook_parameters
 
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = tracked_files("notebooks/*.ipynb")
 FORBIDDEN = ("def ", "class ", "for ", "while ", "try:", "%", "!", "open(", "/home", "~/")
 
 

@@ -17,6 +17,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from support import copy_project, tracked
 
 import fleetsim
 
@@ -98,14 +99,9 @@ def _environments() -> Iterator[dict[str, str]]:
 
 def _tracked() -> list[Path]:
     """Return the files that git tracks."""
-    git = shutil.which("git")
-    if git is None or not (ROOT / ".git").exists():
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("needs a git checkout")
-    listing = subprocess.run(
-        [git, "-c", "safe.directory=*", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True
-    ).stdout.decode()
-    paths = (ROOT / name for name in listing.split("\0") if name)
-    return [path for path in paths if path.is_file() and not path.is_symlink()]
+    return list(tracked())
 
 
 def _lines_with(pattern: str) -> list[str]:
@@ -316,7 +312,7 @@ def test_a_second_setup_waits_for_the_first(tmp_path: Path, with_flock: bool) ->
         assert second.stderr is not None
         assert "waiting for another make setup" in second.stderr.readline()
         assert second.poll() is None
-    _, rest = second.communicate(timeout=60)
+    _, rest = second.communicate(timeout=120)
     assert second.returncode == 2
     assert "no such extra" in rest
     alone = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
@@ -343,7 +339,14 @@ def test_image_runs_experiment_001_as_an_ordinary_user() -> None:
     """The image's entry point is fleetsim, its command experiment 001, its user not root."""
     instructions = _instructions()
     last = dict(instructions)
-    assert instructions[0] == ("FROM", "python:3.11-slim")
+    first, _ = instructions[:2]
+    # Patch and Debian release are named; another image is a build argument.
+    assert first[0] == "ARG"
+    assert re.fullmatch(r"BASE=python:3\.1[123]\.\d+-slim-[a-z]+", first[1])
+    assert [value for name, value in instructions if name == "FROM"] == [
+        "${BASE} AS build",
+        "${BASE}",
+    ]
     assert last["ENTRYPOINT"] == '["fleetsim"]'
     assert last["CMD"] == '["run", "001-baseline"]'
     assert last["USER"] == "fleetsim"
@@ -370,20 +373,74 @@ def test_image_installs_from_the_lock_with_hashes() -> None:
         for step in value.split("&&")
         if re.search(r"\bpip install\b", step)
     ]
-    assert len(steps) == 3
+    assert len(steps) == 4
     for step in steps:
         assert (
             "--require-hashes" in step
             or "--constraints requirements.lock" in step
-            or "--no-deps --no-build-isolation --editable ." in step
+            or "--no-deps /opt/wheel/*.whl" in step
         ), step
+
+
+def _stages() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return the instructions of the stage that builds, and of the one that is the image."""
+    instructions = _instructions()
+    second = [place for place, (name, _) in enumerate(instructions) if name == "FROM"][1]
+    return instructions[:second], instructions[second:]
+
+
+def test_image_holds_no_tool_that_made_it() -> None:
+    """The lock, uv and hatchling stay in the first stage."""
+    build, image = _stages()
+    assert "COPY pyproject.toml requirements.lock ./" in [" ".join(step) for step in build]
+    text = "\n".join(value for name, value in image if name in ("RUN", "COPY"))
+    assert not re.search(r"\buv\b|hatchling|requirements|/opt/tools|\bpip\b", text)
+
+
+def test_kernel_is_compiled_before_what_changes_often_is_copied() -> None:
+    """README, notebooks and experiments come after the layer with the kernel."""
+    build, _ = _stages()
+    steps = [" ".join(step) for step in build]
+    kernel = next(place for place, step in enumerate(steps) if "compile_kernel()" in step)
+    assert not re.search(r"README|notebooks|experiments", " ".join(steps[: kernel + 1]))
+
+
+def test_image_takes_extras_as_an_argument() -> None:
+    """What the argument becomes, for none, one and two extras."""
+    build, _ = _stages()
+    assert any(name == "ARG" and value.startswith("EXTRAS=") for name, value in build)
+    (made,) = re.findall(r"\$\((printf [^)]*\$EXTRAS[^)]*)\)", (ROOT / "Dockerfile").read_text())
+    for extras, words in (
+        ("", ""),
+        ("lab", "--extra lab"),
+        ("cluster,lab", "--extra cluster --extra lab"),
+    ):
+        done = subprocess.run(
+            ["sh", "-c", made], env={**os.environ, "EXTRAS": extras}, capture_output=True, text=True
+        )
+        assert done.stdout.strip() == words
+
+
+def test_image_works_for_any_user_and_any_umask() -> None:
+    """No folder is sticky; what is written to is open; what was copied can be read."""
+    _, image = _stages()
+    last = "\n".join(value for name, value in image if name == "RUN")
+    assert not re.search(r"chmod [^&]*\b1\d{3}\b|\+t\b", last)
+    assert "chmod -R a+rwX data results experiments notebooks" in last
+    assert "chmod -R a+rX fleetsim" in last
+    labels = dict(re.findall(r'(org\.opencontainers\.image\.\w+)="([^"]+)"', str(image)))
+    assert labels["org.opencontainers.image.version"] == fleetsim.__version__
+    assert labels["org.opencontainers.image.licenses"] == PROJECT["license"]
 
 
 def test_builder_gets_every_file_that_is_copied() -> None:
     """.dockerignore lets through exactly what the Dockerfile copies, and this exists."""
-    copied = [
-        source for name, value in _instructions() if name == "COPY" for source in value.split()[:-1]
-    ]
+    copied = {
+        source
+        for name, value in _instructions()
+        if name == "COPY" and not value.startswith("--from=")
+        for source in value.split()[:-1]
+    }
     ignore = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in ignore
     assert sorted(copied) == sorted(line[1:] for line in ignore if line.startswith("!"))
@@ -402,6 +459,12 @@ def test_compose_has_a_generator_that_stays_up_and_a_lab() -> None:
         assert {source for source, _ in mounts} == set(compose["volumes"])
         assert "user" not in service
         assert "privileged" not in service
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["stop_grace_period"]
+        assert "lab" in service["build"]["args"]["EXTRAS"]
+    assert lab["healthcheck"]["test"][0] == "CMD"
+    assert "healthcheck" not in generator
     assert lab["ports"] == ["127.0.0.1:8888:8888"]
     assert "ports" not in generator
     assert not re.search(r"token|password", " ".join(lab["command"]), re.IGNORECASE)
@@ -431,3 +494,29 @@ def test_what_is_hashed_keeps_its_bytes() -> None:
     rules = (ROOT / ".gitattributes").read_text().splitlines()
     assert "* text=auto eol=lf" in rules
     assert {"*.jsonl -text", "results/** -text", "tests/generate/golden/** -text"} <= set(rules)
+
+
+def test_tests_take_what_git_lists_and_not_what_a_user_made() -> None:
+    """No test copies or lists the project's own folders but by the helpers of tests/support.py."""
+    folders = "|".join(("experiments", "notebooks", "results"))
+    direct = re.compile(
+        rf"""copytree\(\s*ROOT(?! / "fleetsim")|Project\(ROOT\)\.experiment_ids"""
+        rf"""|ROOT / "(?:{folders})"\)\.(?:r?glob|iterdir|walk)\("""
+    )
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for match in direct.finditer(path.read_text(encoding="utf-8"))
+        if path != Path(__file__)
+    ]
+    assert found == []
+
+
+def test_what_a_user_made_is_not_copied(tmp_path: Path) -> None:
+    """An experiment and runs that git does not know stay out of the tests' projects."""
+    ours = {path.relative_to(ROOT) for path in tracked()}
+    copy_project(tmp_path, "experiments", "notebooks", "results")
+    copied = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
+    assert copied
+    assert copied <= ours
+    assert {path.parts[1] for path in copied if path.parts[0] == "results"} == {"001-baseline"}

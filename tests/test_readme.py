@@ -13,7 +13,7 @@ from typing import Any
 import click
 import papermill
 import pytest
-from support import AT, COMMAND_NAMES, ROOT, Cli, command_named
+from support import AT, COMMAND_NAMES, ROOT, Cli, command_named, copy_project, copy_tracked
 
 from fleetsim.cli.main import cli
 from fleetsim.experiment.document import verdict_table
@@ -41,9 +41,8 @@ def own_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     The reference run stands there as the latest one of two experiments, too.
     """
-    for name in ("experiments", "notebooks"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    shutil.copytree(ROOT / "experiments" / "000-smoke", tmp_path / "experiments" / "mine")
+    copy_project(tmp_path)
+    copy_tracked("experiments/000-smoke", tmp_path / "experiments" / "mine")
     reference = ROOT / "results" / "001-baseline" / "reference"
     run_id = read_record(reference).run_id
     for place in ("001-baseline/reference", f"001-baseline/{run_id}", f"mine/{run_id}"):

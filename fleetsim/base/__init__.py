@@ -7,17 +7,20 @@ __getattr__, __dir__ = face(
     {
         "clock": "batch_name DAY_US format_duration format_time Instant LAST_US parse_duration "
         "parse_time",
-        "cluster": "Cluster connect require_dask WAITING when_given_up",
-        "errors": "FleetsimError found InputError LINE_LIMIT nearest",
-        "files": "claim_folder exclusive free_bytes hash_file make_folder PARTIAL point_link "
-        "publish_folder staging_folder sync write_file",
+        "cluster": "check_address Cluster connect require_dask WAITING when_given_up",
+        "errors": "cut FleetsimError found InputError is_of_the_system LINE_LIMIT modules_of "
+        "nearest refused",
+        "files": "claim_folder clear_left exclusive free_bytes hash_file leads_out links_out "
+        "make_folder open_plain PARTIAL point_link publish_folder staging_folder sync take_lock "
+        "write_file",
         "leave": "leave_process",
         "progress": "in_notebook notebook_bar terminal_bar UNWATCHED Update",
         "project": "find_project Project ROOT_VARIABLE source_hash",
-        "storage": "folders_with is_remote place require sizes told",
-        "strict": "allowed check_fields check_value decode_struct meta_of parse_scalar "
+        "storage": "folders_with is_of_a_storage is_remote place reason require sizes told",
+        "strict": "allowed check_fields check_value decode_struct decoder meta_of parse_scalar "
         "read_content read_mapping read_struct text whole",
-        "tables": "counted number Stack Table with_unit",
+        "tables": "counted Note number Stack Table with_unit",
+        "terminal": "on_one_line printable warn",
         "verdict": "Verdict VERDICTS",
     },
 )

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from fleetsim.base.errors import found
+
 #: Microseconds of a day.
 DAY_US = 86_400_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -38,24 +40,33 @@ class Instant(NamedTuple):
         return (self.monotonic_ns - earlier.monotonic_ns) / 1e9
 
 
-def parse_time(text: str) -> int:
-    """Return an ISO 8601 time with a zone as microseconds since 1970 in UTC.
+def parse_time(given: str | datetime) -> int:
+    """Return an ISO 8601 time with a zone, or a datetime with one, as microseconds since 1970 UTC.
 
     Raises
     ------
     ValueError
-        Where the text is no time, has no zone, or lies outside the years 1 to 9999 in UTC. The
-        message says what is allowed.
+        Where it is no time, has no zone, is finer than a microsecond, or lies outside the years 1
+        to 9999 in UTC. The message says what is allowed.
     """
+    why = "a time with its zone, as 2025-11-08T12:00:00Z"
     try:
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None:
+        moment = given if isinstance(given, datetime) else datetime.fromisoformat(given)
+        if moment.tzinfo is None or moment.utcoffset() is None:
+            if moment is given:
+                why += "; a datetime has one by tzinfo=datetime.timezone.utc"
             raise ValueError("no zone")
+        # Python cuts what is finer; a pandas Timestamp has it beside the microseconds.
+        if (
+            re.search(r"[.,]\d{7}", given)
+            if isinstance(given, str)
+            else getattr(given, "nanosecond", 0)
+        ):
+            why += ", with six decimals at most"
+            raise ValueError("too fine")
         return (moment.astimezone(UTC) - _EPOCH) // _MICROSECOND
     except (ValueError, OverflowError, TypeError):
-        raise ValueError(
-            f"found {text!r}; allowed: a time with its zone, as 2025-11-08T12:00:00Z"
-        ) from None
+        raise ValueError(f"found {found(given)}; allowed: {why}") from None
 
 
 def format_time(us: int) -> str:
@@ -84,8 +95,8 @@ def parse_duration(text: str) -> timedelta:
         years or months, whose length is not fixed.
     """
     problem = ValueError(
-        f"found {text!r}; allowed: an ISO 8601 duration above zero in weeks, days, hours, minutes "
-        "and seconds, as PT15M or P1DT12H (months and years have no fixed length)"
+        f"found {found(text)}; allowed: an ISO 8601 duration above zero in weeks, days, hours, "
+        "minutes and seconds, as PT15M or P1DT12H (months and years have no fixed length)"
     )
     try:
         if weeks := re.fullmatch(r"P(\d{1,9})W", text, re.ASCII):  # msgspec knows no weeks

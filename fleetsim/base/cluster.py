@@ -166,6 +166,23 @@ def when_given_up(act: Callable[[], object]) -> Iterator[None]:
         thread.join()
 
 
+def check_address(address: str) -> int | None:
+    """Return the number of processes that an address asks for here; None for a scheduler.
+
+    Raises
+    ------
+    InputError
+        Where it is no address.
+    """
+    kind, _, rest = address.partition(":")
+    if kind == "local" and rest.isascii() and rest.isdigit() and len(rest) <= 4:
+        if 1 <= int(rest) <= 1024:
+            return int(rest)
+    elif kind in ("tcp", "tls", "ucx", "ws", "wss") and rest.startswith("//"):
+        return None
+    raise InputError("--scheduler", f"found {found(address)}; {_ALLOWED}")
+
+
 @contextmanager
 def connect(address: str) -> Iterator[Cluster]:
     """Yield the cluster of an address; one of this machine's own ends with the context.
@@ -180,19 +197,16 @@ def connect(address: str) -> Iterator[Cluster]:
     InputError
         Where it cannot be had, or its members are of another version.
     """
-    kind, _, rest = address.partition(":")
-    local = kind == "local" and rest.isascii() and rest.isdigit() and 1 <= int(rest) <= 1024
-    if not local and not (kind in ("tcp", "tls", "ucx", "ws", "wss") and rest.startswith("//")):
-        raise InputError("--scheduler", f"found {found(address)}; {_ALLOWED}")
+    count = check_address(address)
     require_dask("--scheduler")
     import distributed
 
     with _quiet(), ExitStack() as stack:
-        if local:
+        if count:
             with _deaf_children():
                 cluster = stack.enter_context(
                     distributed.LocalCluster(
-                        n_workers=int(rest),
+                        n_workers=count,
                         threads_per_worker=1,
                         dashboard_address="127.0.0.1:0",  # or else all may read it
                         silence_logs=logging.CRITICAL,

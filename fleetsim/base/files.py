@@ -3,20 +3,110 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import hashlib
 import os
+import re
+import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from secrets import token_hex
+from typing import Any, BinaryIO, cast
 
-from fleetsim.base.errors import FleetsimError, InputError
+from fleetsim.base.errors import FleetsimError, InputError, cut, refused
+from fleetsim.base.terminal import warn
 
 PARTIAL = ".partial"
+#: Names of what runs, sweeps and written files leave in results when they are killed.
+_LEFT = re.compile(
+    r"\.(?:(?:run|url|sweep)-[0-9a-f]{32}|\d{8}T\d{6}Z-[0-9a-f]{8}|.+\.[0-9a-f]{16}|"
+    r"[0-9a-f]{16}\.gone)\.partial"
+)
 _AT_FDCWD = {"linux": -100, "darwin": -2}
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
+#: What the fsync of a folder says on a file system that has none.
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO (a named pipe)",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+class UnflushedError(FleetsimError):
+    """Something has its new content and name, and may lose both where the power fails."""
+
+
+def open_plain(path: Path, what: str = "a plain file", *, buffering: int = -1) -> BinaryIO:
+    """Open a file that anybody may have put there, for reading.
+
+    What is no plain file is refused without a byte read of it: a FIFO or a device would keep the
+    reader waiting, or never end. A file on a storage is plain.
+
+    Parameters
+    ----------
+    path : Path
+    what : str
+        What is expected there, for the message.
+    buffering : int
+        As for `open`.
+
+    Raises
+    ------
+    InputError
+        Where something else stands there.
+    OSError
+        Where it cannot be opened.
+    """
+    if not isinstance(path, Path):
+        storage: Any = path
+        return cast("BinaryIO", storage.open("rb"))
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.EOPNOTSUPP):  # a socket
+            _refuse_special(path, path.stat().st_mode, what)
+        raise
+    try:
+        _refuse_special(path, os.fstat(descriptor).st_mode, what)
+        return os.fdopen(descriptor, "rb", buffering)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _refuse_special(path: Path, mode: int, what: str) -> None:
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "no plain file")
+        raise InputError(cut(str(path)), f"cannot be read: found {kind}; allowed: {what}")
+
+
+def read_plain(path: Path, limit: int, what: str = "a plain file") -> bytes:
+    """Return the content of a file that anybody may have put there, of at most `limit` bytes.
+
+    Raises
+    ------
+    InputError
+        Where it is larger, or no plain file.
+    OSError
+        Where it cannot be opened or read.
+    """
+    with open_plain(path, what) as file:
+        size = os.fstat(file.fileno()).st_size if isinstance(path, Path) else 0
+        content = file.read(limit + 1) if size <= limit else b""
+    if size > limit or len(content) > limit:
+        raise InputError(
+            cut(str(path)),
+            f"found {max(size, len(content))} bytes{'' if size > limit else ' or more'}; "
+            f"allowed: {what} of at most {limit} bytes",
+        )
+    return content
 
 
 def make_folder(path: Path) -> None:
@@ -34,9 +124,45 @@ def make_folder(path: Path) -> None:
             str(path), "a file stands here or on the way; a folder is needed"
         ) from None
     except OSError as error:
-        raise InputError(str(path), f"cannot be created: {error.strerror}") from None
+        raise refused(error, path, "cannot be created: {}") from None
     if not os.access(path, os.W_OK | os.X_OK):
         raise InputError(str(path), "the folder is not writable", next_step="choose another output")
+
+
+def take_lock(descriptor: int, waits: Callable[[], object] | None = None) -> bool:
+    """Lock an open file or folder for this process alone; return whether that was possible.
+
+    File systems without locks refuse (a share without its lock server, some of containers). The
+    work is done all the same, with a warning: what locks keep apart, the user then has to.
+
+    Parameters
+    ----------
+    descriptor : int
+        The lock ends with it.
+    waits : callable, optional
+        Called before a wait for another process.
+    """
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waits:
+                waits()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        _warn_once(
+            f"this file system refuses locks ({os.strerror(error.errno or 0)}): "
+            "let one command at a time write here"
+        )
+        return False
+    return True
+
+
+@cache
+def _warn_once(text: str) -> None:
+    import logging  # loaded where there is something to say
+
+    logging.getLogger(__name__).warning("%s", text)
 
 
 def free_bytes(path: Path) -> int | None:
@@ -51,33 +177,72 @@ def free_bytes(path: Path) -> int | None:
 
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file of any size."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with open_plain(path) as file:
+        return hashlib.file_digest(cast("Any", file), "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:
-    """Flush a file or folder to the disk."""
+    """Flush a file or folder to the disk; a file system may have no such thing for folders."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC or not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise
     finally:
         os.close(descriptor)
 
 
-def write_file(path: Path, content: bytes | Iterable[bytes]) -> None:
-    """Replace a file with new content, whole or in pieces, in one step."""
-    pieces = [content] if isinstance(content, bytes) else content
-    partial = path.with_name(f".{path.name}{PARTIAL}")
+def _sync_name(path: Path) -> None:
+    """Flush the folder where something has got its name; that it has one is done already."""
     try:
-        with open(partial, "wb") as file:
+        sync(path.parent)
+    except OSError as error:
+        raise UnflushedError(
+            f"{path}: it stands there with its new content, but the system could not make its "
+            f"folder safe on the disk ({error.strerror or error}); a power failure may bring back "
+            "the old state"
+        ) from error
+
+
+def write_file(path: Path, content: bytes | Iterable[bytes]) -> None:
+    """Replace a file with new content, whole or in pieces, in one step.
+
+    It is written under a name that nobody can know before, and that is made new: where something
+    stands in its place, a link to elsewhere too, nothing is written through it.
+
+    Raises
+    ------
+    OSError
+        Where the file is as it was before.
+    UnflushedError
+        Where it has the new content, and its folder could not be flushed.
+    """
+    pieces = [content] if isinstance(content, bytes) else content
+    partial, descriptor = _new_file(path)
+    try:
+        with open(descriptor, "wb") as file:
             for piece in pieces:
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+            os.replace(partial, path)  # while it is locked, so that nobody takes it for a left one
     finally:
         partial.unlink(missing_ok=True)
-    sync(path.parent)
+    _sync_name(path)
+
+
+def _new_file(path: Path) -> tuple[Path, int]:
+    """Make a hidden file beside a path, locked while it is open; return it with its descriptor."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        partial = path.with_name(f".{path.name}.{token_hex(8)}{PARTIAL}")
+        descriptor = os.open(partial, flags, 0o666)
+        with suppress(OSError):  # a file system without locks: it is as safe as its name
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:  # or it was cleared before it was locked
+            return partial, descriptor
+        os.close(descriptor)
 
 
 @contextmanager
@@ -90,20 +255,22 @@ def exclusive(folder: Path, names: str = "*") -> Iterator[None]:
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            import logging  # loaded where there is something to say
-
-            logging.getLogger(__name__).warning(
-                "%s: waiting for another command that writes here", folder
-            )
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        for left in folder.glob(f".{names}{PARTIAL}"):
-            _remove(left)
+        if take_lock(descriptor, lambda: _say_waiting(folder)):  # or else they may be another's
+            for left in (
+                path
+                for form in (f".{names}{PARTIAL}", f".{names}.*{PARTIAL}")
+                for path in folder.glob(form)
+            ):
+                _remove(left)
         yield
     finally:
         os.close(descriptor)
+
+
+def _say_waiting(folder: Path) -> None:
+    import logging
+
+    logging.getLogger(__name__).warning("%s: waiting for another command that writes here", folder)
 
 
 @contextmanager
@@ -133,43 +300,82 @@ def claim_folder(folder: Path) -> int:
     make_folder(folder.parent)
     parent = os.open(folder.parent, os.O_RDONLY)
     try:
-        fcntl.flock(parent, fcntl.LOCK_EX)
+        take_lock(parent)
         for other in folder.parent.glob(f".*{PARTIAL}"):
-            if _is_abandoned(other):
-                _remove(other)
+            _clear(other)
         folder.mkdir()
         lock = os.open(folder, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        take_lock(lock)
     finally:
         os.close(parent)
     return lock
 
 
-def _is_abandoned(folder: Path) -> bool:
+def clear_left(folder: Path) -> None:
+    """Clear what killed commands left in a folder of results; what a living one holds stays.
+
+    Only what has a name that such commands give is looked at. Where nothing can be cleared, as on
+    a disk that cannot be written, nothing is.
+    """
     try:
-        lock = os.open(folder, os.O_RDONLY)
+        with os.scandir(folder) as entries:
+            left = [Path(entry.path) for entry in entries if _LEFT.fullmatch(entry.name)]
+        if not left:
+            return
+        parent = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
-        return False
+        return
+    try:
+        # Who makes such a folder holds its parent until it holds the folder.
+        fcntl.flock(parent, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for path in left:
+            _clear(path)
+    except OSError:
+        return
+    finally:
+        os.close(parent)
+
+
+def _clear(left: Path) -> None:
+    """Remove an unfinished file or folder where no living process holds it."""
+    try:
+        lock = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        if left.is_symlink():  # `point_link` holds the parent while there is one of its own
+            _remove(left)
+        return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        if left.is_dir():  # under another name, or what is still written there would fill it again
+            gone = left.with_name(f".{token_hex(8)}.gone{PARTIAL}")
+            left.rename(gone)
+            left = gone
+        _remove(left)
+    except OSError:  # it is held, or cannot be removed
+        return
     finally:
         os.close(lock)
-    return True
 
 
 def point_link(link: Path, target: str) -> None:
-    """Let a symbolic link point to a sibling, in one step; threads and processes take turns."""
-    partial = link.with_name(f".{link.name}{PARTIAL}")
-    parent = os.open(link.parent, os.O_RDONLY)
+    """Let a symbolic link point to a sibling, in one step; threads and processes take turns.
+
+    A link is a convenience: where it cannot be made, that is a warning, and the one before stays.
+    """
+    partial = link.with_name(f".{link.name}.{token_hex(8)}{PARTIAL}")
     try:
-        fcntl.flock(parent, fcntl.LOCK_EX)  # as `claim_folder` does, which clears what is left
-        partial.unlink(missing_ok=True)
-        os.symlink(target, partial)
-        os.replace(partial, link)
-    finally:
-        os.close(parent)
+        parent = os.open(link.parent, os.O_RDONLY)
+        try:
+            take_lock(parent)  # as `claim_folder` does, which clears what is left
+            os.symlink(target, partial)
+            os.replace(partial, link)
+        finally:
+            os.close(parent)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        why = os.strerror(error.errno or 0)
+        warn(__name__, f"{link}: the link to {target} cannot be made: {why}")
 
 
 def publish_folder(partial: Path, final: Path, *, replace: bool = False) -> None:
@@ -179,6 +385,10 @@ def publish_folder(partial: Path, final: Path, *, replace: bool = False) -> None
 
     Raises
     ------
+    OSError
+        Where nothing has changed.
+    UnflushedError
+        Where the folder has its name, and the folder around it could not be flushed.
     FleetsimError
         Where the file system cannot exchange two folders.
     """
@@ -187,7 +397,29 @@ def publish_folder(partial: Path, final: Path, *, replace: bool = False) -> None
         _exchange(partial, final)
     else:
         os.rename(partial, final)
-    sync(final.parent)
+    _sync_name(final)
+
+
+def links_out(folder: Path) -> list[str]:
+    """Return what below a folder is a symbolic link that leads out of it, each with its target.
+
+    Folders are not entered by way of links, so that the walk ends.
+    """
+    found = []
+    for parent, folders, files in os.walk(folder):
+        for name in sorted(folders + files):
+            path = Path(parent, name)
+            if path.is_symlink() and leads_out(path, folder):
+                found.append(f"{path.relative_to(folder)} -> {os.readlink(path)}")
+    return found
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Return whether links on the way to a path lead out of a folder, or in a circle."""
+    try:
+        return not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):
+        return True
 
 
 def _exchange(one: Path, other: Path) -> None:

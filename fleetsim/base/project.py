@@ -107,7 +107,7 @@ def find_project(start: Path | None = None) -> Project:
     named = os.environ.get(ROOT_VARIABLE)
     if named:
         if not (Path(named) / "experiments").is_dir():
-            raise InputError(f"${ROOT_VARIABLE}", f"found {named!r}; it holds no experiments/")
+            raise InputError(f"${ROOT_VARIABLE}", f"found {found(named)}; it holds no experiments/")
         return Project(Path(named).resolve())
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
@@ -116,7 +116,8 @@ def find_project(start: Path | None = None) -> Project:
     raise InputError(
         str(here),
         "neither this folder nor a parent holds experiments/",
-        next_step=f"go to the project's folder, or set {ROOT_VARIABLE} to it",
+        next_step=f"go to the project's folder, or set {ROOT_VARIABLE} to it; fleetsim init makes "
+        "a new one",
     )
 
 

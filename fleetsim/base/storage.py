@@ -13,10 +13,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fleetsim.base.errors import FleetsimError, InputError
+from fleetsim.base.errors import FleetsimError, InputError, found, modules_of, nearest
 
 #: What to install for URLs and schedulers.
 EXTRA = "pip install 'fleetsim[cluster]'"
+_GCS, _AZURE = "pip install gcsfs", "pip install adlfs"
+#: The schemes of URLs that are taken, and what to install for each. fsspec knows many more that are
+#: no place for data: archives in files, pages of the web, schedulers, notebook servers.
+SCHEMES = {
+    "s3": EXTRA,
+    "s3a": EXTRA,
+    "gs": _GCS,
+    "gcs": _GCS,
+    "az": _AZURE,
+    "abfs": _AZURE,
+    "abfss": _AZURE,
+    "file": EXTRA,
+    "local": EXTRA,
+    "memory": EXTRA,
+}
+_LISTED = "a URL of s3://, gs://, az://, abfs://, file:// or memory://"
 _FORM = "scheme://bucket/prefix"
 _FROM = "credentials come from the environment or the configuration of the storage's library"
 
@@ -32,12 +48,25 @@ def place(text: str | Path) -> Path:
     if isinstance(text, Path) or "://" not in text:
         return Path(text)
     scheme, _, rest = text.partition("://")
+    if scheme not in SCHEMES:  # of the rest nothing is repeated: it may hold credentials
+        raise InputError(
+            f"{found(scheme)[1:-1]}://…",
+            f"found the scheme {found(scheme)}{nearest(scheme, SCHEMES)}; "
+            f"allowed: a path, or {_LISTED}",
+        )
     if not rest.strip("/"):
         raise InputError(text, f"names no place; allowed: a path or {_FORM}")
     if "@" in rest.partition("/")[0] or "?" in rest or "#" in rest:  # never repeated
         raise InputError(
             f"{scheme}://…", f"found a URL with @, ? or #; allowed: {_FORM}", next_step=_FROM
         )
+    if scheme in ("file", "local"):
+        machine, _, path = rest.partition("/")
+        if machine not in ("", "localhost"):
+            raise InputError(
+                text, f"names the machine {found(machine)}; allowed: {scheme}:///path, of this one"
+            )
+        return Path("/" + path.lstrip("/"))
     try:
         import fsspec
         from upath import UPath
@@ -45,24 +74,18 @@ def place(text: str | Path) -> Path:
         raise InputError(
             text, "URLs need an extra that is not installed", next_step=EXTRA
         ) from None
-    if scheme in ("file", "local"):
-        return Path("/" + rest.lstrip("/"))
     try:
         fsspec.get_filesystem_class(scheme)
-    except ValueError:
-        raise InputError(
-            text, f"found the scheme {scheme!r}; allowed: those of fsspec, such as s3, gs or abfs"
-        ) from None
-    except ImportError as error:
+    except ImportError:
         raise InputError(
             text,
             f"the library for {scheme}:// is not installed",
-            next_step=EXTRA if scheme == "s3" else str(error),
+            next_step=SCHEMES[scheme],
         ) from None
     # What others write in the meantime counts, so nothing is remembered of a folder's content.
     with told(text):
-        found: Any = UPath(text, use_listings_cache=False)
-        return found  # type: ignore[no-any-return]  # a Path in all that is used of it
+        storage: Any = UPath(text, use_listings_cache=False)
+        return storage  # type: ignore[no-any-return]  # a Path in all that is used of it
 
 
 def is_remote(where: Path) -> bool:
@@ -107,11 +130,11 @@ def require(where: Path) -> None:
     try:
         storage.fs.ls(storage.path, detail=False)  # its answer says more than that to a question
     except FileNotFoundError as error:
-        why = _reason(error)  # an empty place is none either
+        why = reason(error)  # an empty place is none either
         if why == _NO_BUCKET:
             raise InputError(shown, why) from None
     except Exception as error:
-        why = _reason(error) or f"cannot be used ({type(error).__name__})"
+        why = reason(error) or f"cannot be used ({type(error).__name__})"
         raise InputError(shown, why) from None
 
 
@@ -151,14 +174,17 @@ def told(where: object) -> Iterator[None]:
     except Exception as error:
         if where is not None and isinstance(where, Path):
             raise  # the caller knows best what the system says of a path
-        why = _reason(error)
+        why = reason(error)
         if why is None:
             raise
         raise FleetsimError(f"{where}: {why}") from None
 
 
-def _reason(error: BaseException) -> str | None:
-    """Return in words what is wrong with a storage; None for an error of another kind."""
+def reason(error: BaseException) -> str | None:
+    """Return in words what is wrong with a storage; None for an error of another kind.
+
+    Nothing of what the storage or its library says is repeated, but for codes that are known here.
+    """
     seen: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in seen:  # s3fs translates, and keeps the cause
@@ -172,10 +198,36 @@ def _reason(error: BaseException) -> str | None:
     for kind, words in _KINDS.items():
         if kind in kinds:
             return words
-    code = next((code for code in codes if code), None)
-    if code or "BotoCoreError" in kinds or isinstance(error, OSError):
-        return f"the storage refused or broke off ({code or type(error).__name__})"
+    status = next((status for status in map(_status, seen) if status), None)
+    foreign = any(isinstance(one, OSError) or _is_foreign(one) for one in seen)
+    if status or any(codes) or "BotoCoreError" in kinds or foreign:
+        kind = f"HTTP {status}" if status else type(error).__name__
+        return f"the storage refused or broke off ({kind})"
     return None
+
+
+def is_of_a_storage(error: BaseException) -> bool:
+    """Return whether an error, or one that led to it, came out of a storage's library."""
+    link: BaseException | None = error
+    seen: list[BaseException] = []
+    while link is not None and link not in seen:
+        seen.append(link)
+        link = link.__cause__ or link.__context__
+    return any(_is_foreign(one) for one in seen)
+
+
+def _is_foreign(error: BaseException) -> bool:
+    """Return whether an error was raised in a storage's library, or is of its own kind."""
+    names = {type(error).__module__, *modules_of(error)}
+    return any(name.partition(".")[0] in _LIBRARIES for name in names)
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the HTTP status of the storage's answer."""
+    response = getattr(error, "response", None)
+    told = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+    status = told.get("HTTPStatusCode", getattr(error, "status", None))
+    return status if isinstance(status, int) and 400 <= status < 600 else None
 
 
 def _code(error: BaseException) -> str | None:
@@ -185,7 +237,19 @@ def _code(error: BaseException) -> str | None:
     return code if isinstance(code, str) else None
 
 
-_BUCKETS = ("s3", "s3a", "gs", "gcs", "abfs", "az", "oss", "oci")
+_LIBRARIES = (
+    "fsspec",
+    "upath",
+    "s3fs",
+    "botocore",
+    "aiobotocore",
+    "aiohttp",
+    "gcsfs",
+    "google",
+    "adlfs",
+    "azure",
+)
+_BUCKETS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 _DENIED = "access denied; the credentials in the environment do not allow it"
 _NO_BUCKET = "no such bucket; make it first, or name another"
 _CODES = {
@@ -199,6 +263,11 @@ _CODES = {
     "RequestExpired": "this machine's clock and the storage's differ too much; set the clock",
     "SlowDown": "the storage asks for fewer requests; use fewer workers, or larger parts",
     "403": _DENIED,
+    "NoSuchKey": "no such file",
+    "InternalError": "the storage failed (InternalError); run the command again",
+    "ServiceUnavailable": "the storage is not available (ServiceUnavailable); try again later",
+    "QuotaExceeded": "the storage is full (QuotaExceeded)",
+    "EntityTooLarge": "the file is too large for the storage (EntityTooLarge)",
 }
 _KINDS = {
     "NoCredentialsError": "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "

@@ -5,22 +5,63 @@ A key that stands twice is a fault: PyYAML and the json module would keep the la
 
 from __future__ import annotations
 
+import re
+from _thread import allocate_lock
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from fleetsim.base.errors import InputError, found, nearest
+from fleetsim.base.errors import InputError, cut, found, nearest, refused
+from fleetsim.base.files import read_plain
 
 S = TypeVar("S", bound=msgspec.Struct)
 
+#: Bytes of a file that people write; far more than any has.
+MAX_WRITTEN = 1_000_000
+#: Characters of a value on a command line.
+MAX_SCALAR = 10_000
+#: Bytes and values of a record, which may list many parts or repeats; and how deep JSON may nest.
+MAX_RECORD, MAX_RECORD_VALUES, MAX_DEPTH = 32_000_000, 2_000_000, 64
+_MAX_WRITTEN_VALUES = 50_000
+_PROBLEM = 400  # characters of what PyYAML says; a value in it is cut already
+_MAX_UNKNOWN = 50  # unknown keys that are told one by one
+_JSON_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
-def parse_scalar(text: str) -> Any:
-    """Return the value that a text has in a YAML file (``-p KEY VALUE`` reads values so)."""
+# msgspec looks at a type when it is first asked for it. Two threads that do so at once have ended
+# the process with signal 11 (msgspec 0.22), so that all first looks are taken one after the other.
+_looking = allocate_lock()
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+
+def decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    """Return the only decoder of a type, which any number of threads may use and ask for.
+
+    A module that decodes a struct asks for its decoder when it is imported.
+    """
+    made = _decoders.get(kind)
+    if made is None:
+        with _looking:
+            made = _decoders.setdefault(kind, msgspec.json.Decoder(kind))
+    return made
+
+
+def parse_scalar(text: str, where: str = "value") -> Any:
+    """Return the value that a text has in a YAML file (``-p KEY VALUE`` reads values so).
+
+    Raises
+    ------
+    InputError
+        Where it is too long for a value; `where` names it.
+    """
     from fleetsim.base.yaml12 import YAMLError, load_yaml
 
+    if len(text) > MAX_SCALAR:
+        raise InputError(where, f"found {found(text)}; allowed: at most {MAX_SCALAR} characters")
     try:
         return load_yaml(text)
     except YAMLError:
@@ -40,12 +81,12 @@ def read_mapping(path: Path | str, what: str) -> dict[str, Any]:
     Raises
     ------
     InputError
-        Where the file is missing, unreadable, empty, not UTF-8, not valid, or not a mapping of
-        names to values.
+        Where the file is missing, unreadable, empty, too large, no plain file, not UTF-8, not
+        valid, or not a mapping of names to values.
     """
     path = Path(path)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_plain(path, MAX_WRITTEN, f"a {what}").decode("utf-8-sig")
     except FileNotFoundError:
         raise InputError(
             str(path), f"no such file; a {what} is expected here", next_step="check the path"
@@ -53,7 +94,7 @@ def read_mapping(path: Path | str, what: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InputError(str(path), f"not UTF-8 text: byte {error.start} is invalid") from None
     except OSError as error:
-        raise InputError(str(path), f"cannot be read: {error.strerror}") from None
+        raise refused(error, path, "cannot be read: {}") from None
     data = _parse_json(path, text) if path.suffix == ".json" else _parse_yaml(path, text)
     if data is None:
         raise InputError(str(path), f"the file is empty; a {what} is a mapping of keys to values")
@@ -92,16 +133,16 @@ def read_content(path: Path, what: str) -> bytes:
     Raises
     ------
     InputError
-        Where there is none, or it cannot be read.
+        Where there is none, or it cannot be read, or is no plain file of a record's size.
     """
     try:
-        return path.read_bytes()
+        return read_plain(path, MAX_RECORD, f"the record of a {what}")
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(str(path.parent), f"no {path.name} here: not a {what}") from None
     except OSError as error:
         if not isinstance(path, Path):
             raise  # a storage's, of which the caller says what it is
-        raise InputError(str(path), f"cannot be read: {error.strerror}") from None
+        raise refused(error, path, "cannot be read: {}") from None
 
 
 def decode_struct(content: bytes, path: Path, kind: type[S], next_step: str | None = None) -> S:
@@ -115,10 +156,11 @@ def decode_struct(content: bytes, path: Path, kind: type[S], next_step: str | No
     import json  # only to refuse what msgspec takes: it keeps the last of two in silence
 
     try:
-        record = msgspec.json.decode(content, type=kind)
+        _check_size(content, MAX_RECORD_VALUES)
+        record: S = decoder(kind).decode(content)
         json.loads(content, object_pairs_hook=_unique)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise InputError(str(path), f"damaged: {error}", next_step=next_step) from None
+        raise InputError(str(path), f"damaged: {cut(str(error))}", next_step=next_step) from None
     return record
 
 
@@ -130,19 +172,34 @@ def _parse_yaml(path: Path, text: str) -> Any:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f" on line {mark.line + 1}" if mark else ""
-        raise InputError(str(path), f"not valid YAML{line}: {error.problem}") from None
+        raise InputError(
+            str(path), f"not valid YAML{line}: {cut(str(error.problem), _PROBLEM)}"
+        ) from None
     except (YAMLError, RecursionError, ValueError) as error:
-        raise InputError(str(path), f"not valid YAML: {' '.join(str(error).split())}") from None
+        message = cut(" ".join(str(error).split()))
+        raise InputError(str(path), f"not valid YAML: {message}") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return the pairs of a JSON object as a mapping; refuse a key that stands twice."""
     mapping = dict(pairs)
     if len(mapping) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key {twice!r} stands twice")
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"key {found(name)} stands twice")
+            seen.add(name)
     return mapping
+
+
+def _check_size(content: bytes, values: int) -> None:
+    """Refuse JSON that nests deeply or holds very many values, before anything is built of it."""
+    bare = _JSON_TEXT.sub(b"", content)
+    steps = (1 if bracket in b"[{" else -1 for bracket in bare.translate(None, _NO_BRACKETS))
+    if max(accumulate(steps), default=0) > MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    if bare.count(b",") + bare.count(b"[") + bare.count(b"{") > values:
+        raise ValueError(f"holds more than {values} values")
 
 
 def _parse_json(path: Path, text: str) -> Any:
@@ -151,6 +208,7 @@ def _parse_json(path: Path, text: str) -> Any:
     if not text.strip():
         return None
     try:
+        _check_size(text.encode(), _MAX_WRITTEN_VALUES)
         return json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         message = f"not valid JSON on line {error.lineno}: {error.msg}"
@@ -192,11 +250,13 @@ def check_fields(
     """
     fields = _fields(struct)
     values: dict[str, Any] = {}
+    unknown = [str(key) for key in data if key not in fields]
     faults = [
-        f"{prefix}{key}: unknown key{nearest(str(key), fields)}; allowed: {', '.join(fields)}"
-        for key in data
-        if key not in fields
+        f"{prefix}{cut(key)}: unknown key{nearest(key, fields)}; allowed: {', '.join(fields)}"
+        for key in unknown[:_MAX_UNKNOWN]
     ]
+    if len(unknown) > _MAX_UNKNOWN:
+        faults.append(f"{prefix or 'and '}{len(unknown) - _MAX_UNKNOWN} more unknown keys")
     for name, field in fields.items():
         if name not in data:
             if field.required:
@@ -257,7 +317,8 @@ def check_value(value: Any, kind: Any) -> Any:
         Where it does not fit; the message says what was found and what is allowed.
     """
     try:
-        converted = msgspec.convert(value, kind)
+        with _looking:  # types of fields cannot be kept: the words in their Meta have no hash
+            converted = msgspec.convert(value, kind)
         upper = _extra(kind).get("le")
         if upper is None or converted is None or converted <= upper:
             return converted

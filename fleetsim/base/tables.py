@@ -6,6 +6,7 @@ import textwrap
 from dataclasses import dataclass
 from html import escape
 
+from fleetsim.base.terminal import on_one_line
 from fleetsim.base.verdict import VERDICTS
 
 _LEFT = 'style="text-align: left"'  # JupyterLab would align text to the right
@@ -40,7 +41,7 @@ class Table:
 
     def text(self, width: int = 100) -> str:
         """Return aligned columns; the last one is wrapped at `width`, but keeps 30 characters."""
-        table = [self.header, *self.rows]
+        table = [tuple(map(on_one_line, row)) for row in (self.header, *self.rows)]
         widths = [max(len(row[i]) for row in table) for i in range(len(self.header) - 1)]
         indent = sum(widths) + 2 * len(widths)
         room = max(width - indent, 30)
@@ -51,6 +52,19 @@ class Table:
             lines.append(f"{first}  {parts[0]}".rstrip() if widths else parts[0])
             lines += [" " * indent + part for part in parts[1:]]
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence in place of what cannot be shown here, with what to do about it."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self.text)}</p>"
 
 
 @dataclass(frozen=True)

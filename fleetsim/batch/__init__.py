@@ -8,13 +8,13 @@ __getattr__, __dir__ = face(
         "companies": "read_companies write_companies",
         "dataset": "COMPANIES_NAME data_folder EVENTS_FOLDER events_folders RAW_FOLDER RUN_DATA "
         "RUN_EVENTS",
-        "formats": "damaged FORMATS",
+        "formats": "damaged FORMATS TEXT_TYPES TIME_TYPES",
         "memory": "EventBatch generate_batch make_fleet",
         "meta": "BatchMeta DROPPED_NAME EVENTS_NAME in_time META_NAME read_meta",
         "parts": "PART_EVENTS parts_on tasks_of",
         "plan": "WriteOptions",
         "publish": "UPLOAD",
-        "verify": "batches_below verify_batch",
+        "verify": "verify_below",
         "write": "write_batches",
     },
 )

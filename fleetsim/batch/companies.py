@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from glob import escape
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, BinaryIO, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from fleetsim.base.clock import LAST_US, format_time, parse_time
-from fleetsim.base.errors import LINE_LIMIT, FleetsimError, InputError, found
-from fleetsim.base.files import write_file
+from fleetsim.base.errors import LINE_LIMIT, InputError, found, refused
+from fleetsim.base.files import open_plain, write_file
 from fleetsim.base.storage import is_remote, require, told
+from fleetsim.base.strict import decoder
 from fleetsim.batch.publish import alone, open_output
 from fleetsim.generate.config import Config
 from fleetsim.generate.encode import encode_companies
@@ -24,6 +25,8 @@ from fleetsim.generate.fleet import Fleet, draw_companies
 from fleetsim.generate.streams import BLOCK
 
 _UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z"
+_LINE_MAX = 1 << 16  # bytes
+_COUNTED = 256  # MB that are looked through for more lines than were asked for
 _EXPECTED = "a companies file, one JSON object a line (make one with: fleetsim companies)"
 
 
@@ -64,7 +67,7 @@ def write_companies(
     InputError
         Where the existing file is not a prefix of the fleet asked for; nothing is written.
     FleetsimError
-        Where writing fails.
+        Where writing fails; it says what stands.
     """
     if is_remote(path):
         require(path)
@@ -83,9 +86,10 @@ def write_companies(
             try:
                 _replace(path, _blocks(config, base_us, total))
             except OSError as error:
-                raise FleetsimError(
-                    f"{path}: could not be written ({error.strerror}); it is as it was before"
-                ) from error
+                if is_remote(path):
+                    raise  # told already; who knows what stands there
+                words = "could not be written ({}); it is as it was before"
+                raise refused(error, path, words) from error
     return CompaniesResult(total, total - kept)
 
 
@@ -116,12 +120,14 @@ def _check_years(config: Config, cohorts: int, base_us: int) -> None:
 def _base_time(path: Path, at_us: int | None) -> int | None:
     """Return the base time of an existing file, the created_at of its first line, if any."""
     try:
-        with path.open("rb") as file:
-            first = file.readline()
+        with open_plain(path, _EXPECTED) as file:
+            first = _line(file, path, 1)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise InputError(str(path), f"cannot be read ({error.strerror})") from None
+        if is_remote(path):
+            raise
+        raise refused(error, path, "cannot be read ({})") from None
     if not first:
         return None
     base_us = _joined_us(path, 1, _decode(path, 1, first.removesuffix(b"\n")))
@@ -140,7 +146,7 @@ def _kept_lines(path: Path, blocks: Iterator[bytes]) -> int:
     kept = 0
     if not path.exists():
         return kept
-    with path.open("rb") as file:
+    with open_plain(path, _EXPECTED) as file:
         for content in blocks:
             old = file.read(len(content))
             if not content.startswith(old):
@@ -148,14 +154,46 @@ def _kept_lines(path: Path, blocks: Iterator[bytes]) -> int:
             kept += old.count(b"\n")
             if len(old) < len(content):
                 return kept
-        more = sum(1 for _ in file)
+        more, whole = _count_lines(file)
     if more:
         raise InputError(
             str(path),
-            f"holds {kept + more} companies, more than the {kept} asked for",
+            f"holds {kept + more} companies{'' if whole else ' or more'}, more than the {kept} "
+            "asked for",
             next_step="ask for more --cohorts, or choose another --output",
         )
     return kept
+
+
+def _line(file: BinaryIO, path: Path, number: int) -> bytes:
+    """Return the next line, which may not be longer than any company is."""
+    row = file.readline(_LINE_MAX + 1)
+    if len(row) > _LINE_MAX:
+        raise InputError(
+            str(path),
+            f"line {number} has more than {_LINE_MAX} bytes, more than any company; found "
+            f"{found(_text(row[:LINE_LIMIT]))}…",
+        )
+    return row
+
+
+def _rows(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file, none of them longer than any company is."""
+    number = 1
+    while row := _line(file, path, number):
+        yield row
+        number += 1
+
+
+def _count_lines(file: BinaryIO) -> tuple[int, bool]:
+    """Return how many lines follow, a last one without its end too, and whether all were read."""
+    lines, last = 0, b"\n"
+    for _ in range(_COUNTED):
+        piece = file.read(1 << 20)
+        if not piece:
+            return lines + (last != b"\n"), True
+        lines, last = lines + piece.count(b"\n"), piece[-1:]
+    return lines + 1, False
 
 
 def _not_a_prefix(path: Path, before: int, old: bytes, content: bytes) -> InputError:
@@ -171,7 +209,9 @@ def _not_a_prefix(path: Path, before: int, old: bytes, content: bytes) -> InputE
     )
 
 
-def read_companies(path: Path, *, lines: int | None = None) -> Fleet:
+def read_companies(
+    path: Path, *, lines: int | None = None, bad: Callable[[str], object] | None = None
+) -> Fleet:
     """Return the fleet that a companies file lists.
 
     Parameters
@@ -179,6 +219,9 @@ def read_companies(path: Path, *, lines: int | None = None) -> Fleet:
     path : Path
     lines : int, optional
         Read only the first lines: the fleet as it was before the file was extended.
+    bad : callable, optional
+        Called with what is wrong with a line; the line then keeps its place in the fleet as an
+        inactive company with an id that nobody has. By default a bad line is an error.
 
     Raises
     ------
@@ -191,40 +234,55 @@ def read_companies(path: Path, *, lines: int | None = None) -> Fleet:
     digest = hashlib.sha256()
     with told(path):
         try:
-            with path.open("rb") as file:
-                for number, row in enumerate(islice(file, lines), start=1):
-                    if not row.endswith(b"\n"):
-                        raise InputError(
-                            str(path), f"line {number} has no end: the file is cut short"
-                        )
-                    company = _decode(path, number, row[:-1])
-                    if company.created_at not in times:
-                        times[company.created_at] = _joined_us(path, number, company)
+            with open_plain(path, _EXPECTED) as file:
+                for number, row in enumerate(islice(_rows(file, path), lines), start=1):
+                    digest.update(row)
+                    try:
+                        if not row.endswith(b"\n"):
+                            raise InputError(
+                                str(path), f"line {number} has no end: the file is cut short"
+                            )
+                        company = _decode(path, number, row[:-1])
+                        if company.created_at not in times:
+                            times[company.created_at] = _joined_us(path, number, company)
+                    except InputError as error:
+                        if bad is None:
+                            raise
+                        bad(error.faults[0])
+                        ids += _nobody(number)
+                        active.append(False)
+                        created.append(0)
+                        continue
                     ids += company.company_id.encode()
                     active.append(company.active)
                     created.append(times[company.created_at])
-                    digest.update(row)
         except FileNotFoundError:
             raise InputError(str(path), f"no such file; expected {_EXPECTED}") from None
         except OSError as error:
             if is_remote(path):
                 raise
-            raise InputError(
-                str(path), f"cannot be read ({error.strerror}); expected {_EXPECTED}"
-            ) from None
+            words = f"cannot be read ({{}}); expected {_EXPECTED}"
+            raise refused(error, path, words) from None
     if not ids:
         raise InputError(str(path), f"the file is empty; expected {_EXPECTED}")
-    text = bytes(ids)
-    _refuse_duplicates(path, np.frombuffer(text, "S36"))
+    named, is_active = np.frombuffer(bytes(ids), "S36"), np.array(active, np.bool_)
+    again = _duplicates(named)
+    if again and bad is None:
+        raise InputError(str(path), again[0][1])
+    if again and bad is not None:
+        named = named.copy()
+        for line, fault in again:
+            bad(fault)
+            named[line - 1], is_active[line - 1] = _nobody(line), False
     return Fleet(
-        company_id=np.frombuffer(text, np.uint8).reshape(-1, 36),
-        active=np.array(active, np.bool_),
+        company_id=named.view(np.uint8).reshape(-1, 36),
+        active=is_active,
         created_us=np.array(created, np.int64),
         sha256=digest.hexdigest(),
     )
 
 
-_decoder = msgspec.json.Decoder(_Company)
+_decoder: msgspec.json.Decoder[_Company] = decoder(_Company)
 
 
 def _decode(path: Path, number: int, row: bytes) -> _Company:
@@ -252,15 +310,26 @@ def _text(row: bytes) -> str:
     return row.decode(errors="replace")
 
 
-def _refuse_duplicates(path: Path, ids: npt.NDArray[np.bytes_]) -> None:
+def _nobody(line: int) -> bytes:
+    """Return the id of the company of a bad line: of the length of an id, and none."""
+    return f"line {line}".ljust(36).encode()
+
+
+def _duplicates(ids: npt.NDArray[np.bytes_]) -> list[tuple[int, str]]:
+    """Return the lines that repeat a company, from 1 and rising, and what is wrong with each."""
     order = np.argsort(ids, kind="stable")  # equal ids side by side, in the order of their lines
-    again = np.flatnonzero(ids[order[1:]] == ids[order[:-1]]) + 1
-    if not len(again):
-        return
-    at = again[np.argmin(order[again])]  # the first line that repeats one
-    first, line = order[at - 1], order[at]
-    raise InputError(
-        str(path),
-        f"line {line + 1}: company_id {ids[line].decode()} already stands on line {first + 1}; "
-        "every company is listed once",
-    )
+    same = ids[order[1:]] == ids[order[:-1]]
+    if not same.any():
+        return []
+    # Of a run of equal ids the first is the line that the others repeat.
+    heads = np.maximum.accumulate(np.where(np.concatenate([[True], ~same]), np.arange(len(ids)), 0))
+    again = np.flatnonzero(same) + 1
+    rows = sorted(zip(order[again].tolist(), order[heads[again]].tolist(), strict=True))
+    return [
+        (
+            line + 1,
+            f"line {line + 1}: company_id {ids[line].decode()} already stands on line {first + 1}; "
+            "every company is listed once",
+        )
+        for line, first in rows
+    ]

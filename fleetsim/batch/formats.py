@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, Self
 
 if TYPE_CHECKING:
     from fleetsim.generate.config import Config
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 #: Content of a frame of a compressed file [bytes]; the frames are compressed one by one.
 FRAME = 1 << 20
+#: Bytes of a text that no event exceeds: no configuration is larger.
+LONGEST = 1 << 20
+#: The types of Parquet's columns that are read, texts and times; others would lose something.
+TEXT_TYPES = "string, large_string, string_view, or a dictionary of one of these"
+TIME_TYPES = "timestamp in s, ms, us or ns with a time zone (UTC by any name)"
 _GZIP_LEVEL, _ZSTD_LEVEL = 4, 1  # within some per cent of the best, at several times its speed
+_GZIP_MAGIC, _BLOCK = b"\x1f\x8b", 1 << 18  # what a member begins with; bytes read at once
 _GZIP = 31  # zlib's number for gzip's header, which then holds no time and no name
 
 
@@ -67,6 +73,13 @@ class Writer:
         raise NotImplementedError
 
 
+class Reader(Protocol):
+    """Opens a file of events as JSON Lines, which are made as they are read, in little memory."""
+
+    def __call__(self, path: Path, longest: int = LONGEST) -> BinaryIO:
+        """Return the stream; `longest` is the most bytes that the text of a value may have."""
+
+
 class Format(NamedTuple):
     """How events stand on the disk.
 
@@ -81,14 +94,14 @@ class Format(NamedTuple):
     writer : callable
         From an `Output` and the job to a `Writer`.
     reader : callable
-        From a path to the stream of the rows as JSON Lines.
+        From a path to the stream of the rows as JSON Lines; see `Reader`.
     """
 
     events_name: str
     share: float
     columns: bool
     writer: Callable[[Output, FileJob], Writer]
-    reader: Callable[[Path], BinaryIO]
+    reader: Reader
 
 
 def _plain(output: Output, job: FileJob) -> Writer:
@@ -127,28 +140,83 @@ def _parquet(output: Output, job: FileJob) -> Writer:
     return Rows(output, job)
 
 
-def _read_plain(path: Path) -> BinaryIO:
-    return path.open("rb")
+def _read_plain(path: Path, longest: int = LONGEST) -> BinaryIO:
+    from fleetsim.base.files import open_plain
+
+    return open_plain(path)
 
 
-def _read_gzip(path: Path) -> BinaryIO:
-    import gzip
+def _read_gzip(path: Path, longest: int = LONGEST) -> BinaryIO:
+    from fleetsim.base.files import open_plain
 
-    # What is given as a path is closed with the stream; a storage's file holds nothing to close.
-    source: Any = path if isinstance(path, Path) else path.open("rb")
-    return cast("BinaryIO", gzip.open(source, "rb"))
+    return io.BufferedReader(_Members(open_plain(path)), FRAME)
 
 
-def _read_zstd(path: Path) -> BinaryIO:
+class _Members(io.RawIOBase):
+    """Reads the members of a gzip file one after the other.
+
+    Python's own reader skips zeros after the last one byte by byte, for as long as there are any.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._rest = b""
+        self._member: Any = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        import zlib
+
+        while True:
+            if self._member is None:
+                self._rest = self._rest or self._file.read(_BLOCK)
+                if not self._rest:
+                    return 0
+                self._begin()
+                self._member = zlib.decompressobj(wbits=_GZIP)
+            content = self._member.decompress(self._rest, len(buffer))
+            if self._member.eof:
+                self._rest, self._member = self._member.unused_data, None
+            else:
+                self._rest = self._member.unconsumed_tail
+            if content:
+                buffer[: len(content)] = content
+                return len(content)
+            if self._member is not None and not self._rest:
+                self._rest = self._file.read(_BLOCK)
+                if not self._rest:
+                    raise EOFError("it ends within its content")
+
+    def _begin(self) -> None:
+        """Look at the two bytes that every member begins with."""
+        if len(self._rest) == 1:
+            self._rest += self._file.read(_BLOCK)
+        if not self._rest.startswith(_GZIP_MAGIC):
+            at = self._file.tell() - len(self._rest)
+            size = self._file.seek(0, 2)
+            if at:
+                raise ValueError(f"{size - at} bytes that are no gzip follow its content")
+            raise ValueError("its first bytes are not those of gzip")
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _read_zstd(path: Path, longest: int = LONGEST) -> BinaryIO:
     import pyarrow
 
-    return io.BufferedReader(pyarrow.CompressedInputStream(path.open("rb"), "zstd"), FRAME)
+    from fleetsim.base.files import open_plain
+
+    return io.BufferedReader(pyarrow.CompressedInputStream(open_plain(path), "zstd"), FRAME)
 
 
-def _read_parquet(path: Path) -> BinaryIO:
-    from fleetsim.batch.parquet import read_rows
+def _read_parquet(path: Path, longest: int = LONGEST) -> BinaryIO:
+    from fleetsim.batch.rows import read_rows
 
-    return read_rows(path)
+    return read_rows(path, longest)
 
 
 def damaged(error: BaseException) -> bool:

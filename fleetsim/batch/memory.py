@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,7 @@ class EventBatch:
 
         part = self.columns.part(0, _SHOWN)
         lines = encode_events(self.config, self.fleet, self.start_us, part).splitlines()
-        events = [msgspec.json.decode(line, type=dict[str, str]) for line in lines]
+        events = [msgspec.json.decode(line) for line in lines]
         header = tuple(field.name for field in EVENT_FIELDS)
         rows = tuple(tuple(event[name] for name in header) for event in events)
         start = format_time(self.start_us)
@@ -105,7 +106,7 @@ def generate_batch(
     config: Config,
     *,
     companies: Fleet | Path | str | None = None,
-    interval_start: str | None = None,
+    interval_start: str | datetime | None = None,
     ordinal: int = 0,
     as_frame: bool = False,
     jobs: int | None = None,
@@ -118,8 +119,8 @@ def generate_batch(
     config : Config
     companies : Fleet, or path of a companies file, optional
         By default the first cohort of the configuration, which has joined.
-    interval_start : str, optional
-        ISO 8601 time with its zone; by default this moment, as ``--now``.
+    interval_start : str or datetime, optional
+        ISO 8601 time with its zone, or a datetime with one; by default this moment, as ``--now``.
     ordinal : int
         Number of the batch among those of its seed.
     as_frame : bool
@@ -151,14 +152,15 @@ def generate_batch(
     return batch.frame() if as_frame else batch
 
 
-def make_fleet(config: Config, *, at: str | None = None) -> Fleet:
+def make_fleet(config: Config, *, at: str | datetime | None = None) -> Fleet:
     """Return the first cohort of a configuration: what ``fleetsim companies --at`` would list.
 
     Parameters
     ----------
     config : Config
-    at : str, optional
-        ISO 8601 time with its zone at which the cohort joins; by default this moment.
+    at : str or datetime, optional
+        ISO 8601 time with its zone, or a datetime with one, at which the cohort joins; by default
+        this moment.
 
     Raises
     ------
@@ -168,12 +170,12 @@ def make_fleet(config: Config, *, at: str | None = None) -> Fleet:
     return _first_cohort(config, _instant("at", at))
 
 
-def _instant(name: str, text: str | None) -> int:
+def _instant(name: str, given: str | datetime | None) -> int:
     """Return a time [microseconds since 1970 UTC]; this moment where none is given."""
-    if text is None:
+    if given is None:
         return time.time_ns() // 1000
     try:
-        return parse_time(text)
+        return parse_time(given)
     except ValueError as error:
         raise InputError(name, str(error)) from None
 

@@ -11,7 +11,7 @@ import msgspec
 from fleetsim.base.clock import LAST_US, parse_time
 from fleetsim.base.errors import InputError
 from fleetsim.base.storage import told
-from fleetsim.base.strict import read_struct
+from fleetsim.base.strict import decoder, read_struct
 from fleetsim.batch.formats import FORMATS
 from fleetsim.batch.parts import Part
 from fleetsim.generate.config import SEED_MAX
@@ -72,6 +72,9 @@ class BatchMeta(msgspec.Struct, frozen=True, kw_only=True):
             | {f"companies.{name}": getattr(self.companies, name) for name in ("lines", "sha256")}
             | {f"config.{key}": value for key, value in self.config.items() if key != "seed"}
         )
+
+
+decoder(BatchMeta)  # made with the module, before there are threads
 
 
 def read_meta(batch: Path) -> BatchMeta:

@@ -1,10 +1,7 @@
-"""Events as Arrow tables, for Parquet and for data frames, and tables back to JSON Lines."""
+"""Events as Arrow tables, for Parquet and for data frames."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fleetsim.generate.config import Config
-from fleetsim.generate.encode import driver_digits, time_text, uuid_text
+from fleetsim.generate.encode import driver_digits, uuid_text
 from fleetsim.generate.events import EventColumns
 from fleetsim.generate.fleet import Fleet
-from fleetsim.generate.model import EVENT_FIELDS, FieldKind, choice_law, escaped
+from fleetsim.generate.model import EVENT_FIELDS, FieldKind, choice_law
 
 #: Rows of a row group, about as many as DuckDB writes; what is in the making stays small.
 ROWS = 1 << 17
@@ -113,74 +110,3 @@ def open_writer(file: Any) -> Any:
         use_dictionary=_DICTIONARIES,
         store_schema=False,  # readers see plain strings, whatever they were made from
     )
-
-
-def read_rows(path: Path) -> io.BufferedReader:
-    """Return the rows of a Parquet file as a stream of JSON Lines.
-
-    Raises
-    ------
-    ValueError
-        Where the file is none, or has not the columns of events.
-    """
-    file = pq.ParquetFile(path if isinstance(path, Path) else path.open("rb"))
-    try:
-        if not file.schema_arrow.equals(_schema(pa.string())):
-            raise ValueError("it has not the columns of events")
-    except ValueError:
-        file.close()
-        raise
-    return io.BufferedReader(_Stream(file), 1 << 20)
-
-
-class _Stream(io.RawIOBase):
-    """Reads the rows of a file as bytes."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self._pieces = map(_lines, file.iter_batches(ROWS))
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._rest:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return 0
-            self._rest = memoryview(piece)
-        n = min(len(buffer), len(self._rest))
-        buffer[:n] = self._rest[:n]
-        self._rest = self._rest[n:]
-        return n
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-def _lines(batch: Any) -> bytes:
-    """Return rows as JSON Lines; a null becomes an empty text, which no row has."""
-    parts: list[Any] = []
-    for number, field in enumerate(EVENT_FIELDS):
-        parts.append(f'{"," if number else "{"}"{field.name}":"')
-        column = batch.column(number)
-        if field.kind is FieldKind.TIME:
-            text = _fixed(time_text(column.cast("int64").fill_null(0).to_numpy()))
-            parts.append(pc.if_else(column.is_null(), "", text))
-        elif field.kind is FieldKind.CHOICE:
-            coded = column.fill_null("").dictionary_encode()
-            names = [escaped(name).decode() for name in coded.dictionary.to_pylist()]
-            parts.append(pa.array(names, pa.string()).take(coded.indices))
-        else:
-            parts.append(column.fill_null(""))
-        parts.append('"')
-    return b"".join(_texts(_joined(*parts, "}\n")))
-
-
-def _texts(lines: Any) -> Iterator[memoryview]:
-    _, ends, data = lines.buffers()
-    if len(lines):
-        first, last = np.frombuffer(ends, np.int32)[[lines.offset, lines.offset + len(lines)]]
-        yield memoryview(data)[first:last]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+import numpy as np
 
 from fleetsim.base.clock import LAST_US, batch_name, format_time
 from fleetsim.base.errors import InputError, found
@@ -19,8 +21,10 @@ from fleetsim.generate.encode import mean_width
 from fleetsim.generate.fleet import Fleet
 from fleetsim.generate.kernel import Kernel
 from fleetsim.generate.model import STREAM_VERSION
-from fleetsim.generate.producer import expected_events
 
+#: So many batches one command makes at most: 28 years of quarters of an hour.
+MOST_BATCHES = 10**6
+_MANY_BATCHES = 10_000  # more are planned with a word about it
 _FAULTS_SHOWN = 10
 
 
@@ -74,19 +78,25 @@ class Request(NamedTuple):
     config: Config
     fleet: Fleet
     output: Path
-    starts: list[int]
+    starts: Sequence[int]
     options: WriteOptions
 
 
-def starts_of(config: Config, start_us: int, batches: int) -> list[int]:
+def starts_of(config: Config, start_us: int, batches: int) -> range:
     """Return where the intervals start [microseconds since 1970 UTC]."""
+    if batches > MOST_BATCHES:
+        raise InputError(
+            "batches",
+            f"found {batches}; allowed: 1 to {MOST_BATCHES} at a time",
+            next_step="make them with several commands, each from where the last one ended",
+        )
     if start_us + batches * config.interval_us > LAST_US:
         raise InputError(
             "interval",
             f"found {batches} x {config.batch_interval} from {format_time(start_us)} on; allowed: "
             "an end before the year 10000",
         )
-    return [start_us + k * config.interval_us for k in range(batches)]
+    return range(start_us, start_us + batches * config.interval_us, config.interval_us)
 
 
 def batches_present(output: Path, replaceable: set[str]) -> dict[str, BatchMeta]:
@@ -108,7 +118,10 @@ def batches_present(output: Path, replaceable: set[str]) -> dict[str, BatchMeta]
 def events_to_make(request: Request, plan: list[tuple[Target, BatchMeta | None]]) -> float:
     """Return how many events the targets that do not stand yet are expected to have."""
     config, fleet = request.config, request.fleet
-    return sum(expected_events(config, fleet, t.start_us) for t, equal in plan if not equal)
+    joined = np.sort(fleet.created_us[fleet.active])
+    starts = np.array([target.start_us for target, equal in plan if not equal], np.int64)
+    companies = int(np.searchsorted(joined, starts, side="right").sum())
+    return companies * config.drivers_per_company * config.event_rate_per_driver
 
 
 def _next_ordinal(config: Config, present: dict[str, BatchMeta]) -> int:
@@ -131,10 +144,18 @@ def plan_targets(
     if first + len(request.starts) - 1 > SEED_MAX:
         limit = f"up to 2**64 - {len(request.starts)}"
         raise InputError("--ordinal", f"found {first}; allowed: {limit}")
+    if len(request.starts) > _MANY_BATCHES:
+        import logging
+
+        logging.getLogger(__name__).warning(
+            "%s: looking at the places of %d batches first", request.output, len(request.starts)
+        )
     targets = [
         Target(request.output / batch_name(at), at, first + k)
         for k, at in enumerate(request.starts)
     ]
+    joined = fleet.created_us[fleet.active]
+    first_us = int(joined.min()) if len(joined) else LAST_US + 1
     plan: list[tuple[Target, BatchMeta | None]] = []
     differing: list[str] = []
     empty: list[str] = []
@@ -142,7 +163,7 @@ def plan_targets(
         differences = _standing_differences(request, target, present)
         if differences and not (request.options.force and _is_replaceable(target, present)):
             differing.append(f"{target.path.name} exists and {differences}")
-        if not (request.options.allow_empty or fleet.eligible(target.start_us).any()):
+        if target.start_us < first_us and not request.options.allow_empty:
             empty.append(f"{target.path.name}: {_why_empty(fleet, target.start_us)}")
         plan.append((target, None if differences else present.get(target.path.name)))
     repeated = [] if request.options.allow_repeat else _repeats(request, plan, present)

@@ -3,27 +3,62 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from fleetsim.base.clock import batch_name, format_time, parse_time
-from fleetsim.base.errors import LINE_LIMIT, InputError, found
-from fleetsim.base.files import hash_file
-from fleetsim.base.storage import folders_with, is_remote, told
+from fleetsim.base.errors import LINE_LIMIT, InputError, found, refused
+from fleetsim.base.files import hash_file, open_plain
+from fleetsim.base.storage import folders_with, is_remote, sizes, told
 from fleetsim.batch.companies import read_companies
 from fleetsim.batch.dataset import COMPANIES_NAME, data_folder, events_folders
 from fleetsim.batch.formats import FORMATS, Format, damaged
 from fleetsim.batch.meta import DROPPED_NAME, META_NAME, BatchMeta, read_meta
 from fleetsim.batch.parts import Part, part_names, shares
 from fleetsim.generate.config import Config, make_config
-from fleetsim.generate.model import STREAM_VERSION
+from fleetsim.generate.model import STREAM_VERSION, type_law
 from fleetsim.generate.producer import Producer, expected_events
+
+_BATCH_ID = re.compile(r"\d{8}T\d{6}(\.\d{6})?Z", re.ASCII)
+#: What is read of a file behind the batch's content, to say what it is; the same beyond the size
+#: that the record states, before the file is hashed [bytes].
+_MORE_BYTES = 1 << 26
+#: Events that are made behind the first difference, so that the record can be held to them.
+_MORE_EVENTS = 1 << 22
+
+
+class Compared(msgspec.Struct, frozen=True):
+    """What of a batch was held against what was made again.
+
+    Attributes
+    ----------
+    files, lines, bytes : int
+        Files with events that were read and are equal, with their lines, and the bytes of those.
+    hashes : tuple of str
+        Hashes of the record that were computed again.
+    companies : int
+        Lines of the companies file that were read; 0 where none were.
+    """
+
+    files: int = 0
+    lines: int = 0
+    bytes: int = 0
+    hashes: tuple[str, ...] = ()
+    companies: int = 0
+
+    def __str__(self) -> str:
+        parts = [f"{self.lines} lines of {self.bytes} bytes"] if self.files else []
+        return ", ".join([*parts, *self.hashes, f"{self.companies} companies"])
 
 
 @dataclass(frozen=True)
@@ -34,6 +69,41 @@ class Verification:
     event_count: int
     findings: tuple[str, ...]
     kept: bool = True  # False where only the record could be held to it, since the events are gone
+    compared: Compared = field(default_factory=Compared)
+
+
+def verify_below(path: Path, companies: Path | None = None) -> list[Verification]:
+    """Compare all batches that a batch folder, a data folder or a run folder holds.
+
+    What stands among the batches, looks like one, and cannot be compared is found as well.
+
+    Raises
+    ------
+    InputError
+        Where there is no batch, or something cannot be read.
+    """
+    batches = batches_below(path)
+    found = [verify_batch(batch, companies) for batch in batches]
+    if batches == [path]:
+        return found
+    named = [
+        replace(
+            result,
+            findings=(
+                f"the folder's name is {batch.name}, its record is that of {result.batch_id}",
+                *result.findings,
+            ),
+        )
+        if batch.name != result.batch_id
+        else result
+        for batch, result in zip(batches, found, strict=True)
+    ]
+    strays = [
+        Verification(name, 0, (why,))
+        for folder in _folders_of_batches(path)
+        for name, why in _strays(folder)
+    ]
+    return named + strays
 
 
 def batches_below(path: Path) -> list[Path]:
@@ -42,17 +112,72 @@ def batches_below(path: Path) -> list[Path]:
     Raises
     ------
     InputError
-        Where there is none.
+        Where there is none, or a folder cannot be read, which may hold one.
     """
-    with told(path):
+    with told(path), _unreadable(path):
         if (path / META_NAME).is_file():
             return [path]
-        for folder in (*events_folders(path), path):
-            if batches := folders_with(folder, META_NAME):
-                return batches
+    batches: list[Path] = []
+    for folder in _folders_of_batches(path):
+        if is_remote(folder):
+            batches += folders_with(folder, META_NAME)
+        else:
+            batches += [row for row in _folders(folder) if os.path.lexists(row / META_NAME)]
+    if batches:
+        return batches
     raise InputError(
         str(path), f"no batch here; expected {META_NAME}, or a data set or run that holds batches"
     )
+
+
+def _folders_of_batches(path: Path) -> tuple[Path, ...]:
+    return (*events_folders(path), path)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what stands in a folder of this machine, sorted, hidden names apart."""
+    with _unreadable(folder):
+        try:
+            with os.scandir(folder) as rows:
+                seen = [row for row in rows if not row.name.startswith(".")]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+    return sorted(seen, key=lambda row: row.name)
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Return the folders in a folder of this machine, each of which can be read."""
+    found = [folder / row.name for row in _entries(folder) if row.is_dir()]
+    for path in found:
+        _entries(path)  # what is in one that cannot be listed is not to be passed over
+    return found
+
+
+def _strays(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield names in a folder of batches that look like a batch and are none, and why."""
+    if is_remote(folder):  # what has no record is nothing there
+        return
+    for row in _entries(folder):
+        inside = [inner.name for inner in _entries(folder / row.name)] if row.is_dir() else []
+        if META_NAME in inside:
+            continue
+        events = [name for name in inside if name.startswith(("events.", "part-"))]
+        if _BATCH_ID.fullmatch(row.name) or events:
+            why = f"no {META_NAME} in it" if row.is_dir() else "no folder"
+            yield row.name, f"{why}: nothing of it could be compared"
+
+
+@contextmanager
+def _unreadable(path: Path) -> Iterator[None]:
+    """Take what the system says of a path of this machine as bad input: nothing was compared."""
+    try:
+        yield
+    except OSError as error:
+        if is_remote(path):
+            raise
+        raise InputError(
+            str(error.filename or path), f"cannot be read: {error.strerror or error}"
+        ) from None
 
 
 def verify_batch(batch: Path, companies: Path | None = None) -> Verification:
@@ -88,7 +213,7 @@ def verify_batch(batch: Path, companies: Path | None = None) -> Verification:
     except ValueError as error:
         raise InputError(where, f"interval_start: {error}") from None
     companies = companies or data_folder(batch) / COMPANIES_NAME
-    with told(companies):
+    with told(companies), _unreadable(companies):
         there = companies.exists()
     if not there:
         raise InputError(
@@ -98,6 +223,11 @@ def verify_batch(batch: Path, companies: Path | None = None) -> Verification:
         )
     fleet = read_companies(companies, lines=meta.companies.lines)
     findings = []
+    if len(fleet) != meta.companies.lines:
+        findings.append(
+            f"{companies.name}: it has {len(fleet)} lines, the batch was made from "
+            f"{meta.companies.lines}"
+        )
     if fleet.sha256 != meta.companies.sha256:
         findings.append(
             f"{companies.name}: its first {meta.companies.lines} lines are not those that the "
@@ -110,22 +240,58 @@ def verify_batch(batch: Path, companies: Path | None = None) -> Verification:
             f"{eligible} of the file are"
         )
     format = FORMATS[meta.format]
-    with told(batch):
-        dropped = (batch / DROPPED_NAME).is_file()
+    with told(batch), _unreadable(batch):
+        there_now = sizes(batch)
+    dropped = DROPPED_NAME in there_now
+    if dropped and format.columns:
+        findings.append(
+            f"{DROPPED_NAME}: the events are gone, and the record of a {meta.format} file has no "
+            "hash of the content: nothing of them could be compared"
+        )
     expected = expected_events(config, fleet, start_us)
-    comparisons = {}
+    comparisons: dict[str, _Comparison] = {}
+    longest = max(len(name.encode()) for name in type_law(config).names)
     with Producer(config, fleet, expected) as producer:
         for name, drivers in _files(meta, config, fleet.eligible(start_us)).items():
             made = producer.content(start_us, meta.ordinal, drivers)
             content = (lines for _, lines in made)
-            comparison = _make(content) if dropped else _compare(batch / name, format, content)
-            comparisons[name] = comparison
-            findings += comparison.findings
+            path = batch / name
+            row = _make(content) if dropped else _compare(path, format, content, longest)
+            comparisons[name] = row
+            findings += row.findings
     count = sum(comparison.count for comparison in comparisons.values())
-    findings += _meta_findings(meta, config, start_us, count)
-    with told(batch):
+    whole = all(comparison.whole for comparison in comparisons.values())
+    findings += _meta_findings(meta, config, start_us, count if whole else None)
+    with told(batch), _unreadable(batch):
         findings += _file_findings(meta, batch, comparisons)
-    return Verification(meta.batch_id, count, tuple(findings), kept=not dropped)
+    known = {META_NAME, DROPPED_NAME} | (set() if dropped else set(comparisons))
+    for name in sorted(there_now.keys() - known):
+        if not name.startswith("."):
+            why = f"{DROPPED_NAME} says that the events are gone" if dropped else "no file of it"
+            findings.append(f"{name}: not compared: {why}")
+    compared = _compared(meta, {} if dropped else comparisons, len(fleet), dropped=dropped)
+    return Verification(meta.batch_id, count, tuple(findings), not dropped, compared)
+
+
+def _compared(
+    meta: BatchMeta, read: dict[str, _Comparison], companies: int, *, dropped: bool
+) -> Compared:
+    """Return what was compared, given what was read from the disk."""
+    equal = [comparison for comparison in read.values() if not comparison.findings]
+    recorded: list[Any] = [*meta.parts] if meta.parts else [meta]
+    hashes = [
+        name
+        for name in ("sha256", "content_sha256")
+        if all(getattr(row, name) is not None for row in recorded)
+        and not (dropped and name == "sha256" and meta.format != "jsonl")
+    ]
+    return Compared(
+        files=len(equal),
+        lines=sum(comparison.count for comparison in equal),
+        bytes=sum(comparison.size for comparison in equal),
+        hashes=tuple(hashes),
+        companies=companies,
+    )
 
 
 def _files(
@@ -140,12 +306,16 @@ def _files(
 
 @dataclass(frozen=True)
 class _Comparison:
-    """What the regeneration made (count, size [bytes], hash), and in what the file differs."""
+    """What the regeneration made (count, size [bytes], hash), and in what the file differs.
+
+    Not `whole` where it ended before its time, since the file differs anyway.
+    """
 
     count: int
     size: int
     sha256: str
     findings: list[str]
+    whole: bool = True
 
 
 def _make(content: Iterator[bytes]) -> _Comparison:
@@ -158,7 +328,7 @@ def _make(content: Iterator[bytes]) -> _Comparison:
     return _Comparison(count, size, made.hexdigest(), [])
 
 
-def _compare(path: Path, format: Format, content: Iterator[bytes]) -> _Comparison:
+def _compare(path: Path, format: Format, content: Iterator[bytes], longest: int) -> _Comparison:
     """Hold the rows of a file, as JSON Lines, to those of the regeneration."""
     made = hashlib.sha256()
     count, size = 0, 0
@@ -174,21 +344,37 @@ def _compare(path: Path, format: Format, content: Iterator[bytes]) -> _Compariso
 
     with ExitStack() as stack:
         with _damage(path, findings):
-            path.open("rb").close()  # the system says best what is wrong with a path
-            file = stack.enter_context(format.reader(path))
+            open_plain(path).close()  # the system says best what is wrong with a path
+            file = stack.enter_context(format.reader(path, longest))
+        most = math.inf
         for lines in content:
             made.update(lines)
             with _damage(path, findings):
                 read(lines)
             count, size = count + lines.count(b"\n"), size + len(lines)
+            if findings:
+                most = min(most, count + _MORE_EVENTS)
+            if count >= most:
+                return _Comparison(count, size, "", findings, whole=False)
         if file is not None and not findings:
             with _damage(path, findings):
-                extra = sum(1 for _ in file)
-                if extra:
-                    findings.append(
-                        f"{path.name}: {extra} lines more than the {count} of the batch"
-                    )
+                findings += _what_follows(path.name, count, file)
     return _Comparison(count, size, made.hexdigest(), findings)
+
+
+def _what_follows(name: str, count: int, file: BinaryIO) -> list[str]:
+    """Say what stands behind the content of a batch; only the first of it is read."""
+    size = lines = 0
+    end = b"\n"
+    while size < _MORE_BYTES and (piece := file.read(1 << 20)):
+        size, lines, end = size + len(piece), lines + piece.count(b"\n"), piece[-1:]
+    lines += end != b"\n"
+    if not size:
+        return []
+    if size >= _MORE_BYTES and file.read(1):
+        read = f"at least {lines} lines, {size} bytes, and still goes on:"
+        return [f"{name}: {read} more than the {count} lines of the batch"]
+    return [f"{name}: {lines} lines more than the {count} of the batch"]
 
 
 @contextmanager
@@ -203,7 +389,7 @@ def _damage(path: Path, findings: list[str]) -> Iterator[None]:
             findings.append(f"{path.name}: cannot be read as what it is named: {error}")
             return
         if isinstance(error, OSError) and not is_remote(path):
-            raise InputError(str(path), f"cannot be read: {error.strerror}") from None
+            raise refused(error, path, "cannot be read: {}") from None
         with told(path):
             raise
 
@@ -215,7 +401,7 @@ def _first_difference(name: str, before: int, on_disk: bytes, lines: bytes, file
         return f"{name}: ends within or before line {before + len(old)}; more lines belong to it"
     index = next(i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b)
     # The piece may end inside this line of the file, of which nothing more is read after this.
-    rest = file.readline() if index == len(old) - 1 else b""
+    rest = file.readline(LINE_LIMIT) if index == len(old) - 1 else b""
     line = (old[index] + rest).rstrip(b"\n")
     return (
         f"{name}: line {before + index + 1} is {_shown(line)}, the batch has {_shown(new[index])}"
@@ -226,13 +412,13 @@ def _shown(line: bytes) -> str:
     return found(line.decode(errors="replace"), LINE_LIMIT)
 
 
-def _meta_findings(meta: BatchMeta, config: Config, start_us: int, count: int) -> list[str]:
-    """Compare what the record states with what the regeneration gave."""
+def _meta_findings(meta: BatchMeta, config: Config, start_us: int, count: int | None) -> list[str]:
+    """Compare what the record states with what the regeneration gave, where it was whole."""
     expected = {
         "batch_id": batch_name(start_us),
         "interval_start": format_time(start_us),
         "interval_end": format_time(start_us + config.interval_us),
-        "event_count": count,
+        "event_count": meta.event_count if count is None else count,
         "seed": config.seed,
     }
     return _differences(META_NAME, meta, expected)
@@ -240,9 +426,11 @@ def _meta_findings(meta: BatchMeta, config: Config, start_us: int, count: int) -
 
 def _file_findings(meta: BatchMeta, batch: Path, made: dict[str, _Comparison]) -> list[str]:
     """Compare what the record states of its files with what was made, and with the files."""
+    if not meta.parts and meta.part_events:
+        return [f"{META_NAME}: parts: none recorded, the batch has {len(made)}"]
     if not meta.parts:
         ((name, comparison),) = made.items()
-        return _differences(META_NAME, meta, _expected(meta, batch / name, comparison))
+        return _differences(META_NAME, meta, _expected(meta, meta.bytes, batch / name, comparison))
     findings = []
     recorded = {part.name: part for part in meta.parts}
     for name in sorted(recorded.keys() ^ made.keys()):
@@ -250,7 +438,8 @@ def _file_findings(meta: BatchMeta, batch: Path, made: dict[str, _Comparison]) -
         findings.append(f"{META_NAME}: parts: the batch {has} {name}")
     for name, comparison in made.items():
         if part := recorded.get(name):
-            expected = {"rows": comparison.count} | _expected(meta, batch / name, comparison)
+            expected = {"rows": comparison.count} if comparison.whole else {}
+            expected |= _expected(meta, part.bytes, batch / name, comparison)
             findings += _differences(f"{META_NAME}: {name}", part, expected)
     whole = {
         "bytes": sum(part.bytes for part in meta.parts),
@@ -260,20 +449,25 @@ def _file_findings(meta: BatchMeta, batch: Path, made: dict[str, _Comparison]) -
     return findings + _differences(META_NAME, meta, whole)
 
 
-def _expected(meta: BatchMeta, path: Path, made: _Comparison) -> dict[str, Any]:
-    """Return what the record has to state of a file."""
+def _expected(meta: BatchMeta, stated: int, path: Path, made: _Comparison) -> dict[str, Any]:
+    """Return what the record has to state of a file, of which it states a size."""
     expected: dict[str, Any] = {}
+    if meta.format != "jsonl" and path.is_file():
+        # Another version of a library may compress the same rows differently.
+        expected["bytes"] = path.stat().st_size
+        if expected["bytes"] <= stated + _MORE_BYTES:
+            expected["sha256"] = hash_file(path)
+    if not made.whole:
+        return expected
     if meta.format == "jsonl":
         expected = {"bytes": made.size, "sha256": made.sha256}
-    elif path.is_file():  # another version of a library may compress the same rows differently
-        expected = {"bytes": path.stat().st_size, "sha256": hash_file(path)}
     expected["content_sha256"] = None if FORMATS[meta.format].columns else made.sha256
     return expected
 
 
 def _differences(where: str, record: BatchMeta | Part, expected: dict[str, Any]) -> list[str]:
     return [
-        f"{where}: {name} is {getattr(record, name)!r}, the batch has {value!r}"
+        f"{where}: {name} is {found(getattr(record, name))}, the batch has {value!r}"
         for name, value in expected.items()
         if getattr(record, name) != value
     ]

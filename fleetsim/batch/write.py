@@ -13,7 +13,7 @@ import numpy as np
 
 import fleetsim
 from fleetsim.base.clock import Instant, batch_name, format_time
-from fleetsim.base.errors import FleetsimError, InputError, found, nearest
+from fleetsim.base.errors import FleetsimError, InputError, found, nearest, refused
 from fleetsim.base.files import free_bytes
 from fleetsim.base.storage import is_remote, require
 from fleetsim.batch.formats import FORMATS, FileJob, Written
@@ -219,6 +219,7 @@ def _write(
     progress: Callable[[int], object] | None,
 ) -> BatchMeta:
     """Make one batch, which has its name when it is complete."""
+    stage = None
     try:
         with stage_batch(target.path, META_NAME, replace=request.options.force) as stage:
             files = makers.make(target, stage.folder, progress)
@@ -228,11 +229,15 @@ def _write(
     except OSError as error:
         if is_remote(target.path):
             raise  # told already
+        why = error.strerror or str(error)
+        if stage is not None and stage.published:
+            raise FleetsimError(
+                f"{target.path}: the batch stands, but what it replaced could not be removed "
+                f"({why})"
+            ) from error
         free = amount(free_bytes(target.path.parent) or 0)
-        raise FleetsimError(
-            f"{target.path}: could not be written ({error.strerror or error}; {free} free); "
-            "the batch was not made"
-        ) from error
+        words = f"could not be written ({{}}; {free} free); the batch was not made"
+        raise refused(error, target.path, words) from error
     return meta
 
 

@@ -26,6 +26,8 @@ from fleetsim.cli.shared import (
     config_of,
     json_text,
     load_numpy,
+    require_workers,
+    tell,
 )
 from fleetsim.generate.kernel import KERNELS
 
@@ -50,7 +52,7 @@ def companies(
     )
     kept = result.lines - result.added
     note = f" ({kept} kept, {result.added} added)" if kept else ""
-    click.echo(f"{output}: {result.lines} companies{note}")
+    tell(f"{output}: {result.lines} companies{note}")
 
 
 @click.command()
@@ -151,7 +153,7 @@ def events(
     fleet = read_companies(companies_file)
     start_us = state.started.wall_us if interval_start is None else interval_start
     expected = settings.event_rate_per_driver * settings.drivers_per_company
-    _refuse_own_memory(scheduler, "--output", output)
+    require_workers(scheduler, "--output", output)
     with ExitStack() as stack:
         maker = None
         if scheduler:
@@ -173,7 +175,7 @@ def events(
         ):
             meta = result.meta
             note = "" if result.written else " (stood there already)"
-            click.echo(f"{result.path}: {meta.event_count} events, {meta.bytes} bytes{note}")
+            tell(f"{result.path}: {meta.event_count} events, {meta.bytes} bytes{note}")
 
 
 @click.command()
@@ -183,23 +185,36 @@ def events(
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def verify(target: str, companies_file: Path | None, results: str | None, as_json: bool) -> None:
     """Make batches again from their own records, and compare the content."""
-    from fleetsim.batch.verify import batches_below, verify_batch
+    import msgspec
+
+    from fleetsim.batch.verify import verify_below
 
     with _run_or_folder(target, results) as folder:
-        found = [verify_batch(batch, companies_file) for batch in batches_below(folder)]
+        found = verify_below(folder, companies_file)
     if as_json:
         rows = [
-            {"batch_id": r.batch_id, "event_count": r.event_count, "findings": r.findings}
+            {
+                "batch_id": r.batch_id,
+                "event_count": r.event_count,
+                "findings": r.findings,
+                "kept": r.kept,
+                "compared": msgspec.to_builtins(r.compared),
+            }
             for r in found
         ]
-        click.echo(json_text(rows))
+        tell(json_text(rows))
     else:
         for result in found:
             if not result.findings:
-                note = "" if result.kept else " (not kept on the disk; their record fits)"
-                click.echo(f"{result.batch_id}: reproduced, {result.event_count} events{note}")
+                what = f"reproduced, {result.event_count} events"
+                if not result.kept:
+                    what = (
+                        f"record reproduced; its {result.event_count} events were not kept on the "
+                        "disk; their record fits"
+                    )
+                tell(f"{result.batch_id}: {what} (compared: {result.compared})")
             for finding in result.findings:
-                click.echo(f"{result.batch_id}: {finding}")
+                tell(f"{result.batch_id}: {finding}")
     if any(result.findings for result in found):
         sys.exit(FINDING)
 
@@ -208,6 +223,30 @@ def verify(target: str, companies_file: Path | None, results: str | None, as_jso
 @click.argument("data", type=PLACE, metavar="DATA_DIR")
 @click.option("--config", type=PATH, required=True, help="Configuration that the data follow.")
 @click.option("--companies", "companies_file", type=PLACE, help="The companies file of the data.")
+@click.option(
+    "--roster",
+    type=click.Choice(["companies", "from-events"]),
+    default="companies",
+    show_default=True,
+    help="Who the drivers are: those of the companies file, or whom the events name; tests that "
+    "need to know are then left out.",
+)
+@click.option(
+    "--read",
+    metavar="SQL",
+    help="A SELECT of DuckDB with the six columns in place of batches of the kit's formats; {data} "
+    "is DATA_DIR, as in: SELECT * FROM read_csv('{data}/*.csv').",
+)
+@click.option(
+    "--interval-start",
+    type=TIME,
+    help="With --read: start of the first interval; by default that of the smallest time.",
+)
+@click.option(
+    "--batches",
+    type=click.IntRange(min=1),
+    help="With --read: number of intervals; by default up to the largest time.",
+)
 @click.option(
     "--alpha",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -225,6 +264,10 @@ def audit(
     data: Path,
     config: Path,
     companies_file: Path | None,
+    roster: str,
+    read: str | None,
+    interval_start: int | None,
+    batches: int | None,
     alpha: float,
     scheduler: str | None,
     as_json: bool,
@@ -232,8 +275,15 @@ def audit(
     """Hold any batches in this format to a configuration: structure, then every test."""
     from fleetsim.tally.audit import audit_data, audit_text, bytes_to_read
 
+    from_events = roster == "from-events"
+    if from_events and companies_file:
+        raise click.UsageError("--roster from-events reads no companies; leave out --companies.")
+    if read is None and (interval_start is not None or batches is not None):
+        raise click.UsageError("--interval-start and --batches divide the rows of --read.")
+    if read is not None and scheduler:
+        raise click.UsageError("--read works in this process; leave out --scheduler.")
     settings = config_of(config, None)
-    _refuse_own_memory(scheduler, "DATA_DIR", data)
+    require_workers(scheduler, "DATA_DIR", data)
     with ExitStack() as stack:
         mapper = None
         if scheduler:
@@ -242,16 +292,20 @@ def audit(
             mapper = stack.enter_context(connect(scheduler)).map
         update = stack.enter_context(terminal_bar(bytes_to_read(data), " bytes"))
         result = audit_data(
-            settings, data, companies_file, alpha=alpha, mapper=mapper, progress=update
+            settings,
+            data,
+            companies_file,
+            from_events=from_events,
+            read=read,
+            start_us=interval_start,
+            batches=batches,
+            alpha=alpha,
+            mapper=mapper,
+            progress=update,
         )
-    click.echo(json_text(result.as_dict()) if as_json else audit_text(result))
+    tell(json_text(result.as_dict()) if as_json else audit_text(result))
     if result.findings:
         sys.exit(FINDING)
-
-
-def _refuse_own_memory(scheduler: str | None, where: str, folder: Path) -> None:
-    if scheduler and getattr(folder, "protocol", None) == "memory":
-        raise InputError(where, "memory:// is each process's own; workers need another place")
 
 
 @contextmanager
@@ -260,7 +314,15 @@ def _run_or_folder(target: str, results: str | None) -> Iterator[Path]:
     if "://" in target:
         yield place(target)
         return
-    if Path(target).exists():
+    try:
+        exists = Path(target).exists()
+    except OSError as error:
+        raise InputError(target, f"cannot be read: {error.strerror}") from None
+    if exists:
+        from fleetsim.experiment.results import RECORD_NAME, refuse_links
+
+        if (Path(target) / RECORD_NAME).exists():
+            refuse_links(Path(target))
         yield Path(target)
         return
     from fleetsim.base.project import find_project

@@ -8,14 +8,17 @@ from typing import Any, cast
 
 import click
 
-from fleetsim.base.errors import FleetsimError, InputError
+from fleetsim.base.errors import FleetsimError, InputError, cut, found
+from fleetsim.base.terminal import on_one_line
 from fleetsim.cli.shared import (
     FINDING,
     PATH,
     RESULTS,
     json_text,
     load_jsonschema,
+    named_experiment,
     shown,
+    tell,
     wrapped,
 )
 
@@ -39,15 +42,16 @@ class _RunCommand(click.Command):
         from fleetsim.base.project import find_project
         from fleetsim.experiment.spec import load_experiment
 
-        experiment = load_experiment(find_project(), name)
+        project = find_project()
+        experiment = load_experiment(project, named_experiment(project, name))
         rows = [
             (
-                f"{row.name} {row.type.__name__}",
-                f"{row.about}  [default: {experiment.parameters.get(row.name)}]",
+                on_one_line(f"{row.name} {row.type.__name__}"),
+                on_one_line(f"{row.about}  [default: {experiment.parameters.get(row.name)}]"),
             )
             for row in experiment.run_parameters.values()
         ]
-        with formatter.section(f"Parameters of {experiment.id}, for -p and -f"):
+        with formatter.section(f"Parameters of {on_one_line(experiment.id)}, for -p and -f"):
             formatter.write_dl(rows, col_max=32)
 
 
@@ -65,32 +69,33 @@ def check(experiment: str, strict: bool, as_json: bool) -> None:
     from fleetsim.experiment.spec import load_experiment
     from fleetsim.experiment.steps import check_table, run_class
 
-    loaded = load_experiment(find_project(), experiment)
+    project = find_project()
+    loaded = load_experiment(project, named_experiment(project, experiment))
     run_class(loaded.kind)  # one that is not whole is refused here, not in the middle of a run
     result = check_experiment(loaded)
     if as_json:
-        click.echo(json_text(result.as_dict()))
+        tell(json_text(result.as_dict()))
     else:
-        click.echo(wrapped(f"{experiment}: {loaded.kind.extent(loaded)}") + "\n")
-        click.echo(str(check_table(result)))
+        tell(wrapped(f"{experiment}: {loaded.kind.extent(loaded)}") + "\n")
+        tell(str(check_table(result)))
         for finding in result.findings:
-            click.echo(f"\n{wrapped(finding)}")
+            tell(f"\n{wrapped(finding)}")
         for name, rows in result.remedies.items():
-            click.echo(f"\nTo reconcile {name}:")
+            tell(f"\nTo reconcile {name}:")
             for remedy in rows:
-                click.echo(wrapped(f"- {remedy_text(remedy)}", "  "))
+                tell(wrapped(f"- {remedy_text(remedy)}", "  "))
         if not result.findings:
-            click.echo("\nNothing contradicts.")
+            tell("\nNothing contradicts.")
         if result.warnings:
-            click.echo("\nWarnings, which are no findings:")
+            tell("\nWarnings, which are no findings:")
         for warning in result.warnings:
-            click.echo(wrapped(f"- {warning}", "  "))
+            tell(wrapped(f"- {warning}", "  "))
         seen = [row for row in result.criteria if row.prospect.power]
         if seen:
-            click.echo(f"\n{wrapped(POWER_WORDS)}")
+            tell(f"\n{wrapped(POWER_WORDS)}")
         for row in seen:
-            click.echo(f"\n{wrapped(f'{row.criterion.id}: {row.prospect.accepts}.')}")
-            click.echo(textwrap.indent(str(power_table(row.prospect.power)), "  "))
+            tell(f"\n{wrapped(f'{row.criterion.id}: {row.prospect.accepts}.')}")
+            tell(textwrap.indent(str(power_table(row.prospect.power)), "  "))
     if strict and result.findings:
         sys.exit(FINDING)
 
@@ -123,6 +128,7 @@ def run(
     load_jsonschema()
     from fleetsim.base.project import find_project
     from fleetsim.experiment.document import verdict_table
+    from fleetsim.experiment.spec import load_experiment
     from fleetsim.experiment.steps import Summary
     from fleetsim.report.run_report import REPORT_HTML, REPORT_NOTEBOOK
     from fleetsim.runner.engines import RunOptions
@@ -130,11 +136,15 @@ def run(
     from fleetsim.runner.run import execute
 
     project = find_project()
+    experiment = named_experiment(project, experiment)
+    parameters = _parameters(experiment, pairs, file)
     with mirrored(project, results) as home:
+        loaded = load_experiment(project, experiment, parameters)
+        loaded.kind.check_machine(loaded, home.folder)  # before a kernel starts
         outcome = execute(
             project,
             experiment,
-            _parameters(experiment, pairs, file),
+            parameters,
             results=str(home.folder),
             options=RunOptions(progress=sys.stderr.isatty()),
             gallery=False,
@@ -148,9 +158,9 @@ def run(
             f"{record.experiment}/{record.run_id}: the run failed{cell}: {record.error.kind}: "
             f"{record.error.message}\n  kept as evidence: {path}/{REPORT_NOTEBOOK}"
         )
-    click.echo(str(verdict_table(record)))
-    click.echo(f"\n{wrapped(repr(Summary(record)))}")
-    click.echo(f"\nreport: {path}/{REPORT_HTML}")
+    tell(str(verdict_table(record)))
+    tell(f"\n{wrapped(repr(Summary(record)))}")
+    tell(f"\nreport: {path}/{REPORT_HTML}")
     if strict and not record.passed:
         sys.exit(FINDING)
 
@@ -176,14 +186,14 @@ def report(name: str, only_check: bool, notebook: Path | None, results: str | No
                 home.upload(*written)
                 home.refresh_gallery()
             for path in written:
-                click.echo(shown(home.named(path)))
+                tell(shown(home.named(path)))
             return
         findings = check_report(folder)
     for finding in findings:
-        click.echo(f"{folder.name}: {finding}")
+        tell(f"{folder.name}: {finding}")
     if findings:
         sys.exit(FINDING)
-    click.echo(f"{folder.name}: document and report fit the record")
+    tell(f"{folder.name}: document and report fit the record")
 
 
 @click.command()
@@ -205,16 +215,17 @@ def document(ctx: click.Context, experiments: tuple[str, ...], every: bool) -> N
     if bool(experiments) == every:
         raise click.UsageError("Give experiments, or --all.")
     for name in project.experiment_ids() if every else experiments:
+        name = named_experiment(project, name)
         text = render_document(planned_record(load_experiment(project, name)))
         path = project.experiment_file(name).with_name("experiment.md")
         write_file(path, text.encode())
-        click.echo(shown(path))
+        tell(shown(path))
     if every:
         from fleetsim.cli.reference import write_reference
 
         commands = cast("click.Group", ctx.find_root().command)
         for path in (*write_parameters(project), *write_reference(project, commands)):
-            click.echo(shown(path))
+            tell(shown(path))
 
 
 def _parameters(
@@ -227,8 +238,9 @@ def _parameters(
     named = values.pop("experiment", experiment)
     if named != experiment:
         raise InputError(
-            str(file), f"experiment: found {named!r}; the command line names {experiment!r}"
+            str(file),
+            f"experiment: found {found(named)}; the command line names {found(experiment)}",
         )
-    given = {key: parse_scalar(text) for key, text in pairs}
+    given = {key: parse_scalar(text, f"-p {cut(key)}") for key, text in pairs}
     empty = {key: text for key, text in pairs if given[key] is None and text.lower() not in _NULL}
     return {**values, **given, **empty}

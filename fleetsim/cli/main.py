@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import importlib
+import io
+import os
 import sys
 
 import click
 
 import fleetsim
 from fleetsim.base.clock import Instant
-from fleetsim.base.errors import FleetsimError
+from fleetsim.base.errors import (
+    FleetsimError,
+    is_of_the_system,
+    modules_of,
+    refused,
+)
+from fleetsim.base.terminal import printable
 from fleetsim.cli.shared import State, say
-from fleetsim.cli.signals import Terminated, unwinding
+from fleetsim.cli.signals import Signals, Terminated, unwinding
 
 #: Where the commands are; a module is loaded when one of its commands is asked for.
 COMMANDS = {
     "data": ("companies", "events", "verify", "audit"),
     "experiments": ("check", "run", "report", "document"),
     "runs": ("sweep", "runs", "compare"),
+    "projects": ("init", "list", "new"),
 }
 
 
@@ -34,6 +43,14 @@ class _Commands(click.Group):
                 command = getattr(importlib.import_module(f"fleetsim.cli.{module}"), cmd_name)
                 return command
         return None
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # click would say it with an empty line
+            if sys.stderr.isatty():
+                click.echo(err=True)  # behind the ^C
+            raise click.Abort from None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["--help", "-h"]})
@@ -52,22 +69,25 @@ def cli(state: State, debug: bool) -> None:
 def main(wall_ns: int, monotonic_ns: int) -> None:
     """Run the command line and exit with its code."""
     state = State(Instant(wall_ns, monotonic_ns))
-    with unwinding():
-        code = _run(state)
+    _open_streams()
+    with unwinding() as signals:
+        code = _run(state, signals)
     sys.exit(code)
 
 
-def _run(state: State) -> int:
+def _run(state: State, signals: Signals) -> int:
     try:
         code: int = cli.main(standalone_mode=False, prog_name="fleetsim", obj=state)
-    except click.exceptions.Abort:
-        say("interrupted")
+    except (click.exceptions.Abort, KeyboardInterrupt):  # the other one within click's own care
+        signals.last_word(say, "interrupted")
         code = 130
     except Terminated as end:
-        say("terminated")
+        signals.last_word(say, "terminated")
         code = end.code
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)  # it repeats what was typed
+        click.echo(printable(shown.getvalue()), err=True, nl=False)
         code = 2
     except FleetsimError as error:
         code = _failure(state, error, error.exit_code)
@@ -75,15 +95,64 @@ def _run(state: State) -> int:
         sys.stderr.close()
         code = 1
     except Exception as error:
-        text = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
-        code = _failure(state, FleetsimError(text), 1)
+        told = _told(state, error)
+        code = _failure(state, told, told.exit_code)
     return code
+
+
+def _open_streams() -> None:
+    """Let every stream be one that can be written to, and take any text.
+
+    What was closed (``>&-``) leads nowhere: or else the next file that is opened would get its
+    number, and with it whatever is printed. Characters that a terminal does not have are escaped.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end
+            setattr(sys, name, nowhere)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _told(state: State, error: Exception) -> FleetsimError:
+    """Return what to say of an error that nothing nearer to it has put into words.
+
+    Only what no user can cause is unexpected.
+    """
+    from fleetsim.base.storage import is_of_a_storage, reason
+
+    if is_of_a_storage(error):  # its words may hold what must stay secret
+        where = next((place for place in state.places if "://" in place), "a storage")
+        return FleetsimError(f"{where}: {reason(error) or f'failed ({type(error).__name__})'}")
+    if isinstance(error, OSError) and is_of_the_system(error):
+        if error.filename is not None:
+            return refused(error)
+        return refused(error, *_nameless(state, error))
+    return FleetsimError(f"unexpected {type(error).__name__}: {error} (--debug shows where)")
+
+
+def _nameless(state: State, error: OSError) -> tuple[str, str]:
+    """Return the place of an error that names none, and what could not be done there."""
+    modules = modules_of(error)
+    if "tempfile" in modules:
+        step = "set TMPDIR to a folder that can be written"
+        return "temporary files", f"no folder for them ({{}}); {step}"
+    if "click.utils" in modules[-2:]:
+        return "standard output", "could not be written ({})"
+    places = ", ".join(dict.fromkeys(state.places)) or "results"
+    return places, "here, or among the temporary files: {}"
 
 
 def _failure(state: State, error: FleetsimError, code: int) -> int:
     if state.debug:
-        import traceback
+        from fleetsim.cli.debug import print_traceback
 
-        traceback.print_exc()
+        print_traceback()
     say(str(error))
     return code

@@ -17,14 +17,14 @@ import msgspec
 from fleetsim.base.files import write_file
 from fleetsim.base.project import Project
 from fleetsim.base.strict import allowed, meta_of
-from fleetsim.batch.formats import FORMATS
+from fleetsim.batch.formats import FORMATS, TEXT_TYPES, TIME_TYPES
 from fleetsim.batch.meta import BatchMeta
 from fleetsim.cli.notebooks import markdown_table
 from fleetsim.experiment.criterion import Criterion, CriterionKind
 from fleetsim.experiment.kind import DEFAULT_KIND, Kind, kinds
 from fleetsim.experiment.spec import Spec
 from fleetsim.generate.config import Config
-from fleetsim.generate.model import COMPANY_FIELDS, EVENT_FIELDS, Field
+from fleetsim.generate.model import COMPANY_FIELDS, EVENT_FIELDS, Field, FieldKind
 from fleetsim.stats.battery import BATTERY, EntryKind
 from fleetsim.stats.controls import CONTROLS
 
@@ -294,6 +294,11 @@ def _data() -> str:
     meta += [(f"`{f.name}`", _RECORDED[f.name]) for f in msgspec.structs.fields(BatchMeta)]
     weights = next(f for f in msgspec.structs.fields(Config) if f.name == "event_types")
     types = ", ".join(f"`{name}`" for name in weights.default_factory())
+    columns = [("column", "types of Parquet that are read")]
+    columns += [
+        (f"`{f.name}`", TIME_TYPES if f.kind is FieldKind.TIME else TEXT_TYPES)
+        for f in EVENT_FIELDS
+    ]
     return f"""# Data dictionary
 
 A data set is `companies.jsonl` and a folder `events/<batch_id>/` for each batch. Lines are compact
@@ -323,6 +328,12 @@ Times are UTC text, sizes bytes, hashes SHA-256.
 The same rows in the same order in each format.
 
 {markdown_table(formats)}
+
+Parquet of other writers is read by the columns' names, in any order, with or without nulls allowed,
+and in row groups of any size. Other types would lose something and are refused, as are missing and
+further columns; a null is a fault of its row, and so is a fraction of a microsecond.
+
+{markdown_table(columns)}
 """
 
 

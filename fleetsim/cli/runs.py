@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fleetsim.base.errors import InputError, nearest
+from fleetsim.base.errors import InputError, found, nearest
+from fleetsim.base.terminal import printable
 from fleetsim.base.verdict import VERDICTS, Verdict
 from fleetsim.cli.shared import (
     FINDING,
@@ -18,8 +19,11 @@ from fleetsim.cli.shared import (
     RESULTS,
     json_text,
     load_jsonschema,
+    named_experiment,
+    require_workers,
     say,
     shown,
+    tell,
 )
 from fleetsim.experiment.results import ENDED, Engine, Status
 
@@ -93,6 +97,7 @@ def sweep(
     """Run every point of an experiment's grid; what is finished already is not run again."""
     if scheduler and jobs:
         raise click.UsageError("--jobs are threads here; with --scheduler, workers do the work.")
+    require_workers(scheduler, "--results", results)
     load_jsonschema()
     from fleetsim.base.project import find_project
     from fleetsim.runner.mirror import mirrored
@@ -105,9 +110,8 @@ def sweep(
     options = SweepOptions(
         jobs or 1, Engine(engine), fresh, fail_fast, retries, cell_timeout, run_timeout
     )
+    experiment = named_experiment(project, experiment)
     with mirrored(project, results) as home:
-        if scheduler and getattr(home.where, "protocol", None) == "memory":
-            raise InputError("--results", "memory:// is each process's own; workers need another")
         home.fetch_records()
         planned = plan_sweep(
             project,
@@ -121,7 +125,7 @@ def sweep(
             say(f"skipped: {line}")
         if dry_run:
             rows = listing(planned, home)
-            click.echo(json_text(rows) if as_json else str(plan_table(planned)))
+            tell(json_text(rows) if as_json else str(plan_table(planned)))
             return
         to_do = len(planned.to_do(fresh=fresh))
         with _workers(scheduler) as cluster, _sweep_bar(to_do) as update:
@@ -142,10 +146,10 @@ def _tell_end(found: SweepResults, count: Progress, home: Mirror, *, as_json: bo
     from fleetsim.sweep.results import end_table, listing
 
     if as_json:
-        click.echo(json_text(listing(found.sweep, home)))
+        tell(json_text(listing(found.sweep, home)))
     else:
-        click.echo(str(end_table(found)))
-        click.echo(
+        tell(str(end_table(found)))
+        tell(
             f"\n{count.done} done, {count.failed} failed, {count.skipped} finished before, "
             f"{count.left} not begun"
         )
@@ -153,7 +157,7 @@ def _tell_end(found: SweepResults, count: Progress, home: Mirror, *, as_json: bo
         report = render_sweep(found.sweep)
         home.upload(*found.sweep.folder.glob("sweep*"))
         if not as_json:
-            click.echo(f"report: {shown(home.named(report))}")
+            tell(f"report: {shown(home.named(report))}")
 
 
 @click.command()
@@ -199,7 +203,7 @@ def runs(
             home.fetch_records()
             page = write_gallery(home.folder)
             home.upload(page)
-            click.echo(shown(home.named(page)))
+            tell(shown(home.named(page)))
             return
         home.fetch_records(*[experiment] if experiment else [])
         # Before the first run there is no folder of results, which is no fault of the user.
@@ -211,7 +215,7 @@ def runs(
     if experiment is not None and experiment not in known:
         raise InputError(
             "--experiment",
-            f"found {experiment!r}{nearest(experiment, known)}; "
+            f"found {found(experiment)}{nearest(experiment, known)}; "
             f"allowed: {', '.join(sorted(known))}",
         )
     ordered = sort_runs(every, key)
@@ -222,14 +226,14 @@ def runs(
         verdict=None if verdict is None else Verdict(verdict),
     )
     if as_json:
-        click.echo(json_text([run.as_dict(project) for run in chosen]))
+        tell(json_text([run.as_dict(project) for run in chosen]))
     elif chosen:
         # In a pipe, one line is one run.
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
-        click.echo(runs_table(chosen).text(width))
-        click.echo(f"\n{len(chosen)} of {len(every)} runs")
+        tell(runs_table(chosen).text(width))
+        tell(f"\n{len(chosen)} of {len(every)} runs")
     else:
-        click.echo(f"no run; {len(every)} stand here" if every else "no run yet")
+        tell(f"no run; {len(every)} stand here" if every else "no run yet")
 
 
 @click.command()
@@ -284,9 +288,9 @@ def compare(
         write_comparison(path, result)
         if page is None:
             home.upload(path)
-    click.echo(json_text(result.as_dict()) if as_json else comparison_text(result))
+    tell(json_text(result.as_dict()) if as_json else comparison_text(result))
     if not as_json:
-        click.echo(f"\npage: {shown(home.named(path))}")
+        tell(f"\npage: {shown(home.named(path))}")
     if strict and result.findings:
         sys.exit(FINDING)
 
@@ -320,10 +324,8 @@ def _sweep_bar(points: int) -> Iterator[Any]:
             error = outcome.record.error
             if error is not None:
                 failed += 1
-                bar.write(
-                    f"fleetsim: {outcome.path.name} failed: {error.kind}: {error.message}",
-                    file=sys.stderr,
-                )
+                text = f"{outcome.path.name} failed: {error.kind}: {error.message}"
+                bar.write(f"fleetsim: {printable(text)}", file=sys.stderr)
             bar.set_postfix_str(f"{failed} failed", refresh=False)
             bar.update()
 

@@ -15,7 +15,7 @@ __getattr__, __dir__ = face(
         "printable render render_png sentence ShownFigure SIGNAL tick_label titled_figure",
         "grid": "grid_points grid_size",
         "kind": "DEFAULT_KIND EXPLORE Kind kinds SWEEP",
-        "notebook": "notebook_parameters parameters_of take_parameters",
+        "notebook": "cell_values notebook_parameters parameters_of take_parameters",
         "parameters": "check_parameters CONFIGURATION CONTROL_SEEDS ControlSeeds EXPERIMENT "
         "Interval LARGEST_EVENTS LargestEvents noted Parameter Repeats REPEATS Replicates "
         "REPLICATES RESULTS",
@@ -23,10 +23,12 @@ __getattr__, __dir__ = face(
         "spread_prospect type_prospect variation_prospect",
         "record": "CriterionRecord decode_record Measurements overall_line read_record read_run "
         "Record versions",
-        "results": "ENDED Engine find_run Head LATEST latest_beside one_line read_versioned "
-        "RECORD_NAME RunError Status SWEEP_FIGURES",
+        "results": "clear_results ENDED Engine find_run Head LATEST latest_beside one_line "
+        "own_folder read_record_file read_versioned RECORD_NAME refuse_links RunError Status "
+        "SWEEP_FIGURES",
         "spec": "Experiment load_experiment Spec with_parameters",
-        "steps": "BaseRun check_table DOCUMENT_NAME open_run provenance_of publish_run run_class "
-        "run_key run_name Summary write_run_files",
+        "starter": "find_notebook FIRST init_project new_experiment",
+        "steps": "BaseRun check_table DOCUMENT_NAME mark_of open_run provenance_of publish_run "
+        "run_class run_key RUN_MARK run_name Summary write_run_files",
     },
 )

@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 import yaml
 
+from fleetsim.base.errors import InputError
 from fleetsim.base.tables import Table, number, with_unit
 from fleetsim.base.verdict import Verdict
 from fleetsim.experiment.check import Check, CriterionCheck, check_experiment, remedy_text
@@ -25,7 +26,7 @@ from fleetsim.experiment.record import (
     Record,
     overall_line,
 )
-from fleetsim.experiment.results import Status
+from fleetsim.experiment.results import RECORD_NAME, Status
 from fleetsim.experiment.spec import Experiment
 from fleetsim.stats.answers import answer, answers_line
 
@@ -112,14 +113,20 @@ def _planned(row: CriterionCheck) -> CriterionRecord:
 
 
 def render_document(record: Record) -> str:
-    """Return the text of ``experiment.md`` for a record."""
+    """Return the text of ``experiment.md`` for a record.
+
+    Raises
+    ------
+    InputError
+        Where the record lacks what the document of its kind shows.
+    """
     interval = record.description.interval
     now = interval == "now"
     measured = record.measurements
     seconds: list[float] = []
     if measured is not None:
         seconds = measured.stated_generation_seconds if now else measured.generation_seconds
-    text = template(record.description.kind).render(
+    values = dict(
         record=record,
         short_id=_short_id(record.experiment),
         command=record.provenance.get("commands", [f"fleetsim run {record.experiment}"])[0],
@@ -144,6 +151,10 @@ def render_document(record: Record) -> str:
         power_table=power_table,
         power_words=POWER_WORDS,
     )
+    try:
+        text = template(record.description.kind).render(values)
+    except (jinja2.UndefinedError, TypeError, ValueError, LookupError) as error:
+        raise InputError(RECORD_NAME, f"not what its document needs: {error}") from error
     return text.rstrip() + "\n"
 
 
@@ -228,10 +239,12 @@ def template(kind: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fleetsim.experiment", "."),
         undefined=jinja2.StrictUndefined,
-        autoescape=False,  # noqa: S701 (Markdown; the HTML report escapes on its own)
+        autoescape=False,  # noqa: S701 (that would be for HTML; `finalize` is for Markdown)
+        finalize=_without_html,
     )
     environment.filters["md"] = _markdown
     environment.filters["grid"] = _grid
+    environment.filters["fenced"] = _fenced
     return environment.from_string(path.read_text(encoding="utf-8"))
 
 
@@ -242,6 +255,29 @@ def _grid(table: Table) -> str:
     return "\n".join([grid[0], "|" + "---|" * len(table.header), *grid[1:]])
 
 
+class _Literal(str):
+    """A text that stands in a block of code, where nothing is read as HTML."""
+
+
 def _markdown(text: Any) -> str:
     """Keep a text from being read as HTML, as emphasis, or as the edge of a table's cell."""
     return re.sub(r"([|<\\`*])", r"\\\1", " ".join(str(text).split()))
+
+
+def _fenced(text: str, language: str) -> _Literal:
+    """Return a block of code that no line of the text ends."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return _Literal(f"{fence}{language}\n{text}{fence}")
+
+
+def _without_html(value: Any) -> Any:
+    """Keep whatever a template puts in from being read as HTML, or as a link.
+
+    Every value passes here, whatever filters it had; what is escaped already stays as it is.
+    """
+    if not isinstance(value, str) or isinstance(value, _Literal):
+        return value
+    # A character is escaped where an odd number of backslashes stands before it; a last backslash
+    # must not escape what the template, or the next value, goes on with.
+    return re.sub(r"(?<!\\)((?:\\\\)*)(<|\](?=[(:\[])|\\\Z)", r"\1\\\2", value)

@@ -45,6 +45,11 @@ _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: a fifth of the size, and it can be searched
     "svg.hashsalt": "fleetsim",  # or the ids inside an SVG differ from run to run
 }
+#: Settings of windows and of whole processes, which stay as they are.
+_NO_LOOKS = (
+    *("animation", "backend", "backend_fallback", "date", "docstring", "interactive", "keymap"),
+    *("macosx", "timezone", "tk", "toolbar", "webagg"),
+)
 
 
 @dataclass(frozen=True)
@@ -261,5 +266,12 @@ def _save(figure: Figure, form: str, metadata: dict[str, Any]) -> bytes:
 @contextmanager
 def style() -> Iterator[None]:
     """Draw in the manner of all plots."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_looks()):
         yield
+
+
+@cache
+def _looks() -> Any:
+    """Return every setting of a drawing, so that no matplotlibrc of a user's changes a figure."""
+    names = [name for name in mpl.rcParamsDefault if name.partition(".")[0] not in _NO_LOOKS]
+    return {name: mpl.rcParamsDefault[name] for name in names} | _STYLE

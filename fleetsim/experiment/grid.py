@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
-from typing import Any
+from functools import cached_property
+from typing import Any, overload
 
-from fleetsim.base.errors import found, nearest
+from fleetsim.base.errors import cut, found, nearest
 from fleetsim.experiment.parameters import Parameter, name_faults
 
 ZIP = "zip"  # groups of parameters that move together
@@ -30,6 +31,7 @@ _FORMS = (
 )
 _LOG_DIGITS = 4  # significant digits of the values between the ends of a log range
 _VALUES_MAX = 10**6  # of one axis
+_LOOKED_AT = 10_000  # values among which the first that comes twice is looked for
 _NUMBER_MAX = 1e300  # far beyond the limits of any parameter
 _NAME_LIMIT = 80  # characters of a wrong name that a message repeats
 _EXACT = Context(prec=50)
@@ -37,26 +39,111 @@ _EXACT = Context(prec=50)
 
 @dataclass(frozen=True)
 class Axis:
-    """Parameters that move together (one, unless they were zipped), and the values they take."""
+    """Parameters that move together (one, unless they were zipped), and the values they take.
+
+    `columns` has the values of each parameter. Those of a range are worked out when they are asked
+    for, so that a grid of a million points is read in a moment.
+    """
 
     names: tuple[str, ...]
-    values: tuple[tuple[Any, ...], ...]
+    columns: tuple[Sequence[Any], ...]
 
-    def settings(self) -> Iterator[dict[str, Any]]:
-        """Yield the parameters of each step along the axis."""
-        for row in self.values:
-            yield dict(zip(self.names, row, strict=True))
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    @property
+    def values(self) -> Iterator[tuple[Any, ...]]:
+        """The values of all its parameters at each step along the axis."""
+        return zip(*self.columns, strict=True)
+
+
+@dataclass(frozen=True)
+class Range(Sequence[float]):
+    """The values of a range, exact decimals until they become numbers; both ends may belong to it.
+
+    They rise (`first_twice` says where not), and lie between the first and the last.
+    """
+
+    low: Decimal
+    high: Decimal
+    points: int
+    step: Decimal | None
+    log: bool
+    whole: bool
+
+    def __len__(self) -> int:
+        return self.points
+
+    @overload
+    def __getitem__(self, at: int) -> float: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[float, ...]: ...
+    def __getitem__(self, at: int | slice) -> float | tuple[float, ...]:
+        if isinstance(at, slice):
+            return tuple(self[i] for i in range(*at.indices(self.points)))
+        if not -self.points <= at < self.points:
+            raise IndexError(at)
+        exact = self._exact(at % self.points)
+        return int(exact.to_integral_value()) if self.whole else float(exact)
+
+    def _exact(self, at: int) -> Decimal:
+        if self.step is not None:
+            return _EXACT.add(self.low, _EXACT.multiply(self.step, Decimal(at)))
+        if at == 0:
+            return self.low
+        if not self.log:
+            width = _EXACT.multiply(_EXACT.subtract(self.high, self.low), Decimal(at))
+            return _EXACT.add(self.low, _EXACT.divide(width, Decimal(self.points - 1)))
+        if at == self.points - 1:
+            return self.high
+        # Those between the ends have few digits, and read well.
+        grown = _EXACT.multiply(self.low, _EXACT.exp(_EXACT.multiply(self.growth, Decimal(at))))
+        return Context(prec=_LOG_DIGITS).plus(grown)
+
+    @cached_property
+    def growth(self) -> Decimal:
+        """The logarithm of the ratio of a log range's values."""
+        whole = _EXACT.ln(_EXACT.divide(self.high, self.low))
+        return _EXACT.divide(whole, Decimal(self.points - 1))
+
+    def first_twice(self) -> float | None:
+        """Return the first value that rounding makes of two, if any."""
+        last = self[0]
+        for i in range(1, self.points):
+            if self._rises_from(last):
+                return None
+            value = self[i]
+            if value <= last:
+                return value
+            last = value
+        return None
+
+    def _rises_from(self, value: float) -> bool:
+        """Return whether all that follows a value is so far apart that rounding changes nothing."""
+        if self.log:
+            growth = float(self.growth)
+            return growth > 1.01 * 10 ** (1 - _LOG_DIGITS) and (
+                not self.whole or value * growth > 1.5
+            )
+        if self.step is not None:
+            width = float(self.step)
+        else:
+            width = float(_EXACT.subtract(self.high, self.low)) / (self.points - 1)
+        if self.whole:
+            return width >= 1  # its ends are whole, too
+        return width > 4 * math.ulp(max(abs(float(self.low)), abs(float(self.high))))
 
 
 def grid_size(axes: tuple[Axis, ...]) -> int:
     """Return how many points a grid has, without making them."""
-    return math.prod(len(axis.values) for axis in axes)
+    return math.prod(len(axis) for axis in axes)
 
 
 def grid_points(axes: tuple[Axis, ...]) -> Iterator[dict[str, Any]]:
     """Yield the parameters of every point; the last axis moves fastest."""
-    for settings in itertools.product(*(tuple(axis.settings()) for axis in axes)):
-        yield {name: value for setting in settings for name, value in setting.items()}
+    names = [name for axis in axes for name in axis.names]
+    for rows in itertools.product(*(tuple(axis.values) for axis in axes)):
+        yield dict(zip(names, itertools.chain.from_iterable(rows), strict=True))
 
 
 def read_grid(
@@ -88,7 +175,7 @@ def read_grid(
         elif (values := _values("grid", name, given, known, faults)) is not None:
             if isinstance(given, list) and (twice := _twice(values)) is not None:
                 faults.append(f"grid.{name}: {twice} stands twice among the values")
-            axes.append(Axis((name,), tuple((value,) for value in values)))
+            axes.append(Axis((name,), (values,)))
     names = [name for axis in axes for name in axis.names]
     faults += [
         f"grid: {name} stands twice; every parameter has one place"
@@ -106,6 +193,9 @@ def _zipped(groups: Any, known: Mapping[str, Parameter], faults: list[str]) -> l
     ):
         faults.append(f"{where}: found {found(groups)}; allowed: a list of mappings")
         return []
+    if len(groups) > len(known):
+        faults.append(f"{where}: found {len(groups)} groups; allowed: every parameter once")
+        return []
     axes = []
     for number, group in enumerate(groups, start=1):
         label = f"{where}[{number}]"
@@ -119,20 +209,22 @@ def _zipped(groups: Any, known: Mapping[str, Parameter], faults: list[str]) -> l
             told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
             faults.append(f"{label}: {told} values; allowed: as many of each")
         elif len(lengths) == len(columns):
-            rows = tuple(zip(*(values or () for values in columns.values()), strict=True))
-            if (twice := _twice(rows)) is not None:
+            axis = Axis(tuple(columns), tuple(values or () for values in columns.values()))
+            rising = any(isinstance(values, Range) for values in axis.columns)
+            if not rising and (twice := _twice(axis.values)) is not None:
                 faults.append(f"{label}: {twice} stands twice among the values")
-            axes.append(Axis(tuple(columns), rows))
+            axes.append(axis)
     return axes
 
 
 def _values(
     label: str, name: Any, given: Any, known: Mapping[str, Parameter], faults: list[str]
-) -> tuple[Any, ...] | None:
+) -> Sequence[Any] | None:
     """Return the values of one parameter, or None, with the faults, where they are wrong."""
     if unknown := name_faults([name], known):
         faults += [f"{label}.{fault}" for fault in unknown]
         return None
+    values: Sequence[Any]
     if isinstance(given, dict):
         values, wrong = _range(given, whole=known[name].type is int)
     elif isinstance(given, list):
@@ -152,12 +244,12 @@ def _twice(values: Iterable[Any]) -> str | None:
     seen = set()
     for text in map(repr, values):  # 1 and true are equal, and not the same
         if text in seen:
-            return text
+            return cut(text)
         seen.add(text)
     return None
 
 
-def _range(given: Mapping[Any, Any], *, whole: bool) -> tuple[tuple[Any, ...], list[str]]:
+def _range(given: Mapping[Any, Any], *, whole: bool) -> tuple[Sequence[Any], list[str]]:
     """Return the values of a range; both ends belong to it where the steps reach them."""
     wrong = [
         f"{found(key)}: unknown key{nearest(str(key)[:_NAME_LIMIT], _RANGE_KEYS)}"
@@ -191,43 +283,21 @@ def _range(given: Mapping[Any, Any], *, whole: bool) -> tuple[tuple[Any, ...], l
         return (), wrong
     low, high = (Decimal(str(given[key])) for key in ("from", "to"))
     if low > high:
-        return (), [f"from: found {given['from']}, above to ({given['to']})"]
-    if scale == "log":
-        if low <= 0:
-            return (), [f"from: found {given['from']}, not above 0 as a log range needs"]
-        exact = _log_range(low, high, points)
-    elif points is not None:
-        width = _EXACT.subtract(high, low)
-        exact = (
-            _EXACT.add(low, _EXACT.divide(_EXACT.multiply(width, Decimal(i)), Decimal(points - 1)))
-            for i in range(points)
-        )
-    else:
+        return (), [f"from: found {found(given['from'])}, above to ({found(given['to'])})"]
+    if scale == "log" and low <= 0:
+        return (), [f"from: found {found(given['from'])}, not above 0 as a log range needs"]
+    step: Decimal | None = None
+    if points is None:
         step = Decimal(str(given["step"]))
         if step <= 0:
-            return (), [f"step: found {given['step']}, not above 0"]
+            return (), [f"step: found {found(given['step'])}, not above 0"]
         count = int(_EXACT.divide(_EXACT.subtract(high, low), step)) + 1
         if count > _VALUES_MAX:
             return (), [f"step: makes {count:.3g} values, more than {_VALUES_MAX}"]
-        exact = (_EXACT.add(low, _EXACT.multiply(step, Decimal(i))) for i in range(count))
-    return _rising(int(value.to_integral_value()) if whole else float(value) for value in exact)
-
-
-def _rising(values: Iterable[float]) -> tuple[tuple[float, ...], list[str]]:
-    """Return the values of a range, which rounding must not have brought together."""
-    kept: list[float] = []
-    for value in values:
-        if kept and value <= kept[-1]:
-            return (), [f"the values lie too close together: rounded, {value} comes twice"]
-        kept.append(value)
-    return tuple(kept), []
-
-
-def _log_range(low: Decimal, high: Decimal, points: int) -> Iterator[Decimal]:
-    """Yield values of equal ratio; those between the ends have few digits, and read well."""
-    growth = _EXACT.divide(_EXACT.ln(_EXACT.divide(high, low)), Decimal(points - 1))
-    short = Context(prec=_LOG_DIGITS)
-    yield low
-    for i in range(1, points - 1):
-        yield short.plus(_EXACT.multiply(low, _EXACT.exp(_EXACT.multiply(growth, Decimal(i)))))
-    yield high
+        points = count
+    if whole and scale != "log" and points > _LOOKED_AT and points - 1 > high - low:
+        return (), [f"points: found {points}; only {high - low + 1} whole numbers lie there"]
+    values = Range(low, high, points, step, log=scale == "log", whole=whole)
+    if (twice := values.first_twice()) is not None:
+        return (), [f"the values lie too close together: rounded, {twice} comes twice"]
+    return values, []

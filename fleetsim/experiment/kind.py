@@ -23,6 +23,7 @@ import msgspec
 from fleetsim.base.errors import FleetsimError, InputError, found, nearest
 from fleetsim.base.progress import in_notebook
 from fleetsim.base.project import source_hash
+from fleetsim.base.terminal import printable
 from fleetsim.experiment.parameters import PLACES, Parameter
 from fleetsim.generate.config import Config, scalar_keys
 
@@ -261,7 +262,7 @@ def _warn_of_broken() -> None:
     In a notebook it would become a part of the report; who asks for the kind is told there, too.
     """
     for text in () if in_notebook() else _look().broken.values():
-        print(f"fleetsim: warning: {text}", file=sys.stderr)
+        print(f"fleetsim: warning: {printable(text)}", file=sys.stderr)
 
 
 def _installed(entry: EntryPoint, known: Mapping[str, Kind]) -> Kind:

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from fleetsim.base.errors import InputError, found, nearest
+from fleetsim.base.strict import read_content
 from fleetsim.experiment.kind import EXPLORE, SWEEP, kind_of_notebook, kinds
 from fleetsim.experiment.parameters import (
     CONFIGURATION,
@@ -128,9 +129,18 @@ def own_parameters(path: Path, known: Mapping[str, Parameter]) -> tuple[Paramete
         The parameters of its kind, `experiment` and `results` included.
     """
     try:
-        cells = json.loads(path.read_bytes())["cells"]
+        cells = json.loads(read_content(path, "notebook"))["cells"]
         source = next(c["source"] for c in cells if "parameters" in c["metadata"].get("tags", ()))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration):
+    except (
+        InputError,
+        OSError,
+        RecursionError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        StopIteration,
+    ):
         return ()
     return tuple(_own(source if isinstance(source, str) else "".join(source), known).values())
 
@@ -155,6 +165,17 @@ def _own(source: str, known: Mapping[str, Parameter]) -> dict[str, Parameter]:
         if name not in known and kind is not None:
             own[name] = Parameter(name, kind, value)
     return own
+
+
+def cell_values(source: str) -> dict[str, Any]:
+    """Return the names to which a cell assigns plain values, each with its value."""
+    values = {}
+    for name, (_, node) in _assigned(source).items():
+        try:
+            values[name] = ast.literal_eval(node)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            continue  # it is calculated
+    return values
 
 
 def _assigned(source: str) -> dict[str, tuple[str, ast.expr]]:

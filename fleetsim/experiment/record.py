@@ -15,7 +15,7 @@ import msgspec
 
 from fleetsim.base.errors import InputError
 from fleetsim.base.project import Project, find_project, source_hash
-from fleetsim.base.strict import read_content
+from fleetsim.base.strict import decoder
 from fleetsim.base.tables import Table, with_unit
 from fleetsim.base.verdict import VERDICTS, Verdict
 from fleetsim.experiment.kind import DEFAULT_KIND, kinds, older_kind
@@ -27,6 +27,7 @@ from fleetsim.experiment.results import (
     Versioned,
     decode_versioned,
     find_run,
+    read_record_file,
 )
 from fleetsim.measure.cold import container_memory_peak
 from fleetsim.stats.judged import Test
@@ -187,6 +188,10 @@ class Record(Versioned, frozen=True, kw_only=True):
         return msgspec.json.encode(named)
 
 
+decoder(Record)  # made with the module, before there are threads
+_parts: msgspec.json.Decoder[dict[str, msgspec.Raw]] = decoder(dict[str, msgspec.Raw])
+
+
 def read_run(name: str, results: str | None = None) -> Record:
     """Return the record of a run.
 
@@ -213,9 +218,7 @@ def read_record(run: Path) -> Record:
     InputError
         Where there is none, or it is damaged or of another version.
     """
-    path = run / RECORD_NAME
-    content = read_content(path, "run")
-    return decode_record(content, path)
+    return decode_record(read_record_file(run), run / RECORD_NAME)
 
 
 def decode_record(content: bytes, path: Path = Path(RECORD_NAME)) -> Record:
@@ -227,8 +230,8 @@ def decode_record(content: bytes, path: Path = Path(RECORD_NAME)) -> Record:
         Where they are damaged or of another version; `path` names the file.
     """
     record = decode_versioned(content, path, Record)
-    parts = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
-    described = msgspec.json.decode(parts["description"], type=dict[str, Any])
+    parts = _parts.decode(content)
+    described = msgspec.json.decode(parts["description"])
     general = {field.name for field in msgspec.structs.fields(Description)} - {"own"}
     name = record.description.kind
     if "kind" not in described and (older := older_kind(record.description.notebook)):
@@ -246,7 +249,7 @@ def _section(content: msgspec.Raw, name: str, path: Path) -> Any:
     kind = kinds().get(name)
     form = None if kind is None else kind.section()
     try:
-        return msgspec.json.decode(content, type=Any if form is None else form)
+        return msgspec.json.decode(content) if form is None else decoder(form).decode(content)
     except msgspec.ValidationError as error:
         raise InputError(str(path), f"damaged: {error} in {name}") from None
 

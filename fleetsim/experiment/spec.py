@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +12,11 @@ import msgspec
 from msgspec import Meta
 
 from fleetsim.base.clock import format_time, parse_time
-from fleetsim.base.errors import InputError, found, nearest
+from fleetsim.base.errors import InputError, cut, found, nearest
 from fleetsim.base.project import Project
 from fleetsim.base.strict import check_fields, read_mapping, text, whole
 from fleetsim.experiment.criterion import Criterion, CriterionKind
-from fleetsim.experiment.grid import Axis, read_grid
+from fleetsim.experiment.grid import Axis, Range, read_grid
 from fleetsim.experiment.kind import (
     DEFAULT_KIND,
     OTHER_NOTEBOOKS,
@@ -47,7 +48,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     notebook: Annotated[str, text("file in notebooks/ that runs it; the kind's own by default")] = (
         ""
     )
-    batches: Annotated[int, whole("consecutive batches of a run", 1)] = 1
+    batches: Annotated[int, whole("consecutive batches of a run", 1, 10**6)] = 1
     alpha: Annotated[
         float,
         Meta(
@@ -79,6 +80,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         list[Any],
         Meta(
             min_length=1,
+            max_length=1000,
             description="what is claimed, one by one",
             extra={"allowed": "a list of criteria"},
         ),
@@ -257,9 +259,10 @@ def _value_faults(experiment: Experiment) -> list[str]:
     known = experiment.kind.run_parameters
     faults = []
     for axis in experiment.axes:
-        for name, values in zip(axis.names, zip(*axis.values, strict=True), strict=True):
+        for name, values in zip(axis.names, axis.columns, strict=True):
             one = {name: known[name]}
-            for value in values:
+            # The limits of a parameter are a range as well: its ends decide.
+            for value in (values[0], values[-1]) if isinstance(values, Range) else values:
                 # A whole configuration for each value would take a grid of a million a minute.
                 wrong = check_parameters({name: value}, one)[1]
                 if not wrong and isinstance(value, str):  # durations have rules of their own
@@ -334,7 +337,7 @@ def _criteria(rows: list[Any], kind: Kind | None, faults: list[str]) -> tuple[Cr
         if not isinstance(row, dict):
             faults.append(f"criteria[{number}]: found {found(row)}; allowed: a mapping")
             continue
-        label = f"criteria[{row.get('id', number)}]."
+        label = f"criteria[{cut(str(row.get('id', number)))}]."
         ids.append(str(row.get("id", number)))
         values, wrong = check_fields(Criterion, row, label)
         name = values.get("kind")
@@ -342,13 +345,13 @@ def _criteria(rows: list[Any], kind: Kind | None, faults: list[str]) -> tuple[Cr
         if name is not None and of is None and kind is not None:
             of = _all_criteria().get(name)
             other = ", of another kind of experiment" if of else nearest(name, known)
-            wrong.append(f"{label}kind: found {name!r}{other}; allowed: {', '.join(known)}")
+            wrong.append(f"{label}kind: found {found(name)}{other}; allowed: {', '.join(known)}")
         wrong += _limit_faults(label, of.limits if of else None, row, values)
         faults += wrong
         if not wrong:
             criteria.append(Criterion(**values))
-    for name in sorted({name for name in ids if ids.count(name) > 1}):
-        faults.append(f"criteria: the id {name!r} stands twice; every criterion has its own")
+    for name in sorted(name for name, count in Counter(ids).items() if count > 1):
+        faults.append(f"criteria: the id {found(name)} stands twice; every criterion has its own")
     return tuple(criteria)
 
 
@@ -375,11 +378,11 @@ def _limit_faults(
             faults.append(f"{label}{name}: missing; a criterion of kind {kind} needs {name}")
         elif value is not None and needed is not None and name not in needed:
             faults.append(
-                f"{label}{name}: found {value!r}; a criterion of kind {kind} has "
+                f"{label}{name}: found {found(value)}; a criterion of kind {kind} has "
                 f"{' and '.join(needed) or 'no limits'}"
             )
         elif value is not None and not 0 <= value < float("inf"):
-            faults.append(f"{label}{name}: found {value!r}; allowed: a finite number from 0")
+            faults.append(f"{label}{name}: found {found(value)}; allowed: a finite number from 0")
     low, high = values.get("low"), values.get("high")
     if low is not None and high is not None and low > high:
         faults.append(f"{label}low: found {low!r}, above high ({high!r})")

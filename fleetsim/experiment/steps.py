@@ -21,7 +21,7 @@ import yaml
 from msgspec import Struct
 
 from fleetsim.base.clock import Instant, batch_name, format_time
-from fleetsim.base.errors import FleetsimError, InputError, found
+from fleetsim.base.errors import FleetsimError, InputError, found, refused
 from fleetsim.base.files import PARTIAL, claim_folder, point_link, publish_folder, write_file
 from fleetsim.base.project import Project, find_project, source_hash
 from fleetsim.base.tables import Stack, Table
@@ -44,11 +44,13 @@ from fleetsim.experiment.parameters import (
     name_faults,
 )
 from fleetsim.experiment.record import Record, overall_line, provenance
-from fleetsim.experiment.results import LATEST, RECORD_NAME, Status
+from fleetsim.experiment.results import LATEST, RECORD_NAME, Status, own_folder
 from fleetsim.experiment.spec import Experiment, load_experiment, with_parameters
 from fleetsim.generate.threads import cores
 
 DOCUMENT_NAME = "experiment.md"
+#: The form of an output that says which run a notebook made; nothing shows it.
+RUN_MARK = "application/vnd.fleetsim.run+json"
 
 
 def open_run(
@@ -120,7 +122,7 @@ def _refuse_other_kind(
     if wanted not in (None, experiment.kind.name):
         raise InputError(
             "parameters",
-            f"experiment: found {name!r} of kind {experiment.kind.name}, which "
+            f"experiment: found {found(name)} of kind {experiment.kind.name}, which "
             f"notebooks/{experiment.notebook} runs; allowed: one of kind {wanted}",
         )
 
@@ -185,7 +187,7 @@ class BaseRun(ABC):
         self.started = Instant.now()
         self.key = run_key(project, experiment)
         self.run_id = run_name(self.started, self.key)
-        self.final = results / experiment.id / self.run_id
+        self.final = own_folder(results / experiment.id, results) / self.run_id
         self.folder = self.final.with_name(f".{self.run_id}{PARTIAL}")
         # The folder is ours while this object lives; a sweep's process sees thousands of them.
         weakref.finalize(self, os.close, claim_folder(self.folder))
@@ -250,7 +252,7 @@ class BaseRun(ABC):
             Width and height [inches].
         """
         if name not in self.plots:
-            raise InputError("plot", f"found {name!r}; allowed: {', '.join(self.plots)}")
+            raise InputError("plot", f"found {found(name)}; allowed: {', '.join(self.plots)}")
         figure, alt = draw_plot(self.plots[name], self.evidence(), self.experiment.criteria, size)
         images = render(figure)
         folder = self.folder / "figures"
@@ -328,10 +330,16 @@ class BaseRun(ABC):
 
 
 class Summary:
-    """The end of a run: the overall line, each criterion that did not pass with its reason."""
+    """The end of a run: the overall line, each criterion that did not pass with its reason.
+
+    A notebook that shows it keeps with the text which run it made, as `RUN_MARK`.
+    """
 
     def __init__(self, record: Record) -> None:
         self.record = record
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return {"text/plain": repr(self), RUN_MARK: mark_of(self.record)}
 
     def __repr__(self) -> str:
         lines = [overall_line(self.record.criteria)]
@@ -342,6 +350,11 @@ class Summary:
                 if c.verdict == verdict
             ]
         return "\n".join([*lines, by_chance(self.record)])
+
+
+def mark_of(record: Record) -> dict[str, str]:
+    """Return what an executed notebook says of the run that it made."""
+    return {"experiment": record.experiment, "run_id": record.run_id, "key": record.key}
 
 
 def check_table(check: Check) -> Table:
@@ -438,6 +451,6 @@ def publish_run(folder: Path, final: Path, *, latest: bool) -> None:
                 f"{final.name}: a run of this name stands already, started in the same second with "
                 "the same inputs; run again"
             ) from None
-        raise FleetsimError(f"{final}: cannot be published: {error.strerror}") from error
+        raise refused(error, final, "cannot be published: {}") from error
     if latest:
         point_link(final.parent / LATEST, final.name)

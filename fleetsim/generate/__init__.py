@@ -6,7 +6,8 @@ __getattr__, __dir__ = face(
     __name__,
     {
         "config": "Config load_config make_config scalar_keys SEED_MAX",
-        "encode": "driver_digits encode_companies encode_events mean_width time_text uuid_text",
+        "encode": "driver_digits encode_companies encode_events line_width mean_width time_text "
+        "uuid_text",
         "events": "count_events draw_events EventColumns",
         "fleet": "draw_companies Fleet",
         "kernel": "Kernel KERNELS",

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from fleetsim.base.clock import format_duration, parse_duration
-from fleetsim.base.errors import InputError, found
+from fleetsim.base.errors import InputError, cut, found
 from fleetsim.base.strict import allowed, check_fields, meta_of, read_mapping, whole
 
 SEED_MAX = 2**64 - 1
@@ -172,7 +172,7 @@ def _duration(key: str, text: str, faults: list[str]) -> str:
         faults.append(f"{key}: {error}")
         return text
     if key == "batch_interval" and duration > timedelta(days=1):
-        faults.append(f"{key}: found {text!r}; allowed: at most P1D")
+        faults.append(f"{key}: found {found(text)}; allowed: at most P1D")
     return format_duration(duration)
 
 
@@ -184,7 +184,7 @@ def _weight_faults(weights: dict[str, float]) -> list[str]:
         if not 0 < len(name) <= _NAME_LENGTH or not _encodable(name):
             faults.append(f"found the name {found(name)}; allowed: 1 to {_NAME_LENGTH} characters")
         if not 0 <= weight <= 1:
-            faults.append(f"{name}: found {weight!r}; allowed: a weight from 0 to 1")
+            faults.append(f"{cut(name)}: found {weight!r}; allowed: a weight from 0 to 1")
     total = math.fsum(weights.values())
     if not abs(total - 1) <= _WEIGHT_TOLERANCE:
         faults.append(f"the weights sum to {total:.12g}; allowed: a sum of 1 within 1e-9")

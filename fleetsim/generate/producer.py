@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fleetsim.base.errors import FleetsimError
+from fleetsim.base.terminal import warn
 from fleetsim.generate.config import Config
 from fleetsim.generate.encode import encode_events
 from fleetsim.generate.events import draw_events
@@ -136,10 +137,6 @@ def _piece_maker(config: Config, fleet: Fleet, columns: bool, *, required: bool)
     if required:
         raise FleetsimError(f"the compiled kernel cannot be used: {why}")
     if why not in _warned:
-        import logging
-
         _warned.add(why)
-        logging.getLogger(__name__).warning(
-            "the compiled kernel is not used: %s; the plain path is slower", why
-        )
+        warn(__name__, f"the compiled kernel is not used: {why}; the plain path is slower")
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -10,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +24,8 @@ import numpy as np
 
 from fleetsim.base.clock import parse_time
 from fleetsim.base.errors import FleetsimError
+from fleetsim.base.files import take_lock
+from fleetsim.base.strict import decoder
 from fleetsim.batch.dataset import COMPANIES_NAME, EVENTS_FOLDER, RAW_FOLDER
 from fleetsim.batch.meta import EVENTS_NAME, in_time, read_meta
 from fleetsim.generate.config import Config
@@ -52,6 +54,9 @@ class Child(msgspec.Struct, frozen=True):
     seconds: float
     cpu_seconds: float
     peak_rss_bytes: int
+
+
+decoder(Child)  # made with the module, before there are threads
 
 
 @dataclass(frozen=True)
@@ -98,8 +103,11 @@ def measure_lock() -> Iterator[None]:
             os.fchmod(descriptor, 0o644)  # whatever the umask, others can open it too
     except PermissionError:
         descriptor = os.open(_LOCK, os.O_RDONLY)
+    except OSError:  # /tmp cannot be written: at least this user's runs take turns
+        own = Path(tempfile.gettempdir(), _LOCK.name)
+        descriptor = os.open(own, os.O_RDONLY | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        take_lock(descriptor)
         yield
     finally:
         os.close(descriptor)
@@ -141,7 +149,7 @@ def run_command(command: Sequence[str], cwd: Path) -> tuple[Child, str]:
     printed = done.stderr.decode(errors="replace").strip()
     if done.returncode != 0:
         raise FleetsimError(f"the launcher failed: {printed}")
-    return msgspec.json.decode(done.stdout, type=Child), printed
+    return decoder(Child).decode(done.stdout), printed
 
 
 def _launched(command: Sequence[str]) -> list[str]:
@@ -199,7 +207,7 @@ class Standing:
                 self._command().kill()
         printed, _ = self._process.communicate()  # ends the launcher's lifeline too
         if printed:
-            self.child = msgspec.json.decode(printed, type=Child)
+            self.child = decoder(Child).decode(printed)
 
 
 @contextmanager

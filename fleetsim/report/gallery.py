@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from itertools import groupby
 from pathlib import Path
 from urllib.parse import quote
 
 from fleetsim.base.errors import FleetsimError, InputError
-from fleetsim.base.files import exclusive, make_folder, write_file
+from fleetsim.base.files import exclusive, make_folder, open_plain, write_file
+from fleetsim.base.terminal import warn
 from fleetsim.base.verdict import VERDICTS
 from fleetsim.experiment.results import Status
 from fleetsim.report.listing import ListedRun, differing_parameters, list_runs
@@ -54,15 +54,19 @@ def refresh_gallery(results: Path) -> None:
     try:
         write_gallery(results)
     except (FleetsimError, OSError) as error:
-        logging.getLogger(__name__).warning("the gallery was not made anew: %s", error)
+        warn(__name__, f"the gallery was not made anew: {error}")
 
 
 def _ours(path: Path) -> bool:
     try:
-        with open(path, "rb") as file:
+        if path.is_symlink():
+            return False
+        with open_plain(path, "the gallery of fleetsim") as file:
             return _MARK in file.read(_MARK_WITHIN)
     except FileNotFoundError:
         return True
+    except (OSError, InputError):  # a link, a folder: nothing that was made here
+        return False
 
 
 def render_gallery(results: Path) -> str:
@@ -80,11 +84,11 @@ def render_gallery(results: Path) -> str:
             {
                 "id": experiment,
                 "title": newest_first[0].title,
-                "sweep": _link(results, sweep) if sweep.is_file() else "",
+                "sweep": _link(results, sweep) if _there(sweep) else "",
                 "cards": cards,
             }
         )
-    comparisons = sorted(path.name for path in results.glob("compare/[!.]*.html"))
+    comparisons = sorted(p.name for p in results.glob("compare/[!.]*.html") if _there(p))
     return render_page(
         "gallery.html.j2",
         groups=groups,
@@ -101,7 +105,7 @@ def render_gallery(results: Path) -> str:
 def _card(results: Path, run: ListedRun, differing: dict[str, object]) -> dict[str, object]:
     folder = run.folder
     pages = [folder / name for name in _PAGES]
-    page = next(path for path in pages if path.name == _PAGES[-1] or path.is_file())
+    page = next(path for path in pages if path.name == _PAGES[-1] or _there(path))
     return {
         "run": run,
         "differing": differing,
@@ -114,11 +118,16 @@ def _card(results: Path, run: ListedRun, differing: dict[str, object]) -> dict[s
 
 def _picture(results: Path, figures: Path) -> tuple[str, str] | None:
     """Return the address of a run's picture, and its name in words."""
-    names = [name for name in _PICTURES if (figures / name).is_file()]
-    names = names or sorted(path.name for path in figures.glob("[!.]*.png"))
+    names = [name for name in _PICTURES if _there(figures / name)]
+    names = names or sorted(p.name for p in figures.glob("[!.]*.png") if _there(p))
     if not names:
         return None
     return _link(results, figures / names[0]), names[0].removesuffix(".png").replace("_", " ")
+
+
+def _there(path: Path) -> bool:
+    """Return whether a page or a picture is there itself, and no link to elsewhere."""
+    return path.is_file() and not (path.is_symlink() or path.parent.is_symlink())
 
 
 def _link(results: Path, path: Path) -> str:

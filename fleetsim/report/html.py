@@ -1,8 +1,8 @@
 """The HTML report: an nbconvert exporter with the package's own, self-contained template.
 
 ``jupyter nbconvert --to fleetsim report.ipynb`` uses it too. Nothing is loaded from a network, no
-script is needed or let through: HTML of Markdown cells and of outputs passes an allow-list, and a
-Content-Security-Policy stands behind it.
+script is needed or let through: the template escapes every value, HTML of Markdown cells and of
+outputs passes an allow-list, and a Content-Security-Policy stands behind it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import bleach
+import jinja2
 import msgspec
 import nbformat
+from markupsafe import Markup
 from nbconvert.exporters.html import HTMLExporter
 from traitlets import default
 
@@ -54,8 +56,11 @@ def _allowed(tag: str, name: str, value: str) -> bool:
 
 
 @lru_cache(maxsize=256)  # the points of a sweep have most of their texts in common
-def clean_html(text: str) -> str:
-    """Return HTML with nothing but the allowed elements and attributes."""
+def clean_html(text: str) -> Markup:
+    """Return HTML with nothing but the allowed elements and attributes.
+
+    This is the only way into a report for what is not escaped.
+    """
     cleaned: str = bleach.clean(
         _UNREAD.sub("", str(text)),
         tags=_TAGS,
@@ -64,7 +69,7 @@ def clean_html(text: str) -> str:
         strip=True,
         strip_comments=True,
     )
-    return cleaned
+    return Markup(cleaned)  # noqa: S704 (it is clean now)
 
 
 class ReportExporter(HTMLExporter):
@@ -80,6 +85,15 @@ class ReportExporter(HTMLExporter):
     @default("extra_template_basedirs")
     def _extra_template_basedirs_default(self) -> list[str]:
         return [str(Path(__file__).parent / "templates")]
+
+    def _create_environment(self) -> jinja2.Environment:
+        """Return nbconvert's environment, which escapes every value here.
+
+        nbconvert's own does not; what a template writes by itself stays as it is.
+        """
+        environment: jinja2.Environment = super()._create_environment()  # type: ignore[no-untyped-call]
+        environment.autoescape = True
+        return environment
 
     def default_filters(self) -> Any:
         """Yield nbconvert's filters, with ours for HTML and numbers."""

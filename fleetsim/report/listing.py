@@ -16,9 +16,10 @@ from typing import Any
 import msgspec
 
 from fleetsim.base.clock import parse_time
-from fleetsim.base.errors import InputError, nearest
+from fleetsim.base.errors import FleetsimError, InputError, found, nearest, refused
 from fleetsim.base.project import Project
 from fleetsim.base.storage import is_remote
+from fleetsim.base.strict import decoder
 from fleetsim.base.tables import Table
 from fleetsim.base.verdict import VERDICTS, Verdict
 from fleetsim.experiment.results import (
@@ -30,6 +31,7 @@ from fleetsim.experiment.results import (
     RunError,
     Status,
     one_line,
+    own_folder,
     read_versioned,
 )
 
@@ -54,6 +56,9 @@ class _Listed(Head, frozen=True, kw_only=True):
     parameters: dict[str, Any]
     description: _Titled
     criteria: list[_Judged]
+
+
+decoder(_Listed)  # made with the module, before there are threads
 
 
 @dataclass(frozen=True)
@@ -168,13 +173,22 @@ def list_runs(results: Path) -> tuple[list[ListedRun], list[InputError]]:
     """
     runs, damaged = [], []
     for experiment in _folders(results):
-        for folder in _folders(experiment):
-            if folder.name == SWEEP_FIGURES or (folder.name == LATEST and folder.is_symlink()):
+        try:
+            folders = _folders(own_folder(experiment, results))
+        except InputError as error:
+            damaged.append(error)
+            continue
+        for folder in folders:
+            if folder.name == SWEEP_FIGURES:
                 continue
             try:
-                runs.append(listed_run(folder))
+                own_folder(folder, results)
+                if not (folder.name == LATEST and folder.is_symlink()):
+                    runs.append(listed_run(folder))
             except InputError as error:
                 damaged.append(error)
+            except FleetsimError as error:  # the system refused to read it
+                damaged.append(InputError(str(folder), str(error).partition("\n")[0]))
     return sort_runs(runs), damaged
 
 
@@ -185,7 +199,7 @@ def _folders(parent: Path) -> list[Path]:
     except FileNotFoundError:
         raise InputError(str(parent), "no such folder; expected a folder of results") from None
     except OSError as error:
-        raise InputError(str(parent), f"cannot be read: {error.strerror}") from None
+        raise refused(error, parent, "cannot be read: {}") from None
     return [parent / name for name in sorted(names)]
 
 
@@ -243,7 +257,7 @@ def sort_runs(runs: Iterable[ListedRun], key: str | None = None) -> list[ListedR
     known = dict.fromkeys([*_KEYS, *(name for run in ordered for name in run.parameters)])
     if name not in known:
         raise InputError(
-            "--sort", f"found {key!r}{nearest(name, known)}; allowed: {', '.join(known)}"
+            "--sort", f"found {found(key)}{nearest(name, known)}; allowed: {', '.join(known)}"
         )
     rows = [
         (run, _KEYS[name](run) if name in _KEYS else run.parameters.get(name)) for run in ordered

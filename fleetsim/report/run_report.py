@@ -11,8 +11,9 @@ from fleetsim.base.errors import InputError
 from fleetsim.base.files import write_file
 from fleetsim.experiment.document import render_document
 from fleetsim.experiment.record import Record, read_record
-from fleetsim.experiment.results import RECORD_NAME
+from fleetsim.experiment.results import RECORD_NAME, one_line, refuse_links
 from fleetsim.experiment.steps import DOCUMENT_NAME
+from fleetsim.report.executed import notebook_faults
 from fleetsim.report.html import render_html
 
 REPORT_NOTEBOOK = "report.ipynb"
@@ -62,22 +63,36 @@ def render_report(folder: Path, notebook: Path | None = None) -> list[Path]:
     -------
     list of Path
         The files written.
+
+    Raises
+    ------
+    InputError
+        Where the notebook is not the one that was executed for this run; nothing is written.
     """
+    refuse_links(folder)
     record = read_record(folder)
     source = notebook or folder / REPORT_NOTEBOOK
     written = [folder / DOCUMENT_NAME]
+    text = render_document(record)
     if source.is_file():
         executed = _read_notebook(source)
+        if faults := notebook_faults(executed, record):
+            raise InputError(
+                str(source),
+                *faults,
+                next_step="give the notebook that papermill executed for this run by --notebook",
+            )
         attach_notebook(folder, record, executed)
         written += [folder / REPORT_NOTEBOOK, folder / REPORT_HTML]
     elif notebook is not None:
         raise InputError(str(notebook), "no such notebook")
-    write_file(folder / DOCUMENT_NAME, render_document(record).encode())
+    write_file(folder / DOCUMENT_NAME, text.encode())
     return written
 
 
 def check_report(folder: Path) -> list[str]:
     """Return what of a run's document and report no longer fits its record; nothing is written."""
+    refuse_links(folder)
     record = read_record(folder)
     findings = []
     if _text(folder / DOCUMENT_NAME) != render_document(record):
@@ -87,6 +102,10 @@ def check_report(folder: Path) -> list[str]:
     if not (folder / REPORT_NOTEBOOK).is_file():
         return [*findings, f"{REPORT_NOTEBOOK} is missing"]
     notebook = _read_notebook(folder / REPORT_NOTEBOOK)
+    findings += [
+        f"{REPORT_NOTEBOOK} is not that of this run: {fault}"
+        for fault in notebook_faults(notebook, record)
+    ]
     if notebook.metadata.get("fleetsim", {}).get("record") != record.compact().decode():
         findings.append(f"{REPORT_NOTEBOOK} carries another record than {RECORD_NAME}")
         carry_record(notebook, record)
@@ -102,6 +121,10 @@ def _text(path: Path) -> str | None:
 def _read_notebook(path: Path) -> nbformat.NotebookNode:
     try:
         notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)
-    except (OSError, UnicodeDecodeError, nbformat.reader.NotJSONError) as error:
-        raise InputError(str(path), f"not a notebook: {error}") from None
+        nbformat.validate(notebook)
+    except OSError as error:
+        raise InputError(str(path), f"cannot be read: {error.strerror}") from None
+    except Exception as error:  # nbformat has many words for what is no notebook
+        reason = str(error).splitlines() or [type(error).__name__]
+        raise InputError(str(path), f"not a notebook: {one_line(reason[0])}") from None
     return notebook

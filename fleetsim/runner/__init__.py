@@ -5,7 +5,7 @@ from fleetsim.base.face import face
 __getattr__, __dir__ = face(
     __name__,
     {
-        "engines": "execute_notebook RunOptions",
+        "engines": "check_notebook execute_notebook RunOptions",
         "mirror": "Mirror mirrored",
         "run": "execute Outcome",
         "warm": "Nursery",

@@ -82,7 +82,11 @@ def check_notebook(project: Project, experiment: Experiment) -> Path:
 
     path = project.notebooks / experiment.notebook
     if not path.is_file():
-        raise InputError(project.relative(path), "no such notebook; the project needs it")
+        raise InputError(
+            project.relative(path),
+            "no such notebook; the project needs it",
+            next_step="fleetsim init FOLDER writes all notebooks of fleetsim, to take it from",
+        )
     declared = papermill.inspect_notebook(str(path))
     for key in experiment.parameters:
         if key not in declared:

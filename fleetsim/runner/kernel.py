@@ -10,6 +10,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,6 +24,7 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, papermill_engines
 from traitlets import Type
+from zmq import IPC_PATH_MAX_LEN
 
 from fleetsim.base.progress import UNWATCHED
 from fleetsim.base.project import ROOT_VARIABLE
@@ -65,7 +67,10 @@ class OwnKernelManager(AsyncKernelManager):
     def __init__(self, *, root: Path | None = None, **kwargs: Any) -> None:
         self.root = root
         # By default the sockets would lie in the working folder, which may not be writable.
-        folder = tempfile.mkdtemp(prefix="fleetsim-")
+        folder = _socket_folder()
+        if folder is None:
+            super().__init__(transport="tcp", ip="127.0.0.1", **kwargs)
+            return
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         super().__init__(transport="ipc", ip=str(Path(folder) / "kernel"), **kwargs)
 
@@ -76,10 +81,25 @@ class OwnKernelManager(AsyncKernelManager):
         # Errors of cells come as messages; what the kernel logs is noise, such as the interrupt
         # that is part of every shutdown.
         command.append("--IPKernelApp.log_level=CRITICAL")
-        environment = {UNWATCHED: "1"}
+        environment = {UNWATCHED: "1", "PYTHONFAULTHANDLER": "1"}  # it says where it crashed
         if self.root is not None:  # what starts with $ would be taken for a variable
             environment[ROOT_VARIABLE] = str(self.root.absolute()).replace("$", "$$")
         return KernelSpec(argv=command, display_name="Python 3", language="python", env=environment)
+
+
+def _socket_folder() -> str | None:
+    """Make a private folder for a kernel's sockets, or return None where none can be had.
+
+    The system takes paths of sockets of some hundred bytes at most; that of the folder for
+    temporary files may be longer.
+    """
+    room = IPC_PATH_MAX_LEN - len("/fleetsim-12345678/kernel-12345")
+    for parent in (None, os.environ.get("XDG_RUNTIME_DIR"), "/tmp", "/var/tmp"):  # noqa: S108
+        with suppress(OSError):
+            parent = tempfile.gettempdir() if parent is None else parent
+            if parent and len(os.fsencode(os.path.abspath(parent))) <= room:
+                return tempfile.mkdtemp(prefix="fleetsim-", dir=os.path.abspath(parent))
+    return None
 
 
 class _Outputs(AsyncZMQSocketChannel):

@@ -8,7 +8,6 @@ not at all.
 
 from __future__ import annotations
 
-import logging
 import os
 import platform
 import shutil
@@ -22,11 +21,20 @@ from uuid import uuid4
 import msgspec
 
 from fleetsim.base.errors import FleetsimError, InputError
-from fleetsim.base.files import PARTIAL, claim_folder, point_link
+from fleetsim.base.files import PARTIAL, claim_folder, clear_left, point_link
 from fleetsim.base.project import Project
 from fleetsim.base.storage import is_remote, place, require, told
+from fleetsim.base.strict import decoder, read_content
+from fleetsim.base.terminal import warn
 from fleetsim.batch.dataset import RUN_DATA
-from fleetsim.experiment.results import LATEST, RECORD_NAME, Head, Status, find_run
+from fleetsim.experiment.results import (
+    LATEST,
+    RECORD_NAME,
+    Head,
+    Status,
+    clear_results,
+    find_run,
+)
 
 #: Kinds of files that the gallery links to, or shows, where they are there; their names suffice.
 _LINKED = (".html", ".md", ".png")
@@ -102,6 +110,8 @@ class Mirror:
             self.fetch_records()  # the message names what there is
             run = find_run(self.project, name, str(self.folder))
         self.fetch_run(run)
+        for folder in (run, *run.parents[:2]):  # as named, it may be of other results
+            clear_left(folder)
         return run
 
     def fetch_run(self, run: Path) -> None:
@@ -148,7 +158,7 @@ class Mirror:
             refresh_gallery(self.folder)
             self.upload(self.folder / GALLERY_NAME)
         except FleetsimError as error:
-            logging.getLogger(__name__).warning("the gallery was not made anew: %s", error)
+            warn(__name__, f"the gallery was not made anew: {error}")
 
     def keep_unsent(self) -> list[Path]:
         """Move runs that could not be sent up out of the folder, which goes; return where to."""
@@ -201,9 +211,9 @@ class Mirror:
         newest = {}
         for name in runs:
             try:
-                content = (self.folder / name / RECORD_NAME).read_bytes()
-                completed = msgspec.json.decode(content, type=Head).status == Status.COMPLETED
-            except (msgspec.DecodeError, RecursionError):  # whoever reads the run will say so
+                content = read_content(self.folder / name / RECORD_NAME, "run")
+                completed = decoder(Head).decode(content).status == Status.COMPLETED
+            except (InputError, msgspec.DecodeError, RecursionError):  # its reader will say so
                 continue
             if completed:
                 experiment, _, run = name.partition("/")
@@ -225,7 +235,9 @@ def mirrored(project: Project, results: str | None) -> Iterator[Mirror]:
     """
     where = results_place(results)
     if where is None or not is_remote(where):
-        yield Mirror(project, project.results(None if where is None else str(where)))
+        folder = project.results(None if where is None else str(where))
+        clear_results(folder)
+        yield Mirror(project, folder)
         return
     require(where)
     with _scratch(project) as folder:
@@ -243,7 +255,7 @@ def mirrored(project: Project, results: str | None) -> Iterator[Mirror]:
             )
             if not isinstance(error, Exception):  # interrupted, or an exit code: it stays that
                 if kept:
-                    logging.getLogger(__name__).warning("%s: not sent up%s", where, kept)
+                    warn(__name__, f"{where}: not sent up{kept}")
                 raise
             if kept and not isinstance(error, FleetsimError):
                 raise FleetsimError(f"{where}: {type(error).__name__}{kept}") from None
@@ -286,7 +298,8 @@ def _scratch(project: Project) -> Iterator[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in files if not path.is_symlink())  # nothing from elsewhere
 
 
 def _is_record(name: str) -> bool:

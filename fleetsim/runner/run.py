@@ -22,7 +22,7 @@ from fleetsim.base.files import PARTIAL, claim_folder
 from fleetsim.base.project import Project
 from fleetsim.experiment.document import planned_record
 from fleetsim.experiment.record import Record, read_record
-from fleetsim.experiment.results import RECORD_NAME, Engine, RunError, Status
+from fleetsim.experiment.results import RECORD_NAME, Engine, RunError, Status, own_folder
 from fleetsim.experiment.spec import load_experiment
 from fleetsim.experiment.steps import (
     provenance_of,
@@ -89,6 +89,7 @@ def execute(
     if options.engine == Engine.NOTEBOOK:
         check_notebook(project, experiment)
     target = project.results(results)
+    own_folder(target / experiment.id, target)
     started = Instant.now()
     watch = watch or Watch()
     with _private_results(target) as private, watch:

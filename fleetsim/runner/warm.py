@@ -58,7 +58,7 @@ class Nursery:
         self._pipe, there = Pipe()
         with there:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", f"{_MAIN}({there.fileno()})"],
+                [sys.executable, "-X", "faulthandler", "-c", f"{_MAIN}({there.fileno()})"],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[there.fileno()],
                 start_new_session=True,  # no Ctrl-C of the terminal comes through

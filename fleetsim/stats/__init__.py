@@ -7,7 +7,7 @@ __getattr__, __dir__ = face(
     {
         "adjust": "benjamini_hochberg holm",
         "answers": "answer answers_line answers_table tests_table",
-        "battery": "BATTERY entries Entry EntryKind family_size",
+        "battery": "BATTERY entries Entry EntryKind family_size without_roster",
         "categories": "category_equivalence_test category_test independence_test share_intervals",
         "controls": "Control control_faults CONTROLS",
         "counts": "dispersion_test poisson_count_test poisson_equivalence_test poisson_fit_test "

@@ -45,6 +45,9 @@ class Entry:
     kind : EntryKind
     batches : int
         How many batches it needs.
+    roster : bool
+        Whether it asks how many events drivers have, which is known only where it is known who the
+        drivers are, and where all of the data could be read.
     continuous : bool
         Whether the p-values of honest data are uniform at the size of the baseline. Where they are
         discrete or conservative, as all are in small samples, too few rejections are no fault.
@@ -68,6 +71,7 @@ class Entry:
     make: Callable[[Sample, Law], TestResult]
     kind: EntryKind = EntryKind.EVIDENCE
     batches: int = 1
+    roster: bool = False
     continuous: bool = True
     effect: Callable[[Sample, Law, TestResult, float], float | None] = effects.no_effect
     scale: Callable[[Law], float] = lambda law: 1.0
@@ -130,21 +134,26 @@ def _sequence(sample: Sample, law: Law) -> TestResult:
 
 
 def _inside(sample: Sample, law: Law) -> TestResult:
+    seen, null = sample.times.n + sample.outside, "no event is outside"
     if sample.n_events == 0:
-        return TestResult("inside", n=0, null="no event is outside", note="no test: no event")
+        return TestResult("inside", n=0, null=null, note="no test: no event")
+    if seen < sample.n_events and not sample.outside:
+        blind = sample.n_events - seen
+        why = f"no test: no interval is known of {blind} of {sample.n_events} events"
+        return TestResult("inside", n=seen, null=null, note=why)
     return TestResult(
         "inside",
         statistic=float(sample.outside),
         p_value=0.0 if sample.outside else 1.0,
-        n=sample.n_events,
-        null="no event is outside",
+        n=seen,
+        null=null,
     )
 
 
 def _no_times(sample: Sample) -> str | None:
     """Return why no test of the offsets' law can be made, or None."""
     if sample.times.n == 0:
-        return "no test: no event"
+        return "no test: no event" if sample.n_events == 0 else "no test: no time inside"
     return "no test: the interval is one tick" if sample.length_us < 2 else None
 
 
@@ -226,6 +235,7 @@ BATTERY: tuple[Entry, ...] = (
         name="event_count",
         question="Are there as many events as the configuration expects?",
         null="the number of events is Poisson with drivers x rate x batches as its mean",
+        roster=True,
         make=_count,
         continuous=False,
         effect=effects.rate_effect,
@@ -236,6 +246,7 @@ BATTERY: tuple[Entry, ...] = (
         name="event_count_within_margin",
         question="Is the rate shown to lie within the margin?",
         null="the rate is off by the margin or more",
+        roster=True,
         make=_count_margin,
         kind=EntryKind.EQUIVALENCE,
         continuous=False,
@@ -267,6 +278,7 @@ BATTERY: tuple[Entry, ...] = (
         name="events_per_driver",
         question="Do the counts of the drivers follow the Poisson law, zeros included?",
         null="each driver's count is Poisson with the configured rate",
+        roster=True,
         make=_driver_fit,
         effect=effects.fit_effect,
         sees="counts that scatter {:.3f} times as much in variance (negative binomial)",
@@ -276,6 +288,7 @@ BATTERY: tuple[Entry, ...] = (
         name="events_per_driver_dispersion",
         question="Is the variance of the drivers' counts their mean?",
         null="the variance of the counts equals their mean",
+        roster=True,
         make=_driver_dispersion,
         effect=effects.dispersion_effect,
         sees="counts that scatter {:.3f} times as much in variance as they should",
@@ -377,6 +390,7 @@ BATTERY: tuple[Entry, ...] = (
         name="company_totals",
         question="Do the companies' totals vary as independent drivers make them?",
         null="events fall on the companies at random",
+        roster=True,
         make=lambda s, w: moments.crowding_test(s.company_totals),
         effect=effects.dispersion_effect,
         sees="companies' totals that scatter {:.2f} times as much in variance as they should",
@@ -386,6 +400,7 @@ BATTERY: tuple[Entry, ...] = (
         name="slot_totals",
         question="Do drivers of one number, added up over companies, vary as independent ones?",
         null="events fall on the drivers' numbers at random",
+        roster=True,
         make=lambda s, w: moments.crowding_test(s.slot_totals),
         effect=effects.dispersion_effect,
         sees="totals that scatter {:.2f} times as much in variance, as where companies are copies",
@@ -395,6 +410,7 @@ BATTERY: tuple[Entry, ...] = (
         name="driver_neighbours",
         question="Does a driver's count say nothing about the next one's?",
         null="counts of neighbours in the fleet are uncorrelated",
+        roster=True,
         make=lambda s, w: moments.neighbour_test(s.counts),
         effect=effects.neighbour_effect,
         sees="a correlation of neighbours of {:.3f} or more",
@@ -404,6 +420,7 @@ BATTERY: tuple[Entry, ...] = (
         name="types_by_company",
         question="Is the mix of types the same in all companies, but for chance?",
         null="type and company are independent",
+        roster=True,
         make=lambda s, w: moments.association_test(s.types_by_company),
         effect=effects.table_effect,
         scale=effects.share_scatter,
@@ -434,6 +451,7 @@ BATTERY: tuple[Entry, ...] = (
         name="batch_totals",
         question="Do the batches' totals scatter about the expected one as they should?",
         null="each batch's total is Poisson with drivers x rate as its mean",
+        roster=True,
         make=lambda s, w: moments.totals_test(s.totals, s.n_drivers * w.rate),
         batches=2,
         effect=effects.dispersion_effect,
@@ -464,6 +482,7 @@ BATTERY: tuple[Entry, ...] = (
         name="batch_drivers",
         question="Has every driver the same rate over all batches?",
         null="events of all batches together fall on the drivers at random",
+        roster=True,
         make=lambda s, w: moments.crowding_test(s.counts.sum(axis=0, keepdims=True)),
         batches=2,
         effect=effects.dispersion_effect,
@@ -474,6 +493,7 @@ BATTERY: tuple[Entry, ...] = (
         name="batch_pairs",
         question="Has no batch the same drivers busy as another one?",
         null="drivers' counts in two batches are uncorrelated",
+        roster=True,
         make=lambda s, w: moments.pair_correlation_test(s.counts),
         batches=2,
         effect=effects.pair_effect,
@@ -497,6 +517,11 @@ BATTERY: tuple[Entry, ...] = (
 def entries(n_batches: int) -> tuple[Entry, ...]:
     """Return the entries of `BATTERY` that this many batches are enough for."""
     return tuple(entry for entry in BATTERY if entry.batches <= n_batches)
+
+
+def without_roster(n_batches: int) -> tuple[str, ...]:
+    """Return the names of the tests that are left out where there is no roster."""
+    return tuple(entry.name for entry in entries(n_batches) if entry.roster)
 
 
 def family_size(batches: int) -> int:

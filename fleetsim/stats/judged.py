@@ -67,6 +67,10 @@ class JudgedTest:
 def make_tests(sample: Sample, law: Law) -> list[Made]:
     """Make all tests that a sample has batches enough for, in the order of `BATTERY`.
 
+    A line counts in all of them or in none: it does where its six fields could be read and name a
+    known driver and type. Where no line does although there are some, no test is made; where files
+    could not be read, none that counts events or drivers is.
+
     Parameters
     ----------
     sample : Sample
@@ -82,7 +86,29 @@ def make_tests(sample: Sample, law: Law) -> list[Made]:
         raise ValueError(
             f"the law has {len(law.weights)} types, the sample {sample.type_counts.shape[1]}"
         )
-    return [Made(entry, sample, entry.make(sample, law)) for entry in entries(sample.n_batches)]
+    why_not = _nothing_to_test(sample)
+    return [
+        Made(entry, sample, _refused(entry, sample, why_not) or entry.make(sample, law))
+        for entry in entries(sample.n_batches)
+        if sample.has_roster or not entry.roster
+    ]
+
+
+def _nothing_to_test(sample: Sample) -> str | None:
+    """Return why a sample says nothing at all, or None: no data, no test."""
+    if sample.n_events:
+        return None
+    if sample.unplaced:
+        return f"none of {sample.unplaced} lines could be read as an event of a known driver"
+    return sample.unread or None
+
+
+def _refused(entry: Entry, sample: Sample, why_not: str | None) -> TestResult | None:
+    """Return the result of a test that the data do not allow; None where they do."""
+    why = why_not or (sample.unread if entry.roster else None)
+    if not why:
+        return None
+    return TestResult(entry.name, n=sample.n_events, note=f"no test: {why}")
 
 
 def judge_tests(made: Sequence[Made], law: Law, *, alpha: float = 0.05) -> list[JudgedTest]:

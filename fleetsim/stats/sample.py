@@ -69,8 +69,13 @@ class Sample:
     outside : int
         Events whose offset is not in [0, length).
     unplaced : int
-        Events of which the driver or the type is not known, as where a line of a file is broken.
-        They are counted among all events and nowhere else.
+        Lines that could not be read as an event of a known driver and type. They count in no test;
+        what is wrong with them is told elsewhere.
+    unlisted : int64 array (B,), optional
+        Events of each batch where there is no roster: then `counts` has no drivers.
+    unread : str
+        What of the data could not be read, in words; empty where all could. What counts events or
+        drivers is then no test of the data.
     """
 
     drivers_per_company: int
@@ -82,6 +87,8 @@ class Sample:
     times: Times
     outside: int
     unplaced: int = 0
+    unlisted: Ints | None = None
+    unread: str = ""
 
     @property
     def n_batches(self) -> int:
@@ -95,14 +102,19 @@ class Sample:
 
     @property
     def n_events(self) -> int:
-        """Number of events in all batches, those outside and those unplaced included."""
-        return int(self.counts.sum()) + self.unplaced
+        """Number of events in all batches, those outside included."""
+        return int(self.totals.sum())
 
     @property
     def totals(self) -> Ints:
         """Events of each batch, int64 (B,)."""
-        totals: Ints = self.counts.sum(axis=1)
+        totals: Ints = self.counts.sum(axis=1) if self.unlisted is None else self.unlisted
         return totals
+
+    @property
+    def has_roster(self) -> bool:
+        """Whether it is known which drivers there are, with or without events."""
+        return self.unlisted is None
 
     @property
     def length_us(self) -> int:

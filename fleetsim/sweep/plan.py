@@ -6,6 +6,7 @@ key is the point's result; nothing else is remembered, so there is no state that
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,18 +15,27 @@ from typing import Any
 import msgspec
 
 from fleetsim.base.errors import InputError
-from fleetsim.base.files import free_bytes
+from fleetsim.base.files import free_bytes, leads_out
 from fleetsim.base.project import Project, source_hash
+from fleetsim.base.strict import decoder
 from fleetsim.experiment.expectation import expected_line_bytes
 from fleetsim.experiment.grid import grid_points, grid_size
 from fleetsim.experiment.record import decode_record
-from fleetsim.experiment.results import RECORD_NAME, Head, Status
+from fleetsim.experiment.results import (
+    RECORD_NAME,
+    Head,
+    Status,
+    own_folder,
+    read_record_file,
+)
 from fleetsim.experiment.spec import Experiment, load_experiment, with_parameters
 from fleetsim.experiment.steps import run_key
 from fleetsim.generate.config import SEED_MAX
 
 #: More runs than this are begun only when asked for twice.
 MANY_RUNS = 10_000
+#: More are refused.
+MOST_RUNS = 10**6
 
 
 @dataclass(frozen=True)
@@ -88,17 +98,22 @@ class Sweep:
         found: dict[Status, dict[str, Path]] = {status: {} for status in Status}
         # Names begin with the time of the run, so that the newest comes last.
         for path in sorted(self.folder.glob(f"[!.]*/{RECORD_NAME}")):
-            if path.parent.is_symlink():  # latest
+            if path.parent.is_symlink() and not leads_out(path.parent, self.folder):
+                continue  # latest
+            try:
+                content = read_record_file(own_folder(path.parent, self.results))
+            except InputError as error:
+                why = "; ".join(error.faults)
+                self.damaged.append(f"{path.parent.name}/{RECORD_NAME}: damaged: {why}")
                 continue
             try:
-                content = path.read_bytes()
-                row = msgspec.json.decode(content, type=Head)
+                row = decoder(Head).decode(content)
                 if row.key in wanted:
                     decode_record(content, Path(path.parent.name, RECORD_NAME))
             except InputError as error:
                 self.damaged.append(str(error))
                 continue
-            except (OSError, msgspec.DecodeError, RecursionError) as error:
+            except (msgspec.DecodeError, RecursionError) as error:
                 self.damaged.append(f"{path.parent.name}/{RECORD_NAME}: damaged: {error}")
                 continue
             if row.status == Status.COMPLETED:
@@ -160,6 +175,14 @@ def plan_sweep(
             f"runs, more than {MANY_RUNS}",
             next_step="make the grid smaller, or say --yes",
         )
+    if size > MOST_RUNS:
+        raise InputError(
+            where,
+            f"its grid and seeds make {size} runs; allowed: at most {MOST_RUNS}",
+            next_step="make the grid smaller, or several experiments of it",
+        )
+    if size > MANY_RUNS:
+        logging.getLogger(__name__).warning("%s: working out the keys of %d runs", where, size)
     sources = project.notebook_hash(experiment.notebook), source_hash()
     points: list[Point] = []
     for number, setting in enumerate(_settings(experiment)):

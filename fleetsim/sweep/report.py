@@ -18,7 +18,8 @@ from fleetsim.experiment.figures import ShownFigure, render
 from fleetsim.experiment.kind import SWEEP
 from fleetsim.experiment.notebook import parameters_of
 from fleetsim.experiment.parameters import check_parameters
-from fleetsim.experiment.results import SWEEP_FIGURES, Engine, RunError
+from fleetsim.experiment.results import SWEEP_FIGURES, Engine, RunError, own_folder
+from fleetsim.experiment.starter import find_notebook
 from fleetsim.report.gallery import SWEEP_HTML, refresh_gallery
 from fleetsim.report.html import render_html
 from fleetsim.report.run_report import clean_notebook
@@ -201,12 +202,12 @@ class SweepReport:
     def plot(self, name: str) -> ShownFigure | None:
         """Draw a plot, keep it beside the report and show it; nothing where nothing is to show."""
         if name not in SWEEP_PLOTS:
-            raise InputError("plot", f"found {name!r}; allowed: {', '.join(SWEEP_PLOTS)}")
+            raise InputError("plot", f"found {found(name)}; allowed: {', '.join(SWEEP_PLOTS)}")
         if name not in self.plots():
             return None
         figure, alt = draw_sweep(name, self.results, self.record)
         images = render(figure)
-        folder = self.sweep.folder / SWEEP_FIGURES
+        folder = own_folder(self.sweep.folder / SWEEP_FIGURES, self.sweep.folder)
         make_folder(folder)
         for form, content in images.items():
             write_file(folder / f"{name}.{form}", content)
@@ -227,9 +228,7 @@ def render_sweep(sweep: Sweep) -> Path:
     FleetsimError
         Where the notebook fails.
     """
-    notebook = sweep.project.notebooks / NOTEBOOK
-    if not notebook.is_file():
-        raise InputError(sweep.project.relative(notebook), "no such notebook; the project needs it")
+    notebook = find_notebook(sweep.project, NOTEBOOK)
     values = {"experiment": sweep.name, "results": str(sweep.results), "engine": "none"}
     ending = execute_notebook(notebook, values, Watch(), root=sweep.project.root)
     if ending.error is not None or ending.notebook is None:

@@ -6,7 +6,6 @@ begins (`fleetsim.sweep.plan`), so that a sweep that was ended goes on where it 
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 from collections.abc import Callable, Generator, Iterator
@@ -18,12 +17,15 @@ from pathlib import Path
 from uuid import uuid4
 
 from fleetsim.base.cluster import Cluster
-from fleetsim.base.files import PARTIAL, claim_folder, make_folder, point_link
-from fleetsim.experiment.results import LATEST, Engine
+from fleetsim.base.errors import InputError
+from fleetsim.base.files import PARTIAL, claim_folder, make_folder, point_link, take_lock
+from fleetsim.experiment.results import LATEST, Engine, own_folder
 from fleetsim.report.gallery import refresh_gallery
+from fleetsim.runner.engines import check_notebook
 from fleetsim.runner.mirror import Mirror
 from fleetsim.runner.run import Outcome
 from fleetsim.runner.warm import Nursery
+from fleetsim.sweep.first_uses import first_uses
 from fleetsim.sweep.plan import Point, Sweep
 from fleetsim.sweep.worker import DEFAULTS, Order, Runner, SweepOptions, run_on_worker
 
@@ -31,20 +33,25 @@ from fleetsim.sweep.worker import DEFAULTS, Order, Runner, SweepOptions, run_on_
 @contextmanager
 def sweep_lock(sweep: Sweep) -> Iterator[None]:
     """Hold the only right to run this experiment's points; a second sweep waits for it."""
-    make_folder(sweep.folder)
-    descriptor = os.open(sweep.folder / ".sweep.lock", os.O_RDONLY | os.O_CREAT, 0o644)
+    make_folder(own_folder(sweep.folder, sweep.results))
+    flags = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logging.getLogger(__name__).warning(
-                "%s: waiting for another sweep of this experiment; what it completes is kept",
-                sweep.experiment.id,
-            )
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        descriptor = os.open(sweep.folder / ".sweep.lock", flags, 0o644)
+    except OSError as error:
+        raise InputError(
+            str(sweep.folder / ".sweep.lock"), f"no lock of a sweep: {error.strerror}"
+        ) from None
+    try:
+        take_lock(descriptor, lambda: _say_waiting(sweep.experiment.id))
         yield
     finally:
         os.close(descriptor)
+
+
+def _say_waiting(experiment: str) -> None:
+    logging.getLogger(__name__).warning(
+        "%s: waiting for another sweep of this experiment; what it completes is kept", experiment
+    )
 
 
 @dataclass
@@ -88,6 +95,9 @@ def run_sweep(
         As they came; the points under way are ended and leave nothing, those on workers too.
     """
     home = home or Mirror(sweep.project, sweep.results)
+    if options.engine == Engine.NOTEBOOK:
+        check_notebook(sweep.project, sweep.experiment)  # here, not at the first point
+        sweep.experiment.kind.check_machine(sweep.experiment, sweep.results)
     with ExitStack() as stack:
         stack.enter_context(sweep_lock(sweep))
         shared = cluster is not None and home.where is None
@@ -102,6 +112,8 @@ def run_sweep(
                 yield _order(sweep, point, options, home, seen)
 
         if cluster is None:
+            if to_do:
+                first_uses(sweep.experiment.kind, options.engine)
             forked = options.engine == Engine.NOTEBOOK and len(to_do) > 1 and Nursery.possible()
             nursery = stack.enter_context(Nursery()) if forked else None
             outcomes = _in_threads(orders(), home, options.jobs, nursery)

@@ -19,6 +19,7 @@ from fleetsim.runner.mirror import Mirror, mirrored
 from fleetsim.runner.run import Outcome, execute
 from fleetsim.runner.warm import Nursery
 from fleetsim.runner.watch import Watch
+from fleetsim.sweep.first_uses import first_uses_on_worker
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,7 @@ def run_on_worker(order: Order) -> Outcome:
                 f"a worker does not see {path}",
                 next_step="let all workers share these folders, or name the results by a URL",
             )
+    first_uses_on_worker(order.root, order.name, order.options.engine)
     runner = Runner()
     project = Project(order.root)
     with when_given_up(runner.interrupt), mirrored(project, order.results) as home:

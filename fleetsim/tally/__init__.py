@@ -7,7 +7,7 @@ __getattr__, __dir__ = face(
     {
         "audit": "audit_data audit_text bytes_to_read",
         "batches": "Tally tally_batches",
-        "faults": "FaultKind",
+        "faults": "FaultKind faults_table",
         "folder": "events_files",
         "values": "read_times",
     },

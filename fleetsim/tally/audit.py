@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from fleetsim.batch.dataset import COMPANIES_NAME, data_folder, events_folders
 from fleetsim.batch.meta import META_NAME
 from fleetsim.generate.config import Config
 from fleetsim.stats.answers import answers_line
+from fleetsim.stats.battery import without_roster
 from fleetsim.stats.effects import law_of
 from fleetsim.stats.judged import Test, judge_tests, make_tests, record_test
 from fleetsim.tally.batches import Tally, tally_batches
-from fleetsim.tally.faults import Fault, FaultKind, Faults
+from fleetsim.tally.faults import Cause, Fault, FaultKind, Faults, faults_table
 from fleetsim.tally.folder import is_batch
+from fleetsim.tally.partitions import Partition, is_partition, partitions
 from fleetsim.tally.reading import Mapper
 
 
@@ -32,14 +35,20 @@ class Group:
     Attributes
     ----------
     batch_ids : tuple of str
-    events, drivers : int
+    events : int
+        Those that count in the tests.
+    unplaced : int
+        Lines that do not: they could not be read, or name somebody who is not in the roster.
+    drivers : int or None
+        None where there is no roster.
     tests : tuple of Test
     """
 
     batch_ids: tuple[str, ...]
     events: int
-    drivers: int
+    drivers: int | None
     tests: tuple[Test, ...]
+    unplaced: int
 
 
 @dataclass(frozen=True)
@@ -55,11 +64,24 @@ class Audit:
     lines : int
         Lines in the events files.
     faults : tuple of Fault
-        The first of each kind.
+        The first of each cause.
     fault_counts : dict
         How many there are of each kind.
+    causes : dict
+        How many there are of each cause.
+    examined : dict
+        Of each kind, what was asked for faults of it, and how many there are to ask.
     groups : tuple of Group
         Several where companies joined between the batches; none where nothing could be read.
+    roster : str
+        Who the drivers are held to: "companies", or "none" where there is no companies file that
+        can be read or none was wanted.
+    left_out : tuple of str
+        Tests that need a roster, where there is none.
+    expected : str
+        What a data set looks like, where none was found.
+    read : str or None
+        The query by which the events were read, if any.
     """
 
     data: Path
@@ -68,7 +90,13 @@ class Audit:
     lines: int
     faults: tuple[Fault, ...]
     fault_counts: dict[FaultKind, int]
+    causes: dict[Cause, int]
+    examined: dict[FaultKind, tuple[int, int]]
     groups: tuple[Group, ...]
+    roster: str = "companies"
+    left_out: tuple[str, ...] = ()
+    expected: str = ""
+    read: str | None = None
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -92,16 +120,36 @@ class Audit:
             "alpha": self.alpha,
             "batch_ids": list(self.batch_ids),
             "event_count": self.lines,
+            "read": self.read,
+            "roster": self.roster,
+            "left_out": list(self.left_out),
+            "expected": self.expected or None,
             "findings": list(self.findings),
             "faults": [
-                {"kind": fault.kind.value, "where": fault.where, "message": fault.message}
+                {
+                    "kind": fault.kind.value,
+                    "cause": fault.cause or fault.kind.words,
+                    "where": fault.where,
+                    "message": fault.message,
+                }
                 for fault in self.faults
             ],
+            "causes": [
+                {"kind": kind.value, "cause": cause or kind.words, "number": number}
+                for (kind, cause), number in self.causes.items()
+            ],
+            "examined": {
+                kind.value: dict(
+                    zip(("number", "of"), self.examined.get(kind, (0, 0)), strict=True)
+                )
+                for kind in FaultKind
+            },
             "fault_counts": {kind.value: self.fault_counts.get(kind, 0) for kind in FaultKind},
             "groups": [
                 {
                     "batch_ids": list(group.batch_ids),
                     "event_count": group.events,
+                    "lines_left_out": group.unplaced,
                     "drivers": group.drivers,
                     "tests": msgspec.to_builtins(group.tests),
                 }
@@ -124,6 +172,10 @@ def audit_data(
     data: Path,
     companies: Path | None = None,
     *,
+    from_events: bool = False,
+    read: str | None = None,
+    start_us: int | None = None,
+    batches: int | None = None,
     alpha: float = 0.05,
     mapper: Mapper | None = None,
     progress: Callable[[int], object] | None = None,
@@ -139,6 +191,15 @@ def audit_data(
         here or on a storage. There, a batch is what has a record; all else is nothing.
     companies : Path, optional
         The companies file; by default the data set's own.
+    from_events : bool
+        Whether there is no roster: no companies file is read, all companies and drivers that events
+        name are taken for real, and the tests that need to know who they are are left out.
+    read : str, optional
+        A query that DuckDB reads the data with (see `query.Query`); then nothing is said of files.
+    start_us : int, optional
+        With `read`, the start of the first interval.
+    batches : int, optional
+        With `read`, how many intervals there are.
     alpha : float
         Level of all tests together.
     mapper : Mapper, optional
@@ -155,27 +216,59 @@ def audit_data(
         Where a storage or a worker fails.
     """
     faults = Faults()
-    place = _located(data, faults)
-    if place is None:
+    if read is not None:
+        from fleetsim.tally.query import Query  # where it is asked for
+
+        with Query(read, data, config, start_us=start_us, batches=batches) as query:
+            place = _Place(data, data / COMPANIES_NAME, [*query.sources()], [])
+            made = _audited(
+                config, data, place, companies, from_events, faults, alpha, None, progress
+            )
+        return replace(made, read=read)
+    located = _located(data, config, faults)
+    if located is None:
         return _nothing_read(data, alpha, faults)
-    roster = companies or place.companies
-    try:
-        tally = tally_batches(
+    return _audited(config, data, located, companies, from_events, faults, alpha, mapper, progress)
+
+
+def _audited(
+    config: Config,
+    data: Path,
+    place: _Place,
+    companies: Path | None,
+    from_events: bool,
+    faults: Faults,
+    alpha: float,
+    mapper: Mapper | None,
+    progress: Callable[[int], object] | None,
+) -> Audit:
+    """Return the audit of batches that were found."""
+    roster = None if from_events else companies or place.companies
+
+    def tallied(roster: Path | None) -> Tally:
+        return tally_batches(
             config,
             roster,
             place.batches,
             any_seed=True,
+            lenient=True,
             faults=faults,
             mapper=mapper,
             progress=progress,
         )
+
+    try:
+        tally = tallied(roster)
     except InputError as error:
-        if companies is not None:
+        if companies is not None or roster is None:
             raise
+        # Without companies that can be read, what the events say by themselves can be looked at.
         kind = FaultKind.MEMBER if roster.is_file() else FaultKind.FOLDER
         for fault in error.faults:
-            faults.add(kind, roster.name, fault)
-        return _nothing_read(data, alpha, faults)
+            faults.add(kind, roster.name, fault, "companies file")
+        tally = tallied(None)
+    listed = all(sample.has_roster for sample in tally.samples)
+    most = max(end - first for first, end in tally.spans)
     return Audit(
         data=data,
         alpha=alpha,
@@ -183,7 +276,11 @@ def audit_data(
         lines=tally.lines,
         faults=tally.faults,
         fault_counts=tally.fault_counts,
+        causes=tally.causes,
+        examined=tally.examined,
         groups=_groups(config, tally, alpha),
+        roster="companies" if listed else "from-events" if from_events else "none",
+        left_out=() if listed else without_roster(most),
     )
 
 
@@ -196,15 +293,33 @@ def _groups(config: Config, tally: Tally, alpha: float) -> tuple[Group, ...]:
         Group(
             tally.batch_ids[first:end],
             sample.n_events,
-            sample.n_drivers,
+            sample.n_drivers if sample.has_roster else None,
             tuple(record_test(next(rows)) for _ in tests),
+            sample.unplaced,
         )
         for sample, (first, end), tests in zip(tally.samples, tally.spans, made, strict=True)
     )
 
 
 def _nothing_read(data: Path, alpha: float, faults: Faults) -> Audit:
-    return Audit(data, alpha, (), 0, tuple(faults.kept), dict(faults.counts), ())
+    found = tuple(faults.kept), dict(faults.counts), dict(faults.causes)
+    return Audit(data, alpha, (), 0, *found, {}, (), expected=EXPECTED)
+
+
+#: What a data set looks like.
+EXPECTED = f"""\
+An audit reads one of these (a run, a data set, its events/, or a batch alone):
+
+    DATA_DIR/
+      {COMPANIES_NAME}                     one company a line; without it: --roster from-events
+      events/
+        20251108T120000Z/                 a batch: the id is the start of its interval
+          {META_NAME}                 its record
+          events.jsonl                    or events.jsonl.gz, events.jsonl.zst, events.parquet,
+        20251108T121500Z/                 or parts: part-000000.jsonl, part-000001.jsonl, ...
+        date=2025-11-08/hour=12/          or folders named key=value, with such files of any name
+
+Other tables and files: --read "SELECT ... FROM read_csv('{{data}}/*.csv')"."""  # noqa: S608
 
 
 @dataclass(frozen=True)
@@ -213,11 +328,11 @@ class _Place:
 
     events: Path
     companies: Path
-    batches: list[Path]
+    batches: list[Path | Partition]
     strays: list[str]
 
 
-def _located(data: Path, faults: Faults) -> _Place | None:
+def _located(data: Path, config: Config, faults: Faults) -> _Place | None:
     """Return where batches stand, and add what does not belong there; None where there is none.
 
     Raises
@@ -232,44 +347,65 @@ def _located(data: Path, faults: Faults) -> _Place | None:
     if what:
         raise InputError(str(data), f"{what}; expected a data set, a folder of batches or a batch")
     with told(data):
-        place = _locate(data)
+        place = _locate(data, config, faults)
     if place is None:
         message = "not a data set: neither events/ nor a batch stands here"
-        faults.add(FaultKind.FOLDER, data.name or str(data), message)
+        faults.add(FaultKind.FOLDER, data.name or str(data), message, "no data set")
         return None
     for name in place.strays:
         faults.add(
-            FaultKind.FOLDER, f"{place.events.name}/{name}", "does not belong here: no batch"
+            FaultKind.FOLDER,
+            f"{place.events.name}/{name}",
+            "does not belong here: no batch",
+            "stray file",
         )
     if not place.batches:
-        faults.add(FaultKind.FOLDER, place.events.name, "there is no batch here")
+        faults.add(FaultKind.FOLDER, place.events.name, "there is no batch here", "no batch")
         return None
     return place
 
 
-def _locate(data: Path) -> _Place | None:
+def _locate(data: Path, config: Config, faults: Faults) -> _Place | None:
     if is_batch(data):
         return _Place(data.parent, data_folder(data) / COMPANIES_NAME, [data], [])
     for events in events_folders(data):
         if events.is_dir():
-            return _place(events, events.parent / COMPANIES_NAME)
+            return _place(events, events.parent / COMPANIES_NAME, config, faults)
     if is_remote(data):
         found = bool(folders_with(data, META_NAME))
     else:
-        found = any(is_batch(path) for path in data.iterdir() if path.is_dir())
+        folders = [path for path in data.iterdir() if path.is_dir()]
+        if any(is_partition(path.name) for path in folders):
+            # The folder of the batches, or a data set that has no folder of them.
+            own = data / COMPANIES_NAME
+            companies = own if own.is_file() else data.resolve().parent / COMPANIES_NAME
+            return _place(data, companies, config, faults, {COMPANIES_NAME})
+        found = any(is_batch(path) for path in folders)
     if found:
         parent = data if is_remote(data) else data.resolve()
-        return _place(data, parent.parent / COMPANIES_NAME)
+        return _place(data, parent.parent / COMPANIES_NAME, config, faults)
     return None
 
 
-def _place(events: Path, companies: Path) -> _Place:
+def _place(
+    events: Path,
+    companies: Path,
+    config: Config,
+    faults: Faults,
+    known: AbstractSet[str] = frozenset(),
+) -> _Place:
     if is_remote(events):
         strays = [name for name in sorted(sizes(events)) if not name.startswith(".")]
-        return _Place(events, companies, folders_with(events, META_NAME), strays)
+        return _Place(events, companies, [*folders_with(events, META_NAME)], strays)
     seen = [path for path in sorted(events.iterdir()) if not path.name.startswith(".")]
-    batches = [path for path in seen if path.is_dir()]
-    return _Place(events, companies, batches, [path.name for path in seen if not path.is_dir()])
+    batches: list[Path | Partition] = [
+        path for path in seen if path.is_dir() and not is_partition(path.name)
+    ]
+    if any(path.is_dir() and is_partition(path.name) for path in seen):
+        batches += partitions(events, config, faults)
+        known = known | {"_SUCCESS"}
+    strays = [path.name for path in seen if not path.is_dir() and path.name not in known]
+    return _Place(events, companies, batches, strays)
 
 
 def bytes_to_read(data: Path) -> int:
@@ -279,8 +415,13 @@ def bytes_to_read(data: Path) -> int:
     """
     if is_remote(data):
         return 0
-    names = ("events.*", "part-*")
-    files = (path for name in names for path in data.rglob(name) if path.is_file())
+    names = ("*.jsonl", "*.jsonl.gz", "*.jsonl.zst", "*.parquet")
+    files = (
+        path
+        for name in names
+        for path in data.rglob(name)
+        if path.is_file() and path.name != COMPANIES_NAME
+    )
     return sum(path.stat().st_size for path in files)
 
 
@@ -290,19 +431,43 @@ def audit_text(audit: Audit) -> str:
     parts = [
         f"{audit.data}: {n_batches} batch{'' if n_batches == 1 else 'es'}, {audit.lines} lines"
     ]
-    rows = []
-    for kind in FaultKind:
-        first = next((str(fault) for fault in audit.faults if fault.kind is kind), "none found")
-        rows.append((kind.words, str(audit.fault_counts.get(kind, 0)), first))
-    parts.append(str(Table(("faults", "number", "the first"), tuple(rows))))
+    parts.append(str(faults_table(audit.faults, audit.fault_counts, audit.examined)))
+    if len(audit.causes) > 1:
+        parts.append(str(_causes_table(audit)))
     parts += [_group_text(group) for group in audit.groups]
+    if audit.read is not None:
+        parts.append(
+            "Read by a query: its rows are the lines. Nothing is said of files, the form and order "
+            "of lines, or records."
+        )
+    if audit.left_out:
+        parts.append(
+            "There is no roster: companies, drivers and trucks are taken as the events name them; "
+            "only types and the numbers of drivers are held to the configuration. "
+            f"{len(audit.left_out)} tests need to know who the drivers are and are left out: "
+            f"{', '.join(audit.left_out)}."
+        )
     if not audit.findings:
         parts.append(
             f"Nothing found. Of honest data, {100 * audit.alpha:g} % fail some test by chance."
         )
     else:
         parts.append("\n".join(["Findings:", *(f"- {finding}" for finding in audit.findings)]))
+    if audit.expected:
+        parts.append(audit.expected)
     return "\n\n".join(parts)
+
+
+def _causes_table(audit: Audit) -> Table:
+    """Return the causes of all faults: a rare one has its row beside a frequent one."""
+    first: dict[Cause, str] = {}
+    for fault in audit.faults:
+        first.setdefault((fault.kind, fault.cause), str(fault))
+    rows = tuple(
+        (cause[1] or cause[0].words, str(number), first.get(cause, ""))
+        for cause, number in audit.causes.items()
+    )
+    return Table(("cause", "number", "the first"), rows)
 
 
 def _group_text(group: Group) -> str:
@@ -318,5 +483,8 @@ def _group_text(group: Group) -> str:
         for test in group.tests
     )
     batches = f"{len(group.batch_ids)} batches" if len(group.batch_ids) > 1 else group.batch_ids[0]
-    title = f"{batches}, {group.events} events of {group.drivers} drivers"
+    drivers = "" if group.drivers is None else f" of {group.drivers} drivers"
+    title = f"{batches}, {group.events} events{drivers}"
+    if group.unplaced:
+        title += f"; {group.unplaced} lines are no events of the roster and count in no test"
     return f"{title}\n{answers_line(group.tests)}\n\n{Table(header, rows)}"

@@ -14,24 +14,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from uuid import UUID
 
 import numpy as np
 
+from fleetsim.base.clock import LAST_US
 from fleetsim.base.errors import FleetsimError, InputError
 from fleetsim.base.files import PARTIAL
-from fleetsim.base.storage import is_remote
 from fleetsim.batch.companies import read_companies
 from fleetsim.batch.meta import in_time
 from fleetsim.generate.config import Config
 from fleetsim.generate.fleet import Fleet
 from fleetsim.stats.sample import Sample
 from fleetsim.stats.times import times_of
-from fleetsim.tally.faults import Fault, FaultKind, Faults
-from fleetsim.tally.folder import size_of
+from fleetsim.tally.faults import Cause, Fault, FaultKind, Faults
+from fleetsim.tally.folder import read_record, size_of, start_of, time_or_none
+from fleetsim.tally.partitions import Partition, size_of_files
 from fleetsim.tally.reading import Mapper, OpenBatch, Reading
 from fleetsim.tally.store import DuplicateId, EventStore
 
@@ -50,15 +51,20 @@ class Tally:
         Lines in the events files.
     samples : tuple of Sample
         The statistics of consecutive batches with one roster; several, where companies joined
-        between the batches. Broken lines and strangers are counted as unplaced.
+        between the batches. Lines that are no event of the roster count in none of them.
     spans : tuple of (int, int)
         Of each sample, the positions of its batches in `batch_ids`: first, and one past the last.
     batch_bytes, batch_disk_bytes : int
         Sizes of the files, and allocated blocks with the folders.
     faults : tuple of Fault
-        The first of each kind.
+        The first of each cause.
     fault_counts : dict
         How many there are of each kind.
+    causes : dict
+        How many there are of each cause.
+    examined : dict
+        Of each kind, what was asked for faults of it, and how many there are to ask: lines, or
+        batches.
     """
 
     batch_ids: tuple[str, ...]
@@ -70,6 +76,8 @@ class Tally:
     batch_disk_bytes: int
     faults: tuple[Fault, ...]
     fault_counts: dict[FaultKind, int]
+    causes: dict[Cause, int] = field(default_factory=dict)
+    examined: dict[FaultKind, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def sample(self) -> Sample:
@@ -85,6 +93,16 @@ class Tally:
         return self.samples[0]
 
     @property
+    def events(self) -> int:
+        """Lines that count in the statistics: their six fields could be read and are known."""
+        return sum(sample.n_events for sample in self.samples)
+
+    @property
+    def unread_files(self) -> str:
+        """How many files could not be read, in words; empty where all could."""
+        return next((sample.unread for sample in self.samples if sample.unread), "")
+
+    @property
     def timed(self) -> int:
         """Events whose time lies inside their interval."""
         return sum(sample.times.n for sample in self.samples)
@@ -97,10 +115,11 @@ class Tally:
 
 def tally_batches(
     config: Config,
-    companies: Path,
-    batches: Iterable[Path],
+    companies: Path | None,
+    batches: Iterable[Path | Partition],
     *,
     any_seed: bool = False,
+    lenient: bool = False,
     faults: Faults | None = None,
     mapper: Mapper | None = None,
     progress: Callable[[int], object] | None = None,
@@ -112,11 +131,14 @@ def tally_batches(
     config : Config
         What the data are said to follow.
     companies : Path
-        The companies file; drivers are those of its companies.
-    batches : iterable of Path
-        Batch folders.
+        The companies file; drivers are those of its companies. None where there is no roster: then
+        no line is held to one, and the samples have no drivers.
+    batches : iterable of Path or Partition
+        Batch folders, or what stands for them below folders named key=value.
     any_seed : bool
         Whether the records may name another seed than the configuration; the law is the same.
+    lenient : bool
+        Whether bad lines of the companies file are faults, and their companies left out.
     faults : Faults, optional
         What was found already; what is found is added.
     mapper : Mapper, optional
@@ -132,31 +154,38 @@ def tally_batches(
     FleetsimError
         Where a storage or a worker fails.
     """
-    ordered = in_time(batches)
+    ordered = _in_time(batches)
     if not ordered:
-        raise InputError(str(companies.parent), "no batch to read")
-    fleet = read_companies(companies)
+        raise InputError(str(companies.parent) if companies else "data", "no batch to read")
     faults = Faults() if faults is None else faults
-    _check_fleet(config, fleet, companies, faults)
+    fleet, bad = None, 0
+    if companies is not None:
+        fleet, bad = _read_fleet(config, companies, faults, lenient)
+        if bad == len(fleet):
+            fleet = companies = None
     with EventStore(config.interval_us) as store:
-        reading = Reading(config, fleet, companies, store, any_seed, progress)
+        reading = Reading(
+            config, fleet, companies, store, any_seed, progress, bad_companies=bad > 0
+        )
         opened = [reading.open(number, batch) for number, batch in enumerate(ordered)]
         reading.read(mapper)
         for batch in opened:
             faults.extend(batch.faults)
-        for folder in sorted({b.parent for b in ordered if not is_remote(b)}):
+        for folder in sorted({b.parent for b in ordered if isinstance(b, Path)}):
             for left in sorted(folder.glob(f".*{PARTIAL}")):
-                faults.add(FaultKind.FOLDER, left.name, "left by a writer that did not finish")
+                faults.add(
+                    FaultKind.FOLDER, left.name, "left by a writer that did not finish", "left over"
+                )
         samples, spans = [], []
         # Duplicate ids are searched for beside the statistics: both mostly wait for sorts.
         with ThreadPoolExecutor(1) as helper:
-            searching = helper.submit(store.duplicates, faults.room(FaultKind.DUPLICATE))
+            searching = helper.submit(store.duplicates, faults.room(FaultKind.DUPLICATE, ""))
             for _, group in groupby(opened, key=lambda batch: batch.eligible.tobytes()):
                 alike = list(group)
                 spans.append((alike[0].number, alike[-1].number + 1))
-                samples.append(_sample(config, alike, store, *spans[-1]))
+                samples.append(_sample(config, alike, store, *spans[-1], roster=fleet is not None))
             _add_duplicates(*searching.result(), reading, faults)
-    sizes = [size_of(batch) for batch in ordered]
+    sizes = [size_of_files(b) if isinstance(b, Partition) else size_of(b) for b in ordered]
     return Tally(
         batch_ids=tuple(batch.name for batch in opened),
         unread=tuple(batch.name for batch in opened if batch.unread),
@@ -167,7 +196,62 @@ def tally_batches(
         batch_disk_bytes=sum(allocated for _, allocated in sizes),
         faults=tuple(faults.kept),
         fault_counts=dict(faults.counts),
+        causes=dict(faults.causes),
+        examined=_examined(opened, fleet is not None),
     )
+
+
+def _in_time(batches: Iterable[Path | Partition]) -> list[Path | Partition]:
+    """Return batches in the order of their intervals; those without one come last."""
+    listed = list(batches)
+    folders = in_time(batch for batch in listed if not isinstance(batch, Partition))
+    others = [batch for batch in listed if isinstance(batch, Partition)]
+    if not others:
+        return [*folders]
+
+    def start(batch: Path | Partition) -> tuple[int, str]:
+        if isinstance(batch, Partition):
+            begin = batch.start_us
+            if batch.files is None:  # the record says it; what is wrong with it is told later
+                begin = start_of(read_record(batch.path, Faults()), batch.path, Faults())
+        else:
+            begin = time_or_none(batch.name)
+        return LAST_US if begin is None else begin, batch.name
+
+    return sorted(listed, key=start)
+
+
+#: Bad lines of a companies file that are listed, unless they are an error.
+BAD_COMPANIES = 1000
+
+
+def _read_fleet(
+    config: Config, companies: Path, faults: Faults, lenient: bool
+) -> tuple[Fleet, int]:
+    """Return the fleet of a companies file, and how many of its lines are bad."""
+    cause = "line of the companies file"
+
+    def bad(fault: str) -> None:
+        faults.add(FaultKind.MEMBER, companies.name, fault, cause, most=BAD_COMPANIES)
+
+    fleet = read_companies(companies, bad=bad if lenient else None)
+    _check_fleet(config, fleet, companies, faults)
+    return fleet, faults.causes[FaultKind.MEMBER, cause]
+
+
+def _examined(batches: list[OpenBatch], roster: bool) -> dict[FaultKind, tuple[int, int]]:
+    """Return of each kind of faults what was asked for them, and how many there are to ask."""
+    lines = sum(batch.partial.lines for batch in batches)
+    asked = {
+        FaultKind.FOLDER: (sum(batch.rows is None for batch in batches), len(batches)),
+        FaultKind.LINE: (lines, lines),
+        FaultKind.META: (sum(batch.meta is not None for batch in batches), len(batches)),
+    }
+    for kind in (FaultKind.MEMBER, FaultKind.DUPLICATE, FaultKind.TIME):
+        asked[kind] = (sum(batch.partial.examined[kind] for batch in batches), lines)
+    if not roster:  # types are held to the configuration, but nobody to anything
+        asked[FaultKind.MEMBER] = (0, lines)
+    return asked
 
 
 def _check_fleet(config: Config, fleet: Fleet, companies: Path, faults: Faults) -> None:
@@ -177,6 +261,7 @@ def _check_fleet(config: Config, fleet: Fleet, companies: Path, faults: Faults) 
             companies.name,
             f"it has {len(fleet)} lines; the configuration gives whole cohorts of "
             f"{config.number_of_companies}",
+            "cohorts",
         )
 
 
@@ -191,17 +276,30 @@ def _add_duplicates(
             f"event_id {UUID(int=high << 64 | low)} already stands in "
             f"{reading.name_of(duplicate.first_file)} line {duplicate.first_line}",
         )
-    faults.add_unnamed(FaultKind.DUPLICATE, total - len(duplicates))
+    faults.add_unnamed(FaultKind.DUPLICATE, "", total - len(duplicates))
+
+
+def _unread(batches: list[OpenBatch]) -> str:
+    """Return how many files of batches could not be read, in words; empty where all could."""
+    files = sum(len(batch.files.names) for batch in batches)
+    unread = sum(batch.unread for batch in batches)
+    return f"{unread} of {files} files could not be read" if unread else ""
 
 
 def _sample(
-    config: Config, batches: list[OpenBatch], store: EventStore, first: int, end: int
+    config: Config,
+    batches: list[OpenBatch],
+    store: EventStore,
+    first: int,
+    end: int,
+    *,
+    roster: bool,
 ) -> Sample:
     """Return the statistics of consecutive batches with one roster."""
     eligible = batches[0].eligible
-    drivers = np.repeat(eligible, config.drivers_per_company)
+    drivers = np.repeat(eligible, config.drivers_per_company) if roster else slice(0)
     partials = [batch.partial for batch in batches]
-    placed = sum(int(batch.counts.sum()) for batch in batches)
+    placed = [int(batch.types_by_company.sum()) for batch in batches]
     sizes = np.array([partial.timed for partial in partials], np.int64)
     by_batch = store.offsets_by_batch(first, end)
     whole = store.offsets(first, end) if len(batches) > 1 else None
@@ -214,5 +312,7 @@ def _sample(
         type_pairs=np.sum([partial.pairs.finish() for partial in partials], axis=0),
         times=times_of(sizes, config.interval_us, by_batch, whole),
         outside=sum(partial.outside for partial in partials),
-        unplaced=sum(partial.lines for partial in partials) - placed,
+        unplaced=sum(partial.lines for partial in partials) - sum(placed),
+        unlisted=None if roster else np.array(placed, np.int64),
+        unread=_unread(batches),
     )

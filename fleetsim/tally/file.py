@@ -9,13 +9,14 @@ are spread can be told exactly only where all events meet.
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -28,12 +29,13 @@ from fleetsim.base.storage import place, told
 from fleetsim.batch.companies import read_companies
 from fleetsim.batch.formats import FORMATS, damaged
 from fleetsim.generate.config import Config, make_config
+from fleetsim.generate.encode import line_width
 from fleetsim.generate.fleet import Fleet
 from fleetsim.generate.model import EVENT_FIELDS, FieldKind, type_law
 from fleetsim.stats.sample import TIME_CELLS, TypePairs, table_of, time_cell
-from fleetsim.tally.diagnosis import Roster, diagnose
-from fleetsim.tally.faults import EXAMPLES, FaultKind
-from fleetsim.tally.lines import LineReader, Membership, Rows
+from fleetsim.tally.diagnosis import Diagnosis, Roster, diagnose
+from fleetsim.tally.faults import EXAMPLES, Cause, FaultKind
+from fleetsim.tally.lines import Bounds, LineReader, Membership, Rows
 from fleetsim.tally.partial import (
     Growing,
     LineFault,
@@ -41,6 +43,7 @@ from fleetsim.tally.partial import (
     count,
     first_faults,
     misplaced,
+    misplaced_cause,
     misplaced_fault,
 )
 
@@ -51,6 +54,7 @@ _ID, _TYPE, _TIME = (
     next(field.name for field in EVENT_FIELDS if field.kind is kind)
     for kind in (FieldKind.UUID, FieldKind.CHOICE, FieldKind.TIME)
 )
+_CHOICES = [field.name for field in EVENT_FIELDS if field.kind is FieldKind.CHOICE]
 
 
 class Events(NamedTuple):
@@ -63,6 +67,24 @@ class Events(NamedTuple):
     event_id: npt.NDArray[np.uint64]
     line: npt.NDArray[np.signedinteger]
     offset_us: npt.NDArray[np.signedinteger]
+
+
+class Stated(msgspec.Struct, frozen=True):
+    """What is said of a file before it is read; None for what is not known.
+
+    rows, bytes : what the record states of it; size : its size on the disk [bytes].
+    """
+
+    rows: int | None = None
+    bytes: int | None = None
+    size: int | None = None
+
+
+#: What a file may have beyond its record before nobody reads on: bytes of lines, and lines.
+MORE_BYTES, MORE_LINES = 1 << 26, 1 << 16
+#: Lines of a file that may be too short for any event, and the bytes of one line.
+SHORT_LINES, LINE_BYTES = 1 << 18, 1 << 26
+_LEAST_BYTES = 15  # of an event however it is packed: its id has 122 random bits
 
 
 class FileTask(msgspec.Struct, frozen=True):
@@ -80,10 +102,12 @@ class FileTask(msgspec.Struct, frozen=True):
     config : bytes
         The configuration as JSON.
     companies : str
-        Path or URL of the companies file.
+        Path or URL of the companies file; empty where there is no roster.
     companies_sha256 : str
     companies_used : int
         How many of its lines count.
+    stated : Stated
+        What is said of the file.
     """
 
     file: int
@@ -94,6 +118,7 @@ class FileTask(msgspec.Struct, frozen=True):
     companies: str
     companies_sha256: str
     companies_used: int
+    stated: Stated = Stated()
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +136,9 @@ class FileTally:
         Hash of the file.
     error : str
         Why it could not be read; empty where it could.
+    more : str
+        What is left of it that was not read, since it goes on where no event is expected; empty
+        where it was read to its end.
     """
 
     partial: Partial
@@ -118,13 +146,22 @@ class FileTally:
     content_sha256: str
     sha256: str
     error: str
+    more: str = ""
 
 
-def members(fleet: Fleet, start_us: int | None, used: int) -> Flags:
+def listed_in(bad: bool) -> str:
+    """Return what a company is not that no line of a companies file names."""
+    return "on a good line of the companies file" if bad else "in the companies file"
+
+
+def members(fleet: Fleet | None, start_us: int | None, used: int) -> Flags:
     """Return which companies of a fleet may have events in a batch.
 
-    Where nothing says when the interval starts, every company counts as onboarded.
+    Where nothing says when the interval starts, every company counts as onboarded. Without a roster
+    all companies are one.
     """
+    if fleet is None:
+        return np.ones(1, np.bool_)
     eligible = fleet.eligible(LAST_US if start_us is None else start_us)
     eligible[used:] = False
     return eligible
@@ -136,12 +173,23 @@ class FileReader:
     Parameters
     ----------
     config : Config
-    fleet : Fleet
+    fleet : Fleet or None
+        None where there is no roster: see `LineReader`.
+    listed : str
+        What a company that is not in the fleet is not.
     """
 
-    def __init__(self, config: Config, fleet: Fleet) -> None:
+    def __init__(
+        self, config: Config, fleet: Fleet | None, listed: str = "in the companies file"
+    ) -> None:
+        self._listed = listed
         self.config, self.fleet = config, fleet
-        self.n_types = len(type_law(config).names)
+        names = type_law(config).names
+        self.n_types = len(names)
+        self._longest = max(len(name.encode()) for name in names)
+        # Without a roster nobody knows how many digits the number of a truck has.
+        drivers = 10**15 if fleet is None else max(1, len(fleet) * config.drivers_per_company)
+        self._width = line_width(config, drivers)
         self._lines = LineReader(config, fleet)
         self._roster: Roster | None = None  # made where a line deviates: it is large
 
@@ -154,6 +202,8 @@ class FileReader:
         take: Callable[[Events], object],
         *,
         file: int = 0,
+        rows_of: Callable[[], Any] | None = None,
+        stated: Stated = Stated(),  # noqa: B008 (a constant)
         progress: Callable[[int], object] | None = None,
     ) -> FileTally:
         """Return the tally of a file, and hand on its events.
@@ -171,6 +221,10 @@ class FileReader:
             Called with `Events`, some thousand at a time.
         file : int
             Number of the file in the places of faults.
+        rows_of : callable, optional
+            Opens a stream of the lines, where there is no file.
+        stated : Stated
+            What is said of the file; what goes on far beyond that is not read.
         progress : callable, optional
             Called with numbers of bytes as they are read.
 
@@ -182,12 +236,19 @@ class FileReader:
         lines = copy.copy(self._lines)
         growing = Growing(self.n_types)
         seen, error, sha256 = 0, "", ""
-        opened = None if format == "jsonl" else FORMATS[format].reader
+        opened: Callable[[Path], Any] | None = None
+        if format != "jsonl":
+            opened = partial(FORMATS[format].reader, longest=self._longest)
+        bounds = self._bounds(format, stated)
+        where: Path | None = path
+        if rows_of is not None:
+            stream = rows_of
+            where, opened = None, lambda _: stream()
         with told(path):
             try:
-                for rows in lines.read(path, eligible, opened=opened):
-                    partial, events = self._tally(rows, file, eligible, start_us)
-                    growing.add(partial)
+                for rows in lines.read(where, eligible, opened=opened, bounds=bounds):
+                    part, events = self._tally(rows, file, eligible, start_us)
+                    growing.add(part)
                     take(events)
                     if progress:
                         progress(lines.bytes - seen)
@@ -195,12 +256,24 @@ class FileReader:
                 sha256 = lines.sha256
             except OSError as fault:
                 error = _why(fault, path, format)
-            if format != "jsonl" and error != MISSING:
+            more = _more(lines, stated)
+            if format != "jsonl" and error != MISSING and not _far_beyond(stated):
                 try:
                     sha256 = hash_file(path)
                 except OSError as fault:
                     error = error or _why(fault, path, format)
-        return FileTally(growing.finish(), lines.bytes, lines.sha256, sha256, error)
+        return FileTally(growing.finish(), lines.bytes, lines.sha256, sha256, error, more)
+
+    def _bounds(self, format: str, stated: Stated) -> Bounds:
+        """Return where the reading of a file stops."""
+        lines = math.inf if stated.rows is None else max(0, stated.rows) + MORE_LINES
+        most = [math.inf]
+        if format == "jsonl":
+            most += [] if stated.bytes is None else [stated.bytes]
+        else:
+            most += [] if stated.rows is None else [stated.rows * self._width]
+            most += [] if stated.size is None else [stated.size // _LEAST_BYTES * self._width]
+        return Bounds(lines, max(0, min(most)) + MORE_BYTES, SHORT_LINES, LINE_BYTES)
 
     def _tally(
         self, rows: Rows, file: int, eligible: Flags, start_us: int | None
@@ -209,34 +282,72 @@ class FileReader:
         kind = rows.drawn[_TYPE]
         line, driver, company, us = rows.number, rows.driver, rows.company, rows.drawn[_TIME]
         event_id = rows.drawn[_ID]
+        read, faults = self._diagnoses(rows, file, eligible)
+        seen = len(rows) - len(rows.strangers)  # the strangers are among those diagnosed
+        examined = Counter({FaultKind.MEMBER: seen, FaultKind.DUPLICATE: seen})
+        if start_us is not None:
+            examined[FaultKind.TIME] = seen
         if rows.strangers:
-            good = (rows.membership == Membership.MEMBER) & (kind >= 0)
+            good = rows.membership == Membership.MEMBER
+            for name in _CHOICES:
+                good &= rows.drawn[name] >= 0
             line, driver, company, us, kind = (x[good] for x in (line, driver, company, us, kind))
             event_id = event_id[good]
-        faults = self._diagnoses(rows, file, eligible)
-        counts = Counter(fault.kind for fault in faults)
+        ids: list[tuple[int, int]] = []
+        strays: list[tuple[int, int]] = []
+        if read:
+            counted = [(n, d) for n, d in read if d.counts]
+            if counted:
+                more = np.array([(n, d.driver, d.company, d.us, d.type) for n, d in counted])
+                order = np.argsort(np.concatenate([line, more[:, 0]]), kind="stable")
+                line, driver, company, us, kind = (
+                    np.concatenate([column, more[:, i]])[order]
+                    for i, column in enumerate((line, driver, company, us, kind))
+                )
+                event_id = np.concatenate([event_id, _words([d.event_id for _, d in counted])])
+                event_id = event_id[order]
+            examined[FaultKind.MEMBER] += sum(d.named for _, d in read)
+            examined[FaultKind.DUPLICATE] += sum(d.event_id is not None for _, d in read)
+            if start_us is not None:
+                examined[FaultKind.TIME] += sum(d.us is not None for _, d in read)
+            # What is no event of the statistics may still be a copy, or lie outside.
+            others = [(n, d) for n, d in read if not d.counts]
+            ids = [(n, d.event_id) for n, d in others if d.event_id is not None]
+            strays = [(n, d.us) for n, d in others if d.us is not None]
+        causes: Counter[Cause] = Counter((fault.kind, fault.cause) for fault in faults)
         offset = np.full(len(line), -1)
         pairs, first = TypePairs(self.n_types), None
         by_time = np.zeros((self.n_types, TIME_CELLS), np.int64)
         timed = outside = 0
-        if start_us is not None and len(line):
+        if start_us is not None and (len(line) or strays):
             offset = us - start_us
             inside = (offset >= 0) & (offset < self.config.interval_us)
             ordered = (line, driver, kind, offset)
-            if not inside.all():
-                faults += _outside(file, line[~inside], us[~inside], start_us)
-                outside = int((~inside).sum())
-                counts[FaultKind.TIME] += outside
+            there, when = line[~inside], us[~inside]
+            outside = len(there)
+            if strays:
+                number, time = np.array(strays, np.int64).T
+                away = (time < start_us) | (time - start_us >= self.config.interval_us)
+                there = np.concatenate([there, number[away]])
+                when = np.concatenate([when, time[away]])
+                there, when = there[order := np.argsort(there, kind="stable")], when[order]
+            if len(there):
+                found_outside = _outside(file, there, when, start_us)
+                faults += found_outside
+                causes[FaultKind.TIME, _OUTSIDE] += len(there)
+            if outside:
                 ordered = (line[inside], driver[inside], kind[inside], offset[inside])
                 offset[~inside] = -1
             timed = len(ordered[0])
             if timed:
                 first = file, int(ordered[0][0])
                 above, late = misplaced(ordered[1], ordered[3])
-                wrong = np.flatnonzero(above | late)
-                counts[FaultKind.LINE] += len(wrong)
-                for i in wrong[:EXAMPLES].tolist():
-                    faults.append(misplaced_fault(file, int(ordered[0][i + 1]), bool(late[i])))
+                for wrong, is_late in ((above, False), (late, True)):
+                    rows_wrong = np.flatnonzero(wrong)
+                    if len(rows_wrong):
+                        causes[FaultKind.LINE, misplaced_cause(is_late)] += len(rows_wrong)
+                    for i in rows_wrong[:EXAMPLES].tolist():
+                        faults.append(misplaced_fault(file, int(ordered[0][i + 1]), is_late))
                 pairs.add(*ordered[1:])
                 cell = time_cell(ordered[3], self.config.interval_us)
                 by_time = table_of(ordered[2], cell, self.n_types, TIME_CELLS)
@@ -244,24 +355,45 @@ class FileReader:
             lines=rows.lines,
             timed=timed,
             outside=outside,
-            drivers=count(driver),
+            drivers=_NOBODY if self.fleet is None else count(driver),
             company_types=count(company * self.n_types + kind),
             types_by_time=by_time,
             pairs=pairs,
             first=first,
             faults=first_faults(faults) if faults else (),
-            fault_counts=+counts,  # those above 0
+            causes=causes,
+            examined=+examined,  # those above 0
         )
+        if ids:
+            line = np.concatenate([line, [number for number, _ in ids]])
+            event_id = np.concatenate([event_id, _words([value for _, value in ids])])
+            offset = np.concatenate([offset, np.full(len(ids), -1)])
+            order = np.argsort(line, kind="stable")
+            line, event_id, offset = line[order], event_id[order], offset[order]
         return partial, Events(event_id, line, offset)
 
-    def _diagnoses(self, rows: Rows, file: int, eligible: Flags) -> list[LineFault]:
+    def _diagnoses(
+        self, rows: Rows, file: int, eligible: Flags
+    ) -> tuple[list[tuple[int, Diagnosis]], list[LineFault]]:
+        """Return what could be read of the lines that are not in order, and their faults."""
         raw = [*rows.deviating, *rows.strangers]
         if not raw:
-            return []
+            return [], []
         if self._roster is None:
-            self._roster = Roster.of(self.config, self.fleet, eligible)
+            self._roster = Roster.of(self.config, self.fleet, eligible, self._listed)
         roster = replace(self._roster, eligible=eligible)
-        return [LineFault(file, line.number, *diagnose(line, roster)) for line in raw]
+        read = [(line.number, diagnose(line, roster)) for line in raw]
+        return read, [LineFault(file, number, *f) for number, d in read for f in d.findings]
+
+
+_NOBODY = count(np.zeros(0, np.int64))
+_OUTSIDE = "outside the interval"
+
+
+def _words(ids: Iterable[int | None]) -> npt.NDArray[np.uint64]:
+    """Return ids of 128 bits as words, uint64 (n, 2)."""
+    pairs = [(value >> 64, value & (1 << 64) - 1) for value in ids if value is not None]
+    return np.array(pairs, np.uint64).reshape(-1, 2)
 
 
 def _outside(file: int, line: Ints, us: Ints, start_us: int) -> list[LineFault]:
@@ -269,8 +401,35 @@ def _outside(file: int, line: Ints, us: Ints, start_us: int) -> list[LineFault]:
     faults = []
     for number, time in zip(line[:EXAMPLES].tolist(), us[:EXAMPLES].tolist(), strict=True):
         side = "before the interval" if time < start_us else "not before the end of the interval"
-        faults.append(LineFault(file, number, FaultKind.TIME, f"{format_time(time)} lies {side}"))
+        why = f"{format_time(time)} lies {side}"
+        faults.append(LineFault(file, number, FaultKind.TIME, _OUTSIDE, why))
     return faults
+
+
+def _far_beyond(stated: Stated) -> bool:
+    """Return whether a file is so much larger than its record says that no hash is of use."""
+    return None not in (stated.bytes, stated.size) and stated.size > stated.bytes + MORE_BYTES  # type: ignore[operator]
+
+
+def _more(lines: LineReader, stated: Stated) -> str:
+    """Return in words what was not read of a file."""
+    if not lines.stopped:
+        return ""
+    why = {
+        "lines": f"its record states {stated.rows} lines",
+        "bytes": "no events fill so much",
+        "short": f"more than {SHORT_LINES} lines are too short for any event",
+        "line": f"a line has more than {LINE_BYTES} bytes",
+    }[lines.stopped]
+    if lines.stopped == "bytes" and stated.rows is not None:
+        why = f"its record states {stated.rows} lines"
+    sizes = ""
+    if stated.size is not None and stated.bytes is not None and stated.size > stated.bytes:
+        sizes = f", and its {stated.size} bytes are {stated.size - stated.bytes} more than recorded"
+    return (
+        f"goes on behind line {lines.lines} and byte {lines.bytes} of its content, where reading "
+        f"stopped: {why}{sizes}"
+    )
 
 
 #: The error of a file that is not there.
@@ -296,13 +455,17 @@ _one_at_a_time = Lock()
 @lru_cache(maxsize=1)
 def _reader(config: bytes, companies: str, sha256: str) -> FileReader:
     """Return the reader of a data set's files, which is kept: it needs the whole companies file."""
+    settings = make_config(msgspec.json.decode(config))
+    if not companies:
+        return FileReader(settings, None)
+    bad: list[str] = []
     try:
-        fleet = read_companies(place(companies))
+        fleet = read_companies(place(companies), bad=bad.append)
     except InputError as error:
         raise FleetsimError(f"a worker cannot use the companies: {error}") from None
     if fleet.sha256 != sha256:
         raise FleetsimError(f"{companies}: a worker sees another file there than this process")
-    return FileReader(make_config(msgspec.json.decode(config)), fleet)
+    return FileReader(settings, fleet, listed_in(bool(bad)))
 
 
 def tally_file(task: FileTask) -> tuple[FileTally, Events]:
@@ -321,7 +484,13 @@ def tally_file(task: FileTask) -> tuple[FileTally, Events]:
         events.append(Events(fresh.event_id, line, offset))
 
     tally = reader.read(
-        place(task.path), task.format, eligible, task.start_us, take, file=task.file
+        place(task.path),
+        task.format,
+        eligible,
+        task.start_us,
+        take,
+        file=task.file,
+        stated=task.stated,
     )
     none = Events(np.zeros((0, 2), np.uint64), np.zeros(0, np.int32), np.zeros(0, np.int32))
     return tally, Events(*(np.concatenate(column) for column in zip(none, *events, strict=True)))

@@ -114,19 +114,19 @@ def find_files(meta: BatchMeta | None, batch: Path, faults: Faults) -> BatchFile
         exists = bool(there) or batch.is_dir()
     files = _files(meta, there)
     if not exists:
-        faults.add(FaultKind.FOLDER, batch.name, "there is no such folder")
+        faults.add(FaultKind.FOLDER, batch.name, "there is no such folder", "no folder")
         return files
     if META_NAME not in there:
-        faults.add(FaultKind.FOLDER, batch.name, f"{META_NAME} is missing")
+        faults.add(FaultKind.FOLDER, batch.name, f"{META_NAME} is missing", "no record")
     for name in sorted(there.keys() - {META_NAME, *files.names}):
-        why = "does not belong to a batch"
+        why, cause = "does not belong to a batch", "stranger"
         if form := _format_of_part(name):
-            why = "is a part that the record does not name"
+            why, cause = "is a part that the record does not name", "stray part"
             if not files.parts:
                 why = f"is a part beside {files.names[0]}"
             elif form != files.format:
                 why = f"is a part in another format than {files.names[0]}"
-        faults.add(FaultKind.FOLDER, batch.name, f"{name} {why}")
+        faults.add(FaultKind.FOLDER, batch.name, f"{name} {why}", cause)
     if meta and meta.parts:
         _check_names(meta, batch, faults)
     return files
@@ -141,9 +141,9 @@ def _check_names(meta: BatchMeta, batch: Path, faults: Faults) -> None:
     for name in names:
         if _format_of_part(name) != meta.format:
             why = f"{found(name)} is no name of a part of the format {found(meta.format)}"
-            faults.add(FaultKind.META, where, f"parts: {why}")
+            faults.add(FaultKind.META, where, f"parts: {why}", "name of a part")
         elif name in seen:
-            faults.add(FaultKind.META, where, f"parts: {name} stands twice")
+            faults.add(FaultKind.META, where, f"parts: {name} stands twice", "part twice")
         seen.add(name)
 
 
@@ -156,7 +156,7 @@ def read_record(batch: Path, faults: Faults) -> BatchMeta | None:
         with told(batch):
             return read_meta(batch)
     except InputError as error:
-        faults.add(FaultKind.META, batch.name, "; ".join(error.faults))
+        faults.add(FaultKind.META, batch.name, "; ".join(error.faults), "no record")
         return None
 
 
@@ -165,21 +165,26 @@ def start_of(meta: BatchMeta | None, batch: Path, faults: Faults) -> int | None:
 
     Where they do not, a record that agrees with its own batch_id is believed, or else the name.
     """
-    recorded, named = _time(meta.interval_start if meta else ""), _time(batch.name)
+    recorded, named = time_or_none(meta.interval_start if meta else ""), time_or_none(batch.name)
     if meta and recorded is not None and batch_name(recorded) == meta.batch_id:
         start: int | None = recorded
     else:
         start = recorded if named is None else named
     if start is None:
         faults.add(
-            FaultKind.TIME, batch.name, "neither the record nor the folder names an interval"
+            FaultKind.TIME,
+            batch.name,
+            "neither the record nor the folder names an interval",
+            "no interval",
         )
     if start is None or batch_name(start) != batch.name:
-        faults.add(FaultKind.FOLDER, batch.name, "the folder's name is not the id of its batch")
+        why = "the folder's name is not the id of its batch"
+        faults.add(FaultKind.FOLDER, batch.name, why, "name of a folder")
     return start
 
 
-def _time(text: str) -> int | None:
+def time_or_none(text: str) -> int | None:
+    """Return a time as microseconds, or None where the text is none."""
     try:
         return parse_time(text)
     except ValueError:
@@ -220,12 +225,13 @@ def check_record(
         "event_count": sum(tally.partial.lines for tally in read),
         "seed": config.seed,
         "bytes": files.bytes,
-        "sha256": None,  # each part has its own
-        "content_sha256": None,
         "format": files.format,
     }
-    if not files.parts:
-        expected |= _hashes(read[0], files.format)
+    # Each part has its own hashes.
+    parts = {"sha256": None, "content_sha256": None}
+    expected |= parts if files.parts else _hashes(read[0], files.format)
+    if any(tally.more for tally in read):  # that they go on is told already
+        del expected["event_count"]
     if start_us is not None:
         expected["interval_start"] = format_time(start_us)
         expected["interval_end"] = format_time(start_us + config.interval_us)
@@ -245,7 +251,9 @@ def check_record(
         part = recorded.get(name)
         if part is None or tally.error == MISSING:
             continue
-        own = {"rows": tally.partial.lines, "bytes": files.there.get(name)}
+        own: dict[str, Any] = {"bytes": files.there.get(name)}
+        if not tally.more:
+            own = {"rows": tally.partial.lines} | own
         for key, value in (own | _hashes(tally, files.format)).items():
             stated[f"{name}: {key}"], expected[f"{name}: {key}"] = getattr(part, key), value
     for name, value in expected.items():
@@ -255,12 +263,18 @@ def check_record(
                 f"{batch}/{META_NAME}",
                 f"{name} is {found(stated[name])}; the files and the configuration give "
                 f"{found(value)}",
+                name.partition(": ")[2] or name,  # parts are many, their keys few
             )
 
 
 def _hashes(tally: FileTally, format: str) -> dict[str, str | None]:
-    content = None if FORMATS[format].columns else tally.content_sha256
-    return {"sha256": tally.sha256, "content_sha256": content}
+    """Return the hashes of a file and its content, as far as it was read."""
+    hashes: dict[str, str | None] = {}
+    if tally.sha256 or not tally.more:
+        hashes["sha256"] = tally.sha256
+    if not tally.more:
+        hashes["content_sha256"] = None if FORMATS[format].columns else tally.content_sha256
+    return hashes
 
 
 def size_of(batch: Path) -> tuple[int, int]:

@@ -9,6 +9,7 @@ and is handed out raw, for the slow path that says what is wrong with it.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fleetsim.base.errors import InputError
+from fleetsim.base.files import open_plain
 from fleetsim.base.storage import is_remote
 from fleetsim.generate.config import Config
 from fleetsim.generate.encode import driver_digits
@@ -46,7 +49,21 @@ Columns = dict[str, npt.NDArray[Any]]
 CHUNK_BYTES = 1 << 21  # read at once; slabs of some thousand lines stay in the processor's cache
 SLAB_LINES = 1 << 14  # lines taken through the parts at once: bounds what is handed out, too
 LINE_BYTES = 1 << 16  # a longer line is deviating, however long the names of the types are ...
+SHORT_BYTES = 1 << 7  # no line with six keys and their values is shorter, in any spelling
 SHOWN_BYTES = 1 << 10  # ... and is handed out cut to this
+
+
+class Bounds(NamedTuple):
+    """Where the reading of a file stops, which may go on for ever: each a number that is passed.
+
+    lines, bytes : of the file; short : lines that are too short for any event (`SHORT_BYTES`);
+    line : bytes of one line.
+    """
+
+    lines: float = math.inf
+    bytes: float = math.inf
+    short: float = math.inf
+    line: float = math.inf
 
 
 class Membership(IntEnum):
@@ -198,7 +215,9 @@ class LineReader:
     Parameters
     ----------
     config : Config
-    fleet : Fleet
+    fleet : Fleet or None
+        None where nobody says who the companies are: then all are known, `company` is 0 and
+        `driver` is `unlisted_driver`.
 
     Attributes
     ----------
@@ -206,13 +225,17 @@ class LineReader:
         Size of the file read last, so far; complete when its rows have run out.
     sha256 : str
         Hash of it; empty until then.
+    stopped : str
+        Which of the bounds was passed, so that the rest is not read; empty where none was.
     """
 
-    def __init__(self, config: Config, fleet: Fleet) -> None:
-        self.lines, self.bytes, self.sha256 = 0, 0, ""
+    def __init__(self, config: Config, fleet: Fleet | None) -> None:
+        self.lines, self.bytes, self.sha256, self.stopped = 0, 0, "", ""
         self._per_company = config.drivers_per_company
         self._digits = driver_digits(config)
-        ids = np.ascontiguousarray(fleet.company_id).view("S36")[:, 0]
+        self._listed = fleet is not None
+        texts = np.zeros((0, 36), np.uint8) if fleet is None else fleet.company_id
+        ids = np.ascontiguousarray(texts).view("S36").reshape(-1)
         self._order = np.argsort(ids)
         self._ids = ids[self._order]
         self._parts = _layout()
@@ -227,30 +250,35 @@ class LineReader:
 
     def read(
         self,
-        path: Path,
+        path: Path | None,
         eligible: Flags,
         *,
         opened: Callable[[Path], Any] | None = None,
         chunk_bytes: int = CHUNK_BYTES,
+        bounds: Bounds = Bounds(),  # noqa: B008 (a constant)
     ) -> Iterator[Rows]:
         """Yield the lines of a file, some thousand at a time.
 
         Parameters
         ----------
-        path : Path
+        path : Path or None
+            None where `opened` needs none.
         eligible : bool array (n_companies,)
             Which companies of the fleet may have events.
         opened : callable, optional
             Opens the file as a stream of lines, where it does not hold them as they are.
         chunk_bytes : int
             Bytes read at once; memory is bounded by it and by the longest line that is possible.
+        bounds : Bounds
+            Where reading stops before the end. A line that has begun there is not handed out.
 
         Raises
         ------
         OSError
             Where the file cannot be read.
         """
-        self.lines, self.bytes, self.sha256 = 0, 0, ""
+        self.lines, self.bytes, self.sha256, self.stopped = 0, 0, "", ""
+        short = 0
         kept = 0  # bytes of the line that has begun; they stand before the next chunk
         dropped = 0  # bytes of it that came before and are not kept
         head = b""  # its first bytes, where some are dropped
@@ -262,8 +290,17 @@ class LineReader:
                 start, dropped, ends = int(ends[0]), 0, ends[1:]
             for first in range(0, len(ends), SLAB_LINES):
                 slab = ends[first : first + SLAB_LINES]
-                yield self._slab(buffer, start, slab, eligible)
-                start = int(slab[-1])
+                slab = slab[: int(min(len(slab), bounds.lines - self.lines))]
+                short += int((np.diff(slab, prepend=start) < SHORT_BYTES).sum())
+                if len(slab):
+                    yield self._slab(buffer, start, slab, eligible)
+                    start = int(slab[-1])
+                if self.lines >= bounds.lines and start < filled:
+                    self.stopped = "lines"
+                elif short > bounds.short:
+                    self.stopped = "short"
+                if self.stopped:
+                    return
             kept = filled - start
             if dropped or kept > self._limit:
                 if not dropped:
@@ -271,12 +308,18 @@ class LineReader:
                 dropped, kept = dropped + kept, 0
             carry = spare[self._limit - kept : self._limit]
             carry[:] = buffer[filled - kept : filled]
+            if self.bytes > bounds.bytes:
+                self.stopped = "bytes"
+            elif dropped + kept > bounds.line:
+                self.stopped = "line"
+            if self.stopped:
+                return
         if kept or dropped:
             self.lines += 1
             yield _only(RawLine(self.lines, head if dropped else carry.tobytes(), dropped + kept))
 
     def _chunks(
-        self, path: Path, opened: Callable[[Path], Any] | None, chunk_bytes: int
+        self, path: Path | None, opened: Callable[[Path], Any] | None, chunk_bytes: int
     ) -> Iterator[tuple[Bytes, Bytes, int, Numbers]]:
         """Yield a buffer, the next one, where the first is filled to, and where its lines end.
 
@@ -398,6 +441,8 @@ class LineReader:
 
     def _company(self, ids: npt.NDArray[np.bytes_]) -> Numbers:
         """Return the position of each id in the fleet, or -1; equal ids mostly stand together."""
+        if not len(self._ids):
+            return np.full(len(ids), -1)
         head, length = runs(ids)
         place = np.minimum(np.searchsorted(self._ids, ids[head]), len(self._ids) - 1)
         known = self._ids[place] == ids[head]
@@ -407,14 +452,20 @@ class LineReader:
         """Return company, driver and `Membership` of each line."""
         named, company = _name_of(FieldKind.DRIVER), columns["company"]
         number = columns[f"{named} number"]
-        driver = company * self._per_company + number
+        if self._listed:
+            driver = company * self._per_company + number
+            truck = columns[_name_of(FieldKind.TRUCK)]
+        else:
+            company = np.zeros_like(company)
+            driver = _unlisted(columns[_name_of(FieldKind.COMPANY)], number)
+            truck = driver + 1  # nobody says which one is the driver's
         faults = {
             Membership.UNKNOWN_COMPANY: company < 0,
             Membership.NOT_ELIGIBLE: ~eligible[company],
             Membership.OTHER_COMPANY: ~columns["agree"],
             Membership.UNKNOWN_DRIVER: (number >= self._per_company)
             | (columns[f"{named} number width"] != self._digits),
-            Membership.OTHER_TRUCK: columns[_name_of(FieldKind.TRUCK)] != driver + 1,
+            Membership.OTHER_TRUCK: truck != driver + 1,
         }
         membership = np.full(len(company), Membership.MEMBER, np.uint8)
         for reason, holds in reversed(faults.items()):
@@ -423,12 +474,39 @@ class LineReader:
         return company, driver, membership
 
 
-def _open(path: Path, opened: Callable[[Path], Any] | None) -> Any:
+def _unlisted(company_id: npt.NDArray[np.bytes_], number: Numbers) -> Numbers:
+    """Return numbers for drivers whose place in the fleet is not known: equal for equal drivers.
+
+    They are negative, since they have no order, and neither -1 nor -2. They hold 43 bits of the
+    company's id, so that two drivers that follow one another in a file are the same number by
+    chance in one of 10**13 cases.
+    """
+    text = np.ascontiguousarray(company_id).view(np.uint8).reshape(-1, len(_UUID))
+    words = read_uuids(text)[0]
+    mixed = (words[:, 0] * np.uint64(0x9E3779B97F4A7C15)) ^ words[:, 1]
+    key = (mixed >> np.uint64(21)).astype(np.int64) << 20
+    return -3 - (key + np.minimum(number, (1 << 20) - 1)) % (2**63 - 4)
+
+
+def unlisted_driver(company_id: bytes, number: int) -> int:
+    """Return the number of a driver, by company id and number in it, where there is no roster."""
+    return int(_unlisted(np.array([company_id], "S36"), np.array([number]))[0])
+
+
+def _open(path: Path | None, opened: Callable[[Path], Any] | None) -> Any:
+    if path is None:
+        assert opened  # noqa: S101 - or there is nothing to read
+        return opened(Path())
     if is_remote(path):
         if opened is None:
             return path.open("rb")
     else:
-        file = open(path, "rb", buffering=0)  # noqa: SIM115 (the caller closes it)
+        try:
+            file = open_plain(path, buffering=0)
+        except (
+            InputError
+        ) as error:  # what is no plain file is a fault of its batch, as other faults
+            raise OSError(error.faults[0]) from None
         if opened is None:
             return file
         file.close()  # the system says best what is wrong with a path

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetsim.stats.sample import TIME_CELLS, TypePairs
-from fleetsim.tally.faults import EXAMPLES, FaultKind
+from fleetsim.tally.faults import EXAMPLES, Cause, FaultKind, counts_of
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -78,16 +78,18 @@ class LineFault(NamedTuple):
     file: int
     line: int
     kind: FaultKind
+    cause: str
     message: str
 
 
 def first_faults(faults: Iterable[LineFault]) -> tuple[LineFault, ...]:
-    """Return the first faults of each kind, in the order of their lines, as many as are kept."""
-    seen: Counter[FaultKind] = Counter()
+    """Return the first faults of each cause, in the order of their lines, as many as are kept."""
+    seen: Counter[Cause] = Counter()
     kept = []
     for fault in sorted(faults, key=lambda fault: fault[:2]):
-        seen[fault.kind] += 1
-        if seen[fault.kind] <= EXAMPLES:
+        cause = fault.kind, fault.cause
+        seen[cause] += 1
+        if seen[cause] <= EXAMPLES:
             kept.append(fault)
     return tuple(kept)
 
@@ -96,16 +98,25 @@ def misplaced(driver: Ints, offset: Ints) -> tuple[Flags, Flags]:
     """Return which events but the first do not follow the one before, and why.
 
     The order is company, driver, time. `first` is about drivers that stand above already, `second`
-    about events earlier than the one above.
+    about events earlier than the one above. Drivers without a place, below 0, have no order.
     """
     late = (driver[1:] == driver[:-1]) & (offset[1:] < offset[:-1])
-    return driver[1:] < driver[:-1], late
+    above = driver[1:] < driver[:-1]
+    if above.any():
+        above &= driver[1:] >= 0
+    return above, late
 
 
 def misplaced_fault(file: int, line: int, late: bool) -> LineFault:
     """Return the fault of a line that does not follow the one above."""
     what = "an event earlier than the one above" if late else "a driver that stands above"
-    return LineFault(file, line, FaultKind.LINE, f"{what}; the order is company, driver, time")
+    why = f"{what}; the order is company, driver, time"
+    return LineFault(file, line, FaultKind.LINE, misplaced_cause(late), why)
+
+
+def misplaced_cause(late: bool) -> str:
+    """Return the cause of the fault of a line that does not follow the one above."""
+    return "order of times" if late else "order of drivers"
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,9 +139,12 @@ class Partial:
     first : (int, int) or None
         File and line of the first timed event.
     faults : tuple of LineFault
-        The first of each kind, in the order of lines.
-    fault_counts : Counter
-        How many there are of each kind.
+        The first of each cause, in the order of lines.
+    causes : Counter
+        How many there are of each cause.
+    examined : Counter
+        Lines that could be asked for faults of a kind: what is not JSON names nobody, and has
+        neither an id nor a time. All lines are asked for their form.
     """
 
     lines: int
@@ -142,7 +156,13 @@ class Partial:
     pairs: TypePairs
     first: tuple[int, int] | None
     faults: tuple[LineFault, ...]
-    fault_counts: Counter[FaultKind]
+    causes: Counter[Cause]
+    examined: Counter[FaultKind]
+
+    @property
+    def fault_counts(self) -> Counter[FaultKind]:
+        """How many faults there are of each kind that occurs."""
+        return counts_of(self.causes)
 
 
 def merge(partials: Iterable[Partial], n_types: int) -> Partial:
@@ -150,19 +170,22 @@ def merge(partials: Iterable[Partial], n_types: int) -> Partial:
     rows = list(partials)
     pairs = TypePairs(n_types)
     first: tuple[int, int] | None = None
-    counts: Counter[FaultKind] = Counter()
+    causes: Counter[Cause] = Counter()
+    examined: Counter[FaultKind] = Counter()
     faults: list[LineFault] = []
     by_time = np.zeros((n_types, TIME_CELLS), np.int64)
     for row in rows:
-        counts.update(row.fault_counts)
+        causes.update(row.causes)
+        examined.update(row.examined)
         faults += row.faults
         by_time += row.types_by_time
         if row.first:
             edge = np.concatenate([pairs.last[:, -1:], row.pairs.first[:, :1]], axis=1)
             above, late = misplaced(edge[0], edge[2])
             if above.any() or late.any():
-                faults.append(misplaced_fault(*row.first, late=bool(late.any())))
-                counts[FaultKind.LINE] += 1
+                fault = misplaced_fault(*row.first, late=bool(late.any()))
+                faults.append(fault)
+                causes[fault.kind, fault.cause] += 1
             pairs.append(row.pairs)
             first = first or row.first
     return Partial(
@@ -175,7 +198,8 @@ def merge(partials: Iterable[Partial], n_types: int) -> Partial:
         pairs=pairs,
         first=first,
         faults=first_faults(faults),
-        fault_counts=counts,
+        causes=causes,
+        examined=examined,
     )
 
 

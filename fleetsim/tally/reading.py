@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from fleetsim.base.clock import batch_name
 from fleetsim.base.errors import FleetsimError
+from fleetsim.base.files import open_plain
 from fleetsim.base.storage import is_remote, told
 from fleetsim.batch.formats import FORMATS
 from fleetsim.batch.meta import BatchMeta
@@ -27,6 +30,8 @@ from fleetsim.tally.file import (
     FileReader,
     FileTally,
     FileTask,
+    Stated,
+    listed_in,
     members,
     tally_file,
 )
@@ -36,8 +41,10 @@ from fleetsim.tally.folder import (
     find_files,
     read_record,
     start_of,
+    time_or_none,
 )
-from fleetsim.tally.partial import Partial, count, merge
+from fleetsim.tally.partial import Partial, count, merge, misplaced_cause
+from fleetsim.tally.partitions import Partition
 from fleetsim.tally.store import EventStore
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -61,20 +68,52 @@ class OpenBatch:
     def __init__(
         self,
         number: int,
-        path: Path,
+        source: Path | Partition,
         first: int,
-        fleet: Fleet,
+        fleet: Fleet | None,
         companies_used: Callable[[BatchMeta | None], int],
     ) -> None:
-        self.number, self.path, self.name, self.first = number, path, path.name, first
+        self.number, self.source, self.name, self.first = number, source, source.name, first
+        self.path = path = source.path if isinstance(source, Partition) else source
+        self.rows = source.rows if isinstance(source, Partition) else None
         self.faults = Faults()
-        self.meta: BatchMeta | None = read_record(path, self.faults)
-        self.files: BatchFiles = find_files(self.meta, path, self.faults)
-        self.start_us = start_of(self.meta, path, self.faults)
-        self.companies, self.used = len(fleet), companies_used(self.meta)
+        self.meta: BatchMeta | None = None
+        self.files: BatchFiles
+        if isinstance(source, Partition):
+            self._open_partition(source)
+        else:
+            self.meta = read_record(path, self.faults)
+            self.files = find_files(self.meta, path, self.faults)
+            self.start_us = start_of(self.meta, path, self.faults)
+        self.companies = 1 if fleet is None else len(fleet)
+        self.drivers = 0 if fleet is None else len(fleet)  # x drivers_per_company
+        self.used = companies_used(self.meta)
         self.eligible: Flags = members(fleet, self.start_us, self.used)
         self.read: dict[int, FileTally] = {}  # by the number of the file
-        self.unread = False
+        self.unread = 0  # files that could not be read
+
+    def _open_partition(self, source: Partition) -> None:
+        """Look at a batch whose folder has the name of its time, and not of its id."""
+        self.start_us = source.start_us
+        if source.files:
+            self.files = source.files
+        else:
+            found = Faults()
+            self.meta = read_record(source.path, found)
+            self.files = find_files(self.meta, source.path, found)
+            for fault in found.kept:
+                where = f"{source.name}{fault.where.removeprefix(source.path.name)}"
+                self.faults.add(fault.kind, where, fault.message, fault.cause)
+            self.start_us = time_or_none(self.meta.interval_start) if self.meta else None
+        if self.start_us is None:
+            why = "neither its name nor a record nor an event says which interval it is"
+            self.faults.add(FaultKind.TIME, source.name, why, "no interval")
+
+    def _id(self) -> str:
+        """Return the id that a record has to name."""
+        if self.start_us is None or not isinstance(self.source, Partition):
+            return self.name
+        return batch_name(self.start_us)
 
     def path_of(self, file: int) -> Path:
         """Return the path of the file with a number."""
@@ -84,44 +123,64 @@ class OpenBatch:
         """Return how faults call a file."""
         return f"{self.name}/{self.path_of(file).name}" if self.files.parts else self.name
 
+    def stated_of(self, file: int) -> Stated:
+        """Return what is said of a file."""
+        name, meta = self.path_of(file).name, self.meta
+        size = self.files.there.get(name)
+        if meta is None or meta.format != self.files.format or name not in meta.files:
+            return Stated(size=size)
+        if not self.files.parts:
+            return Stated(meta.event_count, meta.bytes, size)
+        rows, recorded = next((p.rows, p.bytes) for p in meta.parts or () if p.name == name)
+        return Stated(rows, recorded, size)
+
     def add_to(self, store: EventStore, file: int, events: Events) -> None:
         """Give events of a file to a store."""
         store.add(self.number, *events, file=file)
 
-    def finish(self, config: Config, roster_sha256: str, any_seed: bool, n_types: int) -> None:
-        """Merge the tallies of all files, and hold the record to them."""
+    def finish(self, config: Config, roster: dict[str, Any], any_seed: bool, n_types: int) -> None:
+        """Merge the tallies of all files, and hold the record to them and to the roster."""
         tallies = [self.read[file] for file in sorted(self.read)]
         self.read.clear()
         self.partial: Partial = merge((tally.partial for tally in tallies), n_types)
+        for name, tally in zip(self.files.names, tallies, strict=True):
+            if tally.more:  # said before the lines at fault, which may be very many
+                self.faults.add(FaultKind.LINE, self.name, f"{name} {tally.more}")
+        unit = "line"
+        if self.rows:  # rows have no order but ours
+            unit = "row"
+            ordered = {(FaultKind.LINE, misplaced_cause(late)) for late in (True, False)}
+            self.partial = replace(
+                self.partial,
+                faults=tuple(f for f in self.partial.faults if (f.kind, f.cause) not in ordered),
+                causes=Counter({c: n for c, n in self.partial.causes.items() if c not in ordered}),
+            )
         for fault in self.partial.faults:
-            where = f"{self.name_of(fault.file)} line {fault.line}"
-            self.faults.add(fault.kind, where, fault.message)
-        for kind, number in self.partial.fault_counts.items():
-            self.faults.add_unnamed(kind, number - sum(f.kind is kind for f in self.partial.faults))
+            where = f"{self.name_of(fault.file)} {unit} {fault.line}"
+            self.faults.add(fault.kind, where, fault.message, fault.cause)
+        kept = Counter((fault.kind, fault.cause) for fault in self.partial.faults)
+        for cause, number in self.partial.causes.items():
+            self.faults.add_unnamed(*cause, number - kept[cause])
         for name, tally in zip(self.files.names, tallies, strict=True):
             if tally.error:
-                self.unread = True
-                self.faults.add(FaultKind.FOLDER, self.name, f"{name} {tally.error}")
+                self.unread += 1
+                self.faults.add(FaultKind.FOLDER, self.name, f"{name} {tally.error}", "not read")
                 why = f"there is no {name} that can be read"
-                self.faults.add(FaultKind.LINE, self.name, why)
+                self.faults.add(FaultKind.LINE, self.name, why, "not read")
         if self.meta is not None:
             seed = self.meta.seed if any_seed else config.seed
             check_record(
                 self.meta,
-                self.name,
+                self._id(),
                 self.files,
                 tallies,
                 msgspec.structs.replace(config, seed=seed),
                 self.start_us,
-                {
-                    "lines": self.used,
-                    "eligible": int(self.eligible.sum()),
-                    "sha256": roster_sha256,
-                },
+                roster,
                 self.faults,
             )
         # Tables over the whole fleet, eligible or not; the counts behind them are not kept.
-        drivers = self.companies * config.drivers_per_company
+        drivers = self.drivers * config.drivers_per_company
         self.counts = self.partial.drivers.table(drivers)
         by_company = self.partial.company_types.table(self.companies * n_types)
         self.types_by_company = by_company.reshape(self.companies, n_types)
@@ -137,21 +196,24 @@ class Reading:
     def __init__(
         self,
         config: Config,
-        fleet: Fleet,
-        companies: Path,
+        fleet: Fleet | None,
+        companies: Path | None,
         store: EventStore,
         any_seed: bool,
         progress: Callable[[int], object] | None,
+        *,
+        bad_companies: bool = False,
     ) -> None:
         self.config, self.fleet, self.store = config, fleet, store
         self.any_seed, self.progress = any_seed, progress
-        self.companies, self.hashes = companies, {len(fleet): fleet.sha256}
-        self.reader = FileReader(config, fleet)
+        self.companies, self.bad_companies = companies, bad_companies
+        self.hashes = {len(fleet): fleet.sha256} if fleet else {}
+        self.reader = FileReader(config, fleet, listed_in(bad_companies))
         self.batch_of: list[OpenBatch] = []  # by the number of the file
 
-    def open(self, number: int, path: Path) -> OpenBatch:
+    def open(self, number: int, source: Path | Partition) -> OpenBatch:
         """Return the next batch, of which no line has been read."""
-        batch = OpenBatch(number, path, len(self.batch_of), self.fleet, self._companies_used)
+        batch = OpenBatch(number, source, len(self.batch_of), self.fleet, self._companies_used)
         self.batch_of += [batch] * len(batch.files.names)
         return batch
 
@@ -177,6 +239,8 @@ class Reading:
                 batch.start_us,
                 partial(batch.add_to, self.store, file),
                 file=file,
+                rows_of=batch.rows,
+                stated=batch.stated_of(file),
                 progress=self.progress,
             )
             self._take(file, tally)
@@ -203,16 +267,30 @@ class Reading:
             format=batch.files.format,
             start_us=batch.start_us,
             config=msgspec.json.encode(self.config.as_dict()),
-            companies=_everywhere(self.companies),
-            companies_sha256=self.fleet.sha256,
+            companies=_everywhere(self.companies) if self.companies else "",
+            companies_sha256=self.fleet.sha256 if self.fleet else "",
             companies_used=batch.used,
+            stated=batch.stated_of(file),
         )
 
     def _take(self, file: int, tally: FileTally) -> None:
         batch = self.batch_of[file]
         batch.read[file] = tally
         if len(batch.read) == len(batch.files.names):
-            batch.finish(self.config, self.hashes[batch.used], self.any_seed, self.reader.n_types)
+            batch.finish(self.config, self._roster(batch), self.any_seed, self.reader.n_types)
+
+    def _roster(self, batch: OpenBatch) -> dict[str, Any]:
+        """Return what the record of a batch has to say of the companies, where that is known."""
+        if self.fleet is None:
+            return {}
+        known = {
+            "lines": batch.used,
+            "eligible": int(batch.eligible.sum()),
+            "sha256": self.hashes[batch.used],
+        }
+        if self.bad_companies:  # nobody knows whether the company of a bad line was eligible
+            del known["eligible"]
+        return known
 
     def name_of(self, file: int) -> str:
         """Return how faults call a file."""
@@ -223,6 +301,8 @@ class Reading:
 
         It may have been extended since; then its first lines have the hash of the record.
         """
+        if self.fleet is None:
+            return 0
         lines = len(self.fleet)
         if meta is None or not 0 < meta.companies.lines < lines:
             return lines
@@ -231,7 +311,8 @@ class Reading:
 
     def _hash_of_first(self, lines: int) -> str:
         if lines not in self.hashes:
-            with told(self.companies), self.companies.open("rb") as file:
+            assert self.companies  # noqa: S101 - there is a fleet
+            with told(self.companies), open_plain(self.companies) as file:
                 self.hashes[lines] = hashlib.sha256(b"".join(islice(file, lines))).hexdigest()
         return self.hashes[lines]
 

@@ -26,6 +26,7 @@ from fleetsim.batch.meta import read_meta
 from fleetsim.batch.plan import WriteOptions
 from fleetsim.batch.write import BatchResult, write_batches
 from fleetsim.generate.config import make_config
+from fleetsim.generate.fleet import Fleet
 from fleetsim.generate.model import STREAM_VERSION
 
 QUARTER_US = 900_000_000
@@ -688,3 +689,30 @@ def test_the_commands_seed_ordinal_and_start_are_those_of_the_record(
     assert meta.interval_start == AT.replace("Z", ".000000Z")
     again = fleetsim_cli(*project.make_events(*options))
     assert (again.code, again.out) == (0, first.out.replace("\n", " (stood there already)\n"))
+
+
+# Very many batches.
+
+
+def test_very_many_batches_are_refused_at_once(project: Project, fleetsim_cli: Cli) -> None:
+    """Before a list of them is made, and before any folder is."""
+    outcome = fleetsim_cli(*project.make_events("--batches", 2 * 10**8))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "batches: found 200000000; allowed: 1 to 1000000 at a time" in outcome.err
+    assert not project.events.exists()
+
+
+def test_planning_many_batches_is_said(
+    project: Project, fleetsim_cli: Cli, caplog, monkeypatch
+) -> None:
+    """One line says what is being done, and the fleet is not asked about each of them."""
+    monkeypatch.setattr("fleetsim.batch.plan._MANY_BATCHES", 50)
+    monkeypatch.setattr("fleetsim.batch.plan.free_bytes", lambda path: 1)
+    eligible = Fleet.eligible
+    asked = []
+    monkeypatch.setattr(Fleet, "eligible", lambda self, at: asked.append(at) or eligible(self, at))
+    outcome = fleetsim_cli(*project.make_events("--batches", 100))
+    assert outcome.code == 2
+    assert "about 3e+03 events need about" in outcome.err
+    assert "looking at the places of 100 batches first" in caplog.text
+    assert asked == []

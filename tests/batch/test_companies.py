@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +213,74 @@ def test_an_interrupted_writer_leaves_the_old_file(tmp_path, small, monkeypatch)
     assert tree(tmp_path) == before
 
 
+def no_fsync_of_folders(monkeypatch: pytest.MonkeyPatch, number: int, after: int = 0) -> None:
+    """Let the fsync of folders fail, as some file systems do, from some call on."""
+    calls = []
+    fsync = os.fsync
+
+    def refuse(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            calls.append(descriptor)
+            if len(calls) > after:
+                raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", refuse)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP])
+def test_a_file_system_without_fsync_of_folders_will_do(
+    project: Project, fleetsim_cli: Cli, monkeypatch, number: int
+) -> None:
+    """Companies are extended and batches made, and the commands end well."""
+    no_fsync_of_folders(monkeypatch, number)
+    outcome = fleetsim_cli(*project.make_companies("--cohorts", 3))
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.endswith("15 companies (5 kept, 10 added)\n")
+    assert fleetsim_cli(*project.make_events()).code == 0
+    assert fleetsim_cli(*project.make_events("--seed", 1, "--force")).code == 0
+    assert fleetsim_cli("verify", project.batch).code == 0
+
+
+def test_what_stands_after_a_failed_fsync_of_the_folder_is_said(
+    project: Project, fleetsim_cli: Cli, monkeypatch
+) -> None:
+    """The file has grown by then, and so has the folder of batches: never 'as it was before'."""
+    no_fsync_of_folders(monkeypatch, errno.EIO)
+    outcome = fleetsim_cli(*project.make_companies("--cohorts", 3))
+    assert outcome.code == 1
+    assert "it stands there with its new content" in outcome.err
+    assert "Input/output error" in outcome.err
+    assert "as it was" not in outcome.err
+    assert len(project.companies.read_bytes().splitlines()) == 15
+    monkeypatch.undo()
+    no_fsync_of_folders(monkeypatch, errno.EIO, after=1)  # the batch's own folder is flushed first
+    outcome = fleetsim_cli(*project.make_events())
+    assert outcome.code == 1
+    assert "it stands there with its new content" in outcome.err
+    assert "not made" not in outcome.err
+    assert fleetsim_cli("verify", project.batch).code == 0
+
+
+def test_a_replaced_batch_that_stays_behind_is_said(
+    project: Project, fleetsim_cli: Cli, monkeypatch
+) -> None:
+    """The new batch stands by then."""
+    assert fleetsim_cli(*project.make_events()).code == 0
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if ".gone" in target.name:
+            raise PermissionError(13, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    outcome = fleetsim_cli(*project.make_events("--seed", 1, "--force"))
+    assert outcome.code == 1
+    assert "the batch stands, but what it replaced could not be removed" in outcome.err
+    assert json.loads((project.batch / "batch_meta.json").read_text())["seed"] == 1
+
+
 def test_only_its_own_leftovers_are_cleared(tmp_path, small) -> None:
     """A killed writer's part is removed; hidden files of others in the same folder stay."""
     path = tmp_path / "companies.jsonl"
@@ -326,5 +397,5 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path) -> None:
     """The message says how to make the file."""
     with pytest.raises(InputError, match=r"no such file; .*make one with: fleetsim companies"):
         read_companies(tmp_path / "none.jsonl")
-    with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
+    with pytest.raises(InputError, match=r"found a folder; allowed: a companies file, one JSON"):
         read_companies(tmp_path)

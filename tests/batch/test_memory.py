@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta, timezone
 
 import pandas as pd
 import pytest
@@ -10,8 +11,9 @@ from support import AT, AT_US
 
 import fleetsim
 from fleetsim.base.clock import Instant
+from fleetsim.base.errors import InputError
 from fleetsim.batch.companies import read_companies, write_companies
-from fleetsim.batch.memory import generate_batch
+from fleetsim.batch.memory import EventBatch, generate_batch, make_fleet
 from fleetsim.batch.plan import WriteOptions
 from fleetsim.batch.write import write_batches
 from fleetsim.generate.config import make_config
@@ -109,3 +111,30 @@ def test_bad_arguments_are_refused(small, options, message) -> None:
     """With the errors of the commands."""
     with pytest.raises(fleetsim.InputError, match=message):
         generate_batch(make_config(small), **options)
+
+
+@pytest.mark.parametrize("hours", [0, 5, -11])
+def test_a_datetime_with_its_zone_starts_an_interval(small, hours: int) -> None:
+    """The same moment in any zone gives the same events, and the same companies."""
+    config = make_config(small)
+    moment = datetime(2025, 11, 8, 12, tzinfo=UTC).astimezone(timezone(timedelta(hours=hours)))
+    batch = generate_batch(config, interval_start=moment)
+    assert isinstance(batch, EventBatch)
+    assert batch.start_us == AT_US
+    by_text = generate_batch(config, interval_start=AT)
+    assert isinstance(by_text, EventBatch)
+    assert batch.lines() == by_text.lines()
+    assert make_fleet(config, at=moment).sha256 == make_fleet(config, at=AT).sha256
+
+
+def test_a_datetime_without_a_zone_is_refused(small) -> None:
+    """It could be any of a day's moments; a finer one than a microsecond is none of ours."""
+    config = make_config(small)
+    naive = datetime(2025, 11, 8, 12)
+    with pytest.raises(InputError, match=r"interval_start: found .*tzinfo=datetime\.timezone\.utc"):
+        generate_batch(config, interval_start=naive)
+    with pytest.raises(InputError, match=r"at: found .*tzinfo=datetime\.timezone\.utc"):
+        make_fleet(config, at=naive)
+    for fine in ("2025-11-08T12:00:00.0000001Z", pd.Timestamp("2025-11-08T12:00:00.000000001Z")):
+        with pytest.raises(InputError, match=r"six decimals at most"):
+            generate_batch(config, interval_start=fine)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -266,12 +268,28 @@ def test_the_command_prints_json(made: Project, fleetsim_cli: Cli) -> None:
     bad = fleetsim_cli("verify", made.events, "--json")
     assert bad.code == 3
     first, second = json.loads(bad.out)
+    hashes = ["sha256", "content_sha256"]
     assert first == {
         "batch_id": NAME,
         "event_count": first["event_count"],
         "findings": ["events.jsonl: missing"],
+        "kept": True,
+        "compared": {"files": 0, "lines": 0, "bytes": 0, "hashes": hashes, "companies": 5},
     }
-    assert second["findings"] == []
+    content = (made.events / "20251108T121500Z" / "events.jsonl").read_bytes()
+    assert second == {
+        "batch_id": "20251108T121500Z",
+        "event_count": content.count(b"\n"),
+        "findings": [],
+        "kept": True,
+        "compared": {
+            "files": 1,
+            "lines": content.count(b"\n"),
+            "bytes": len(content),
+            "hashes": hashes,
+            "companies": 5,
+        },
+    }
 
 
 def test_another_stream_version_exits_2(made: Project, fleetsim_cli: Cli) -> None:
@@ -280,3 +298,195 @@ def test_another_stream_version_exits_2(made: Project, fleetsim_cli: Cli) -> Non
     outcome = fleetsim_cli("verify", made.batch)
     assert (outcome.code, outcome.out) == (2, "")
     assert "next: verify it with the version of fleetsim that its record names" in outcome.err
+
+
+# Nothing is called reproduced that was not compared.
+
+
+def printed(outcome: Any, code: int) -> str:
+    """Return what a command printed that ended as it should."""
+    assert outcome.code == code, outcome
+    assert "unexpected" not in outcome.err
+    return str(outcome.out + outcome.err)
+
+
+def test_what_was_compared_is_said(made: Project, fleetsim_cli: Cli) -> None:
+    """Lines, bytes, hashes and companies."""
+    content = (made.batch / "events.jsonl").read_bytes()
+    lines = content.count(b"\n")
+    assert fleetsim_cli("verify", made.batch).out == (
+        f"{NAME}: reproduced, {lines} events (compared: {lines} lines of {len(content)} bytes, "
+        "sha256, content_sha256, 5 companies)\n"
+    )
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl.gz"])
+def test_what_was_compared_is_said_of_other_formats(
+    project: Project, fleetsim_cli: Cli, form: str
+) -> None:
+    """A Parquet file has no hash of its content; its rows are compared."""
+    assert fleetsim_cli(*project.make_events("--format", form)).code == 0
+    (row,) = json.loads(printed(fleetsim_cli("verify", project.batch, "--json"), 0))
+    hashes = ["sha256"] if form == "parquet" else ["sha256", "content_sha256"]
+    assert row["compared"]["hashes"] == hashes
+    assert row["compared"]["lines"] == row["event_count"] > 0
+
+
+@pytest.mark.parametrize("which", ["events", "batch", "record", "target", "companies", "file"])
+def test_what_cannot_be_read_is_an_error(
+    made: Project, fleetsim_cli: Cli, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    """A folder or file without permission is passed over by nobody."""
+    places = {
+        "events": made.events,
+        "batch": made.batch,
+        "record": made.batch / "batch_meta.json",
+        "target": made.events.parent,
+        "companies": made.companies,
+        "file": made.batch / "events.jsonl",
+    }
+    denied = str(places[which])
+    scandir, opened = os.scandir, os.open
+
+    def deny(call: Any) -> Any:
+        def checked(path: Any, *rest: Any, **more: Any) -> Any:
+            if str(path) == denied:
+                raise PermissionError(13, "Permission denied", denied)
+            return call(path, *rest, **more)
+
+        return checked
+
+    monkeypatch.setattr(os, "scandir", deny(scandir))
+    monkeypatch.setattr(os, "open", deny(opened))
+    outcome = fleetsim_cli("verify", made.events.parent)
+    assert "cannot be read" in printed(outcome, 2)
+    assert "Permission denied" in outcome.err
+    assert "reproduced" not in outcome.out
+
+
+def test_a_batch_without_its_record_is_found(made: Project, fleetsim_cli: Cli) -> None:
+    """Its neighbour reproduces; it does not."""
+    (made.batch / "batch_meta.json").unlink()
+    out = printed(fleetsim_cli("verify", made.events.parent), 3)
+    assert f"{NAME}: no batch_meta.json in it: nothing of it could be compared" in out
+    assert "20251108T121500Z: reproduced" in out
+
+
+@pytest.mark.parametrize("kind", ["empty folder", "file", "dangling link", "parts"])
+def test_what_looks_like_a_batch_is_found(made: Project, fleetsim_cli: Cli, kind: str) -> None:
+    """Whatever has the name of a batch, or events in it."""
+    path = made.events / "20251108T123000Z"
+    if kind == "empty folder":
+        path.mkdir()
+    elif kind == "file":
+        path.write_text("")
+    elif kind == "dangling link":
+        path.symlink_to("nowhere")
+    else:
+        path = made.events / "more"
+        path.mkdir()
+        (path / "part-000000.jsonl").write_text("{}\n")
+    out = printed(fleetsim_cli("verify", made.events), 3)
+    assert f"{path.name}: no " in out
+    assert "nothing of it could be compared" in out
+    hidden = made.events / ".more"
+    path.rename(hidden)
+    assert fleetsim_cli("verify", made.events).code == 0
+
+
+def test_a_copy_under_another_name_is_found(made: Project, fleetsim_cli: Cli) -> None:
+    """A second copy of one batch is not the other batch; a copy elsewhere is a batch."""
+    other = made.events / "20251108T121500Z"
+    shutil.rmtree(other)
+    shutil.copytree(made.batch, other)
+    out = printed(fleetsim_cli("verify", made.events), 3)
+    assert f"the folder's name is {other.name}, its record is that of {NAME}" in out
+    alone = shutil.copytree(made.batch, made.events.parent / "mine")
+    assert fleetsim_cli("verify", alone, "--companies", made.companies).code == 0
+
+
+def test_batches_in_two_places_are_all_compared(made: Project, fleetsim_cli: Cli) -> None:
+    """Those of `events` and those of `data/raw/events`."""
+    root = made.events.parent
+    moved = root / "data" / "raw"
+    moved.mkdir(parents=True)
+    shutil.copy(made.companies, moved)
+    (moved / "events").mkdir()
+    made.batch.rename(moved / "events" / NAME)
+    out = printed(fleetsim_cli("verify", root), 0)
+    assert out.count("reproduced") == 2
+
+
+@pytest.mark.parametrize("name", ["events.parquet", "part-000001.jsonl", "notes.txt"])
+def test_a_file_that_is_not_compared_is_found(made: Project, name: str) -> None:
+    """What stands beside the events in the folder of a batch."""
+    (made.batch / name).write_text("")
+    assert findings(made.batch) == [f"{name}: not compared: no file of it"]
+
+
+def test_a_removed_last_company_is_found_without_the_original(made: Project) -> None:
+    """Also where the hash in the record was replaced, and the company had no events."""
+    import hashlib
+
+    lines = made.companies.read_bytes().splitlines(keepends=True)
+    made.companies.write_bytes(b"".join(lines[:-1]))
+    shorter = hashlib.sha256(b"".join(lines[:-1])).hexdigest()
+    change(made.batch, companies__sha256=shorter, companies__eligible=4)
+    found = findings(made.batch)
+    assert "companies.jsonl: it has 4 lines, the batch was made from 5" in found
+
+
+def test_a_removed_company_without_events_is_found(project: Project, fleetsim_cli: Cli) -> None:
+    """Nothing but the number of lines tells: the last cohort had not joined."""
+    import hashlib
+
+    assert fleetsim_cli(*project.make_companies("--cohorts", 2)).code == 0
+    assert fleetsim_cli(*project.make_events()).code == 0
+    assert findings(project.batch) == []
+    lines = project.companies.read_bytes().splitlines(keepends=True)
+    project.companies.write_bytes(b"".join(lines[:-1]))
+    change(project.batch, companies__sha256=hashlib.sha256(b"".join(lines[:-1])).hexdigest())
+    assert findings(project.batch) == [
+        "companies.jsonl: it has 9 lines, the batch was made from 10"
+    ]
+
+
+def test_events_beside_the_word_that_they_are_gone_are_found(
+    made: Project, fleetsim_cli: Cli
+) -> None:
+    """An empty file must not keep altered events from being compared."""
+    (made.batch / "events.dropped").write_text("")
+    (made.batch / "events.jsonl").write_text("{}\n")
+    assert findings(made.batch) == [
+        "events.jsonl: not compared: events.dropped says that the events are gone"
+    ]
+    (made.batch / "events.jsonl").unlink()
+    out = printed(fleetsim_cli("verify", made.batch), 0)
+    assert out.startswith(f"{NAME}: record reproduced; its ")
+    assert "(compared: sha256, content_sha256, 5 companies)" in out
+
+
+def test_dropped_events_without_a_hash_of_the_content_are_found(
+    project: Project, fleetsim_cli: Cli
+) -> None:
+    """Of a Parquet file that is gone nothing can be compared."""
+    assert fleetsim_cli(*project.make_events("--format", "parquet")).code == 0
+    (project.batch / "events.parquet").unlink()
+    (project.batch / "events.dropped").write_text("")
+    out = printed(fleetsim_cli("verify", project.batch), 3)
+    assert "nothing of them could be compared" in out
+
+
+def test_parts_that_the_record_does_not_list_are_found(project: Project, fleetsim_cli: Cli) -> None:
+    """A record that lost its list of parts is a finding, no crash."""
+    project.write(number_of_companies=1500)
+    project.companies.unlink()
+    assert fleetsim_cli(*project.make_companies("--at", AT)).code == 0
+    assert fleetsim_cli(*project.make_events("--part-events", 100)).code == 0
+    assert findings(project.batch) == []
+    record = json.loads((project.batch / "batch_meta.json").read_text())
+    parts = len(record.pop("parts"))
+    (project.batch / "batch_meta.json").write_text(json.dumps(record))
+    found = findings(project.batch)
+    assert f"batch_meta.json: parts: none recorded, the batch has {parts}" in found
+    assert parts > 1

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import copy_project, copy_tracked
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = (
@@ -82,11 +83,9 @@ def browser() -> Iterator[Browser]:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return a page of every kind that the kit makes: run, sweep, comparison, gallery."""
     root = tmp_path_factory.mktemp("project")
-    for name in ("experiments", "notebooks"):
-        shutil.copytree(ROOT / name, root / name)
-    reference = ROOT / "results" / "001-baseline" / "reference"
+    copy_project(root)
     run = root / "results" / "001-baseline" / "20251108T120000Z-00000000"
-    shutil.copytree(reference, run)
+    copy_tracked("results/001-baseline/reference", run)
     environment = {**os.environ, "FLEETSIM_ROOT": str(root), "OPENBLAS_NUM_THREADS": "1"}
 
     def fleetsim(*words: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import copy_project
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "0123456789abcdef"  # noqa: S105
@@ -37,9 +37,7 @@ STATE = """() => {
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Yield the address of JupyterLab, started on a copy of the project as `make lab` starts it."""
     root = tmp_path_factory.mktemp("lab")
-    for name in ("experiments", "notebooks"):
-        shutil.copytree(ROOT / name, root / name)
-    shutil.copytree(ROOT / "results" / "001-baseline", root / "results" / "001-baseline")
+    copy_project(root, "experiments", "notebooks", "results/001-baseline")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -2,12 +2,12 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support import copy_project
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -15,8 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def own_project(tmp_path, monkeypatch):
     """Return a project of its own, with this repository's experiments and notebooks."""
-    for name in ("experiments", "notebooks"):
-        shutil.copytree(ROOT / name, tmp_path / name)
+    copy_project(tmp_path)
     monkeypatch.chdir(tmp_path / "notebooks")  # a folder below the root does as well
     return tmp_path
 

@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             stderr=subprocess.STDOUT,
         )
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while "http://127" not in log.read_text():
             assert time.monotonic() < end, log.read_text()
             time.sleep(0.05)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from support import ROOT, copy_project
 
 from fleetsim.base.storage import place
 from fleetsim.batch.meta import read_meta
@@ -20,7 +19,7 @@ PAGE = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
 
 def test_the_page_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3) -> None:
     """All of it works in the order in which it stands, with the outputs that it shows."""
-    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    copy_project(tmp_path, "experiments")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```(sh|python)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 4

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 from analysis import baseline, config_of, hand_made, quick_repeats, tally_of, with_keys
-from support import ROOT, judge
+from support import ROOT, judge, tracked_files
 
 from fleetsim.base.project import Project
 from fleetsim.base.tables import Table, number
@@ -32,7 +32,7 @@ from fleetsim.kinds.baseline.criteria import CRITERIA
 from fleetsim.kinds.baseline.evidence import Evidence
 from fleetsim.measure.cold import Repeat
 
-EXPERIMENTS = Project(ROOT).experiment_ids()
+EXPERIMENTS = [path.parent.name for path in tracked_files("experiments/*/experiment.yaml")]
 
 
 def filled(experiment: Experiment, evidence: Evidence, **values: Any) -> Record:

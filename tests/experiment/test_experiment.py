@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support import ROOT, faults_of
+from support import copy_project, faults_of
 
 from fleetsim.base.errors import InputError
 from fleetsim.base.project import Project, find_project
@@ -21,7 +20,7 @@ IDS = "000-smoke, 001-baseline, 002-baseline-5k, 003-calibration"
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """Return a project with copies of the committed experiments."""
-    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    copy_project(tmp_path, "experiments")
     return Project(tmp_path)
 
 
@@ -234,7 +233,8 @@ def test_an_unknown_experiment_lists_those_that_exist(project: Project, name: st
     """Whatever was asked for, the message stays short and names what there is."""
     with pytest.raises(InputError, match=f"one of {IDS}") as error:
         load_experiment(project, name)
-    assert len(str(error.value)) < 300
+    assert len(str(error.value)) < 450
+    assert ("(5000 characters)" in str(error.value)) == (len(name) == 5000)
     assert ("did you mean 001-baseline" in str(error.value)) == (name == "001-basline")
 
 

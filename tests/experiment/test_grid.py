@@ -17,7 +17,7 @@ from support import Cli
 from sweeps import SMOKE, rewrite, smoke_project
 
 from fleetsim.base.errors import InputError
-from fleetsim.experiment.grid import grid_points, grid_size, read_grid
+from fleetsim.experiment.grid import Range, grid_points, grid_size, read_grid
 from fleetsim.experiment.parameters import Parameter
 from fleetsim.experiment.spec import load_experiment
 
@@ -209,7 +209,10 @@ def test_zipped_parameters_move_together() -> None:
         ({"rate": {"from": 0, "to": 1, "step": 1e-9}}, "step: makes 1e+09 values, more than"),
         ({"rate": {"from": math.nan, "to": 2, "points": 3}}, "from: found nan, not a finite"),
         ({"rate": {"from": 1, "to": math.inf, "points": 3}}, "to: found inf, not a finite"),
-        ({"rate": {"from": 1, "to": 10**400, "points": 3}}, "to: found 1000000"),
+        (
+            {"rate": {"from": 1, "to": 10**400, "points": 3}},
+            "to: found 1000000",
+        ),
         ({"rate": {"from": "1", "to": 2, "points": 3}}, "from: found '1', not a finite"),
         ({"rate": {"from": True, "to": 2, "points": 3}}, "from: found True, not a finite"),
         ({"rate": {"from": [1], "to": {}, "points": 3}}, "from: found [1], not a finite"),
@@ -240,7 +243,7 @@ def test_zipped_parameters_move_together() -> None:
         ({5: [1]}, "grid.5 is not a name"),
         ({"a\nb": [1]}, "grid.'a\\nb' is not a name"),
         ({"a=1;import os": [1]}, "grid.'a=1;import os' is not a name"),
-        ({"x" * 5000: [1]}, f"grid.'{'x' * 78}\N{HORIZONTAL ELLIPSIS}: no such parameter"),
+        ({"x" * 5000: [1]}, f"grid.'{'x' * 198}… (5000 characters): no such parameter"),
         ({"__class__": [1]}, "grid.__class__: no such parameter"),
     ],
 )
@@ -349,4 +352,108 @@ def test_the_same_parameter_twice_in_the_file_is_refused(tmp_path: Path) -> None
     path = project.experiments / SMOKE / "experiment.yaml"
     path.write_text(path.read_text() + "grid:\n  seed: [1]\n  seed: [2]\n")
     with pytest.raises(InputError, match="key 'seed' stands twice"):
+        load_experiment(project, SMOKE)
+
+
+MILLION = 10**6
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "last"),
+    [
+        ("seed", {"from": 0, "to": MILLION - 1, "step": 1}, MILLION - 1),
+        ("seed", {"from": 5, "to": 2**64 - 1, "points": MILLION}, 2**64 - 1),
+        ("rate", {"from": 0.001, "to": 100, "points": MILLION}, 100.0),
+        ("rate", {"from": 1e-290, "to": 1e290, "points": MILLION, "scale": "log"}, 1e290),
+    ],
+)
+def test_a_range_of_a_million_is_read_without_its_values(
+    monkeypatch: pytest.MonkeyPatch, name: str, given: dict[str, Any], last: float
+) -> None:
+    """Its ends say that the values rise; they are worked out when they are asked for."""
+    asked = []
+    exact = Range._exact
+
+    def counted(self: Range, at: int) -> Decimal:
+        asked.append(at)
+        return exact(self, at)
+
+    monkeypatch.setattr(Range, "_exact", counted)
+    axes, wrong = read_grid({name: given}, KNOWN)
+    assert wrong == []
+    assert grid_size(axes) == MILLION
+    assert len(asked) < 10
+    (values,) = axes[0].columns
+    assert values[-1] == last
+    assert values[2] > values[1] > values[0]
+
+
+def test_a_zip_of_millions_is_read_without_its_values() -> None:
+    """Ranges that move together stay ranges."""
+    ranges = {
+        "seed": {"from": 1, "to": MILLION, "step": 1},
+        "rate": {"from": 1, "to": 2, "points": MILLION},
+    }
+    (axis,), wrong = read_grid({"zip": [ranges]}, KNOWN)
+    assert (wrong, len(axis)) == ([], MILLION)
+    assert list(itertools.islice(axis.values, 2)) == [(1, 1.0), (2, 1.0000010000010000)]
+    assert all(isinstance(column, Range) for column in axis.columns)
+
+
+def test_too_many_points_for_the_whole_numbers_are_refused_at_once() -> None:
+    """No value is looked at; nor are more groups than there are parameters."""
+    assert "points: found 1000000; only 999999 whole numbers lie there" in str(
+        faults({"seed": {"from": 0, "to": MILLION - 2, "points": MILLION}})
+    )
+    groups = [{"seed": [1], "rate": [1]}] * 20_000
+    assert "grid.zip: found 20000 groups; allowed: every parameter once" in faults({"zip": groups})
+
+
+@given(
+    low=st.integers(1, 50),
+    width=st.integers(0, 60),
+    points=st.integers(2, 30),
+    scale=st.sampled_from(["linear", "log"]),
+    name=st.sampled_from(["seed", "rate"]),
+)
+def test_ranges_rise_or_are_refused(
+    low: int, width: int, points: int, scale: str, name: str
+) -> None:
+    """What is accepted without a look at each value rises all the same."""
+    given = {"from": low, "to": low + width, "points": points, "scale": scale}
+    axes, wrong = read_grid({name: given}, KNOWN)
+    if wrong:
+        assert "too close together" in wrong[0]
+        return
+    values = [value for (value,) in axes[0].values]
+    assert values == sorted(set(values))
+    assert (values[0], values[-1]) == (low, low + width)
+
+
+def test_a_sweep_of_a_million_points_answers_at_once(
+    tmp_path: Path, fleetsim_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its size is known before a point is made; the check has no use for the points."""
+    grid = {
+        "seed": {"from": 1, "to": MILLION, "step": 1},
+        "event_rate_per_driver": {"from": 1, "to": 2, "points": 2},
+    }
+    project = smoke_project(tmp_path, grid=grid)
+    monkeypatch.setenv("FLEETSIM_ROOT", str(project.root))
+    monkeypatch.setattr("fleetsim.sweep.plan.grid_points", lambda axes: pytest.fail("made points"))
+    outcome = fleetsim_cli("sweep", SMOKE, "--dry-run")
+    assert outcome.code == 2
+    assert "2000000 points with 1 seed(s) make 2000000 runs, more than 10000" in outcome.err
+    outcome = fleetsim_cli("sweep", SMOKE, "--dry-run", "--yes")
+    assert outcome.code == 2
+    assert "make 2000000 runs; allowed: at most 1000000" in outcome.err
+    assert fleetsim_cli("check", SMOKE).code == 0
+
+
+def test_the_ends_of_a_range_are_held_to_the_limits(tmp_path: Path) -> None:
+    """As each value of a list is."""
+    project = smoke_project(
+        tmp_path, grid={"active_fraction": {"from": 0.5, "to": 1.5, "points": MILLION}}
+    )
+    with pytest.raises(InputError, match=r"grid\.active_fraction: found 1\.5; allowed: a number"):
         load_experiment(project, SMOKE)

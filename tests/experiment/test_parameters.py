@@ -15,7 +15,7 @@ import pytest
 from msgspec import Meta
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
-from support import ROOT, Cli
+from support import ROOT, Cli, copy_project
 
 import fleetsim
 import fleetsim.kinds.scale_out.run
@@ -39,8 +39,7 @@ WHOLE = "allowed: a whole number from 0 to 2**64 - 1"
 @pytest.fixture
 def own_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """Return a copy of this project, which is the working folder."""
-    for name in ("experiments", "notebooks", "docs"):
-        shutil.copytree(ROOT / name, tmp_path / name)
+    copy_project(tmp_path, "experiments", "notebooks", "docs")
     monkeypatch.chdir(tmp_path)
     return Project(tmp_path)
 

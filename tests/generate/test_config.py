@@ -254,8 +254,8 @@ def test_all_faults_come_in_one_error(tmp_path, small) -> None:
 def test_a_long_value_is_shown_shortened(small) -> None:
     """A message stays readable whatever the value was."""
     error = refused(small | {"seed": "x" * 10_000})
-    assert len(str(error)) < 250
-    assert "…" in str(error)
+    assert len(str(error)) < 300
+    assert f"found '{'x' * 198}… (10000 characters); allowed: a whole number" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_a_missing_file_is_refused(tmp_path) -> None:
 
 def test_a_folder_in_place_of_the_file_is_refused(tmp_path) -> None:
     """A file that cannot be read is a plain error as well."""
-    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+    with pytest.raises(InputError, match="found a folder; allowed: a configuration"):
         load_config(tmp_path)
 
 
@@ -335,9 +335,11 @@ def test_a_time_without_zone_or_sense_is_refused(text) -> None:
         parse_time(text)
 
 
-def test_a_time_is_floored_and_taken_to_utc() -> None:
-    """A time east of Greenwich and one with nanoseconds become microseconds in UTC."""
+def test_a_time_is_taken_to_utc() -> None:
+    """A time east of Greenwich becomes one in UTC; one with nanoseconds is refused, not cut."""
     assert parse_time("2025-11-08T13:00:00+01:00") == parse_time("2025-11-08T12:00:00Z")
-    assert format_time(parse_time("2025-11-08T12:00:00.123456999Z")).endswith(".123456Z")
+    with pytest.raises(ValueError, match=r"'2025-11-08T12:00:00\.123456999Z'; .*six decimals"):
+        parse_time("2025-11-08T12:00:00.123456999Z")
+    assert format_time(parse_time("2025-11-08T12:00:00.123456Z")).endswith(".123456Z")
     assert batch_name(parse_time("2025-11-08T12:00:00Z")) == "20251108T120000Z"
     assert batch_name(parse_time("2025-11-08T12:00:00.5Z")) == "20251108T120000.500000Z"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import ROOT, Cli, Outcome
+from support import Cli, Outcome, copy_project
 from sweeps import LIBRARY
 
 from fleetsim.base.errors import FleetsimError, InputError
@@ -71,7 +71,7 @@ def coins(here: Path) -> Path:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """Return a project with an experiment of the model kind, which the commands find."""
     shutil.copytree(OUTSIDE / "project", tmp_path / "home")
-    shutil.copytree(ROOT / "experiments" / "000-smoke", tmp_path / "home/experiments/000-smoke")
+    copy_project(tmp_path / "home", "experiments/000-smoke")
     monkeypatch.setenv("FLEETSIM_ROOT", str(tmp_path / "home"))
     return Project(tmp_path / "home")
 

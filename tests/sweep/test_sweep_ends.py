@@ -104,7 +104,7 @@ def test_points_that_fail_say_why_and_the_sweep_goes_on(
     config.write_text(config.read_text().replace("seed: 7", "seed: 1"))
     monkeypatch.setattr("fleetsim.measure.cold.run_child", generate_here)
     make_ready(project, ready)
-    outcome = fleetsim_cli("sweep", SMOKE, "--jobs", "3", "--cell-timeout", "15")
+    outcome = fleetsim_cli("sweep", SMOKE, "--jobs", "3", "--cell-timeout", "30")
     assert outcome.code == 1
     assert "1 done, 5 failed, 0 finished before, 0 not begun" in outcome.out
     results = project.root / "results"
@@ -115,7 +115,7 @@ def test_points_that_fail_say_why_and_the_sweep_goes_on(
             "DeadKernelError",
             "the kernel was ended by the signal Killed; the system does this where memory runs out",
         ),
-        3: ("CellTimeoutError", "a cell took longer than 15 s"),
+        3: ("CellTimeoutError", "a cell took longer than 30 s"),
         4: ("DeadKernelError", "the kernel ended with exit code 0"),
         5: ("NoRecord", "the notebook ended without a record"),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -539,3 +540,427 @@ def test_audit_writes_nothing(data: Project) -> None:
     before: dict[str, Any] = tree(data.config.parent)
     assert audit_data(load_config(data.config), data.config.parent).findings == ()
     assert tree(data.config.parent) == before
+
+
+# --- every cause is told, and what was not examined
+
+
+def rewrite(data: Project, change: Callable[[int, bytes], bytes]) -> int:
+    """Change every line of the first batch by its number, from 1; return how many there are."""
+    lines = events_file(data).read_bytes().splitlines(keepends=True)
+    events_file(data).write_bytes(b"".join(change(i, row) for i, row in enumerate(lines, start=1)))
+    return len(lines)
+
+
+def spaced(_: int, row: bytes) -> bytes:
+    """Return a line as json.dumps writes it by default."""
+    return json.dumps(json.loads(row)).encode() + b"\n"
+
+
+def changed(row: bytes, **values: object) -> bytes:
+    """Return a line with other values, in compact form; a value of Ellipsis drops its key."""
+    event = {key: value for key, value in (json.loads(row) | values).items() if value is not ...}
+    return json.dumps(event, separators=(",", ":")).encode() + b"\n"
+
+
+def rest(data: Project, fleetsim_cli: Cli) -> dict[str, Any]:
+    """Return the audit of a data set as plain data."""
+    done = fleetsim_cli(*audit_of(data, "--json"))
+    assert done.code == FINDING, done.err
+    found: dict[str, Any] = json.loads(done.out)
+    return found
+
+
+def test_a_frequent_fault_does_not_hide_a_rare_one(data: Project, fleetsim_cli: Cli) -> None:
+    """Twenty-five lines out of order, then one key missing and one time that is null."""
+
+    def change(number: int, row: bytes) -> bytes:
+        if number <= 25:
+            return changed(row, event_id=..., driver_id=json.loads(row)["driver_id"])[:-2] + (
+                b',"event_id":"' + json.loads(row)["event_id"].encode() + b'"}\n'
+            )
+        if number == 30:
+            return changed(row, truck_id=...)
+        return changed(row, timestamp=None) if number == 40 else row
+
+    rewrite(data, change)
+    found = rest(data, fleetsim_cli)
+    assert {(row["cause"], row["number"]) for row in found["causes"] if row["kind"] == "line"} == {
+        ("order of keys", 25),
+        ("missing key truck_id", 1),
+        ("timestamp is null", 1),
+    }
+    for sentence in ("line 30: missing key 'truck_id'", "line 40: timestamp is null, not text"):
+        assert f"{NAME} {sentence}" in found["findings"]
+    assert found["examined"]["member"] == {
+        "number": found["event_count"] - 1,
+        "of": found["event_count"],
+    }
+    assert found["examined"]["time"]["number"] == found["event_count"] - 1
+    text = fleetsim_cli(*audit_of(data)).out
+    assert re.search(r"^missing key truck_id +1 ", text, re.MULTILINE)
+    first = found["event_count"] - 1, found["event_count"]
+    assert re.search(rf"timestamp outside .* none found in {first[0]} of {first[1]} lines", text)
+
+
+def test_one_line_may_have_several_faults(data: Project, fleetsim_cli: Cli) -> None:
+    """CR LF, an unknown type, a null truck and a time outside, all of line 7."""
+    rewrite(
+        data,
+        lambda i, row: (
+            row
+            if i != 7
+            else changed(
+                row, event_type="parked", truck_id=None, timestamp="2030-01-01T00:00:00.000000Z"
+            ).replace(b"\n", b"\r\n")
+        ),
+    )
+    told = [finding for finding in rest(data, fleetsim_cli)["findings"] if "line 7: " in finding]
+    assert [finding.partition("line 7: ")[2].split()[0] for finding in told] == [
+        "ends",
+        "truck_id",
+        "event_type",
+        "2030-01-01T00:00:00.000000Z",
+    ]
+
+
+def test_lines_in_another_spelling_are_asked_for_everything(
+    data: Project, fleetsim_cli: Cli
+) -> None:
+    """Default spaces of json.dumps everywhere: ids twice, types and times are found as ever."""
+    honest = json.loads(fleetsim_cli(*audit_of(data, "--json")).out)
+    lines = rewrite(data, spaced)
+    found = rest(data, fleetsim_cli)
+    assert found["fault_counts"] | {"meta": 0} == {**honest["fault_counts"], "line": lines}
+    assert found["groups"] == honest["groups"]  # the same events count, in every test
+    assert found["examined"] == honest["examined"]
+
+    first = json.loads(events_file(data).read_bytes().splitlines()[0])["event_id"]
+    late = "2030-01-01T00:00:00.000000Z"
+    rewrite(data, lambda _, row: spaced(0, changed(row, event_id=first, timestamp=late)))
+    found = rest(data, fleetsim_cli)
+    assert (found["fault_counts"]["duplicate"], found["fault_counts"]["time"]) == (lines - 1, lines)
+    rewrite(data, lambda _, row: spaced(0, changed(row, event_type="parked")))
+    found = rest(data, fleetsim_cli)
+    # What has no known type is no event of the statistics, but still a copy that lies outside.
+    assert found["fault_counts"] | {"meta": 0} == {
+        **{"folder": 0, "line": lines, "member": lines, "meta": 0},
+        **{"duplicate": lines - 1, "time": lines},
+    }
+
+
+def test_what_was_not_examined_is_never_said_to_be_clean(data: Project, fleetsim_cli: Cli) -> None:
+    """Lines that are no JSON: no id, no time, nobody; and no test of any of them."""
+    shutil.rmtree(data.events / "20251108T121500Z")
+    lines = rewrite(data, lambda *_: b"garbage\n")
+    found = rest(data, fleetsim_cli)
+    for kind in ("member", "duplicate", "time"):
+        assert found["examined"][kind] == {"number": 0, "of": lines}
+    assert {test["verdict"] for test in found["groups"][0]["tests"]} == {"inconclusive"}
+    why = f"no test: none of {lines} lines could be read as an event of a known driver"
+    assert {test["note"] for test in found["groups"][0]["tests"]} == {why}
+    text = fleetsim_cli(*audit_of(data)).out
+    assert re.search(rf"^event_id twice +– +0 of {lines} +0 of {lines} lines examined", text, re.M)
+    assert not re.search(r"none found$", text, re.MULTILINE)
+
+
+def test_half_of_the_lines_refused_are_refused_in_every_test(
+    data: Project, fleetsim_cli: Cli
+) -> None:
+    """The count and the drivers' counts see the same lines."""
+    rewrite(data, lambda number, row: row if number % 2 else b"garbage\n")
+    (group,) = rest(data, fleetsim_cli)["groups"]
+    tests = {test["name"]: test for test in group["tests"]}
+    assert tests["event_count"]["statistic"] == group["event_count"] == tests["event_types"]["n"]
+    assert tests["events_per_driver"]["verdict"] == tests["event_count"]["verdict"]
+
+
+def test_a_file_that_cannot_be_read_is_a_finding_and_no_test(
+    data: Project, fleetsim_cli: Cli
+) -> None:
+    """One of two batches has no events: what counts events cannot tell, with the reason."""
+    events_file(data).unlink()
+    found = rest(data, fleetsim_cli)
+    (group,) = found["groups"]
+    tests = {test["name"]: test for test in group["tests"]}
+    for name in ("event_count", "event_count_within_margin", "events_per_driver", "batch_totals"):
+        assert (tests[name]["verdict"], tests[name]["p_value"]) == ("inconclusive", None)
+        assert tests[name]["note"] == "no test: 1 of 2 files could not be read"
+    assert tests["event_times_inside"]["n"] == group["event_count"]
+    assert f"{NAME}: events.jsonl is missing" in found["findings"]
+    assert not any("event_count fails" in finding for finding in found["findings"])
+    shutil.rmtree(data.events / "20251108T121500Z")
+    (group,) = rest(data, fleetsim_cli)["groups"]
+    assert {test["verdict"] for test in group["tests"]} == {"inconclusive"}
+
+
+def test_times_without_an_interval_are_not_inside(data: Project, fleetsim_cli: Cli) -> None:
+    """Neither name nor record says which interval it is: no test passes on what nobody saw."""
+    shutil.rmtree(data.events / "20251108T121500Z")
+    (data.batch / "batch_meta.json").unlink()
+    data.batch.rename(data.events / "mine")
+    found = rest(data, fleetsim_cli)
+    (group,) = found["groups"]
+    tests = {test["name"]: test for test in group["tests"]}
+    for name, test in tests.items():
+        if name.startswith("event_times"):
+            assert (test["verdict"], test["p_value"]) == ("inconclusive", None)
+    lines = found["event_count"]
+    assert tests["event_times_inside"]["note"] == (
+        f"no test: no interval is known of {lines} of {lines} events"
+    )
+    assert tests["event_count"]["verdict"] == "pass"
+    assert found["examined"]["time"] == {"number": 0, "of": lines}
+
+
+def test_bad_companies_are_listed_and_the_others_read(data: Project, fleetsim_cli: Cli) -> None:
+    """A geography that is null, 24 more bad lines would be listed too; the events are read."""
+    honest = json.loads(fleetsim_cli(*audit_of(data, "--json")).out)
+    rows = data.companies.read_bytes().splitlines(keepends=True)
+    rows[2] = re.sub(rb'"geography":"\w+"', b'"geography":null', rows[2])
+    rows[5], rows[7] = b"\n", rows[6]
+    data.companies.write_bytes(b"".join(rows))
+    found = rest(data, fleetsim_cli)
+    assert found["event_count"] == honest["event_count"]
+    assert len(found["batch_ids"]) == 2
+    for line, what in ((3, "geography"), (6, "not valid JSON"), (8, "already stands on line 7")):
+        (told,) = (f for f in found["findings"] if f.startswith(f"companies.jsonl: line {line}: "))
+        assert what in told
+    (group,) = found["groups"]
+    assert group["drivers"] == 60 - 3 * 3
+    tests = {test["name"]: test["verdict"] for test in group["tests"]}
+    assert tests["event_count"] == tests["events_per_driver"] == "pass"
+    strangers = [f for f in found["faults"] if f["cause"] == "unknown company"]
+    assert all("is not on a good line of the companies file" in f["message"] for f in strangers)
+    lost = sum(row["number"] for row in found["causes"] if row["cause"] == "unknown company")
+    assert lost + group["event_count"] == honest["event_count"]
+    data.companies.write_bytes(b"{}\n" * 25)
+    found = rest(data, fleetsim_cli)
+    assert sum(f.startswith("companies.jsonl: line ") for f in found["findings"]) == 25
+    assert found["event_count"] == honest["event_count"]
+
+
+# --- other layouts, and no companies
+
+
+@pytest.mark.parametrize("change", [empty_folder, foreign_folder])
+def test_where_nothing_is_found_the_layout_is_shown(
+    data: Project, fleetsim_cli: Cli, change: Callable[[Project], None]
+) -> None:
+    """What an audit expects, with an example of the folders; and nothing is said to be clean."""
+    change(data)
+    text = fleetsim_cli(*audit_of(data)).out
+    for part in ("companies.jsonl ", "events/\n", f"{NAME}/", "--read", "--roster from-events"):
+        assert part in text
+    assert "none found" not in text
+    assert NAME in rest(data, fleetsim_cli)["expected"]
+
+
+def test_without_companies_the_events_are_read_all_the_same(
+    data: Project, fleetsim_cli: Cli
+) -> None:
+    """Missing it is a finding; wanted it is none. The tests that need a roster are left out."""
+    honest = json.loads(fleetsim_cli(*audit_of(data, "--json")).out)
+    data.companies.unlink()
+    found = rest(data, fleetsim_cli)
+    assert (found["roster"], found["event_count"]) == ("none", honest["event_count"])
+    done = fleetsim_cli(*audit_of(data, "--roster", "from-events", "--json"))
+    assert done.code == 0, done.out
+    wanted = json.loads(done.out)
+    assert (wanted["roster"], wanted["findings"]) == ("from-events", [])
+    assert wanted["examined"]["member"]["number"] == 0
+    assert {"event_count", "events_per_driver", "batch_drivers"} <= set(wanted["left_out"])
+    mine = {test["name"]: test for test in wanted["groups"][0]["tests"]}
+    its = {test["name"]: test for test in honest["groups"][0]["tests"]}
+    assert set(mine) == set(its) - set(wanted["left_out"])
+    for name in mine:  # p-values are those with a roster; only the size of the family differs
+        assert mine[name]["p_value"] == its[name]["p_value"], name
+    text = fleetsim_cli(*audit_of(data, "--roster", "from-events")).out
+    assert "There is no roster" in text
+    assert "event_count," in text
+    refused = fleetsim_cli(
+        *audit_of(data, "--roster", "from-events", "--companies", data.companies)
+    )
+    assert refused.code == 2
+
+
+def test_without_a_roster_what_an_event_says_of_itself_is_still_held(
+    data: Project, fleetsim_cli: Cli
+) -> None:
+    """A driver of another company, a number out of range, a type."""
+
+    def change(number: int, row: bytes) -> bytes:
+        driver = json.loads(row)["driver_id"]
+        other = driver.replace(driver[4:12], "00000000")
+        return {
+            1: lambda: changed(row, driver_id=other),
+            2: lambda: changed(row, driver_id=driver[:-3] + "007"),
+            3: lambda: changed(row, event_type="parked"),
+        }.get(number, lambda: row)()
+
+    rewrite(data, change)
+    data.companies.unlink()
+    done = fleetsim_cli(*audit_of(data, "--roster", "from-events", "--json"))
+    causes = {row["cause"]: row["number"] for row in json.loads(done.out)["causes"]}
+    for cause in ("driver of another company", "unknown driver", "unknown event_type"):
+        assert causes[cause] == 1
+
+
+def hive(data: Project, *, records: bool, files: str = "part-{}.jsonl") -> None:
+    """Put the batches below folders named key=value, with or without their records."""
+    hour = data.events / "date=2025-11-08" / "hour=12"
+    hour.parent.mkdir()
+    for number, name in enumerate((NAME, "20251108T121500Z")):
+        if records:
+            (data.events / name).rename(hour.with_name(f"minute={number}"))
+        else:
+            hour.mkdir(exist_ok=True)
+            (data.events / name / "events.jsonl").rename(hour / files.format(number, name=name))
+            shutil.rmtree(data.events / name)
+    (data.events / "date=2025-11-08" / "_SUCCESS").touch()
+
+
+@pytest.mark.parametrize("files", ["part-{}.jsonl", "{name}.jsonl", None])
+def test_folders_named_key_value_hold_batches(
+    data: Project, fleetsim_cli: Cli, files: str | None
+) -> None:
+    """Each file is a batch: by its record, its name, or the interval of its first event."""
+    honest = json.loads(fleetsim_cli(*audit_of(data, "--json")).out)
+    hive(data, records=files is None, files=files or "")
+    done = fleetsim_cli(*audit_of(data, "--json"))
+    assert done.code == 0, done.out + done.err
+    found = json.loads(done.out)
+    assert found["groups"][0]["tests"] == honest["groups"][0]["tests"]
+    assert all(name.startswith("date=2025-11-08/") for name in found["batch_ids"])
+    assert found["examined"]["meta"] == {"number": 2 if files is None else 0, "of": 2}
+    (data.events / "date=2025-11-08" / "photo.jpg").touch()
+    assert (
+        "date=2025-11-08/photo.jpg: does not belong here: no file of events"
+        in (rest(data, fleetsim_cli)["findings"])
+    )
+
+
+def test_files_of_one_interval_are_parts_of_one_batch(data: Project, fleetsim_cli: Cli) -> None:
+    """A folder as long as an interval: its start is the batch's, whatever its files are called."""
+    data.write(event_rate_per_driver=3.0, number_of_companies=20, batch_interval="PT1H")
+    lines = events_file(data).read_bytes().splitlines(keepends=True)
+    hour = data.events / "date=2025-11-08" / "hour=12"
+    hour.mkdir(parents=True)
+    (hour / "a.jsonl").write_bytes(b"".join(lines[:50]))
+    (hour / "b.jsonl").write_bytes(b"".join(lines[50:]))
+    shutil.rmtree(data.batch)
+    shutil.rmtree(data.events / "20251108T121500Z")
+    found = rest(data, fleetsim_cli)  # all events in the first quarter of the hour
+    assert found["batch_ids"] == ["date=2025-11-08/hour=12"]
+    assert (found["event_count"], sum(found["fault_counts"].values())) == (len(lines), 0)
+
+
+# --- any data by a query
+
+READ = "SELECT * FROM read_csv('{data}/*.csv')"
+
+
+@pytest.fixture
+def table(data: Project) -> Project:
+    """Return the data set with its events as one CSV, in no order."""
+    rows = [
+        json.loads(line)
+        for path in sorted(data.events.glob("*/events.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+    rows.sort(key=lambda row: row["event_id"])
+    with (data.config.parent / "feed.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return data
+
+
+def test_a_query_is_audited_as_the_batches_are(table: Project, fleetsim_cli: Cli) -> None:
+    """Every test has the figures that the files give; files and records are not looked at."""
+    honest = json.loads(fleetsim_cli(*audit_of(table, "--json")).out)
+    done = fleetsim_cli(*audit_of(table, "--read", READ, "--json"))
+    assert done.code == 0, done.out + done.err
+    found = json.loads(done.out)
+    assert (found["groups"], found["read"]) == (honest["groups"], READ)
+    for kind in ("folder", "meta"):
+        assert found["examined"][kind] == {"number": 0, "of": 2}
+    text = fleetsim_cli(*audit_of(table, "--read", f"{READ} -- mine")).out
+    assert "Nothing is said of files" in text
+    start = ("--interval-start", "2025-11-08T12:00:00Z", "--batches", "2")
+    again = json.loads(fleetsim_cli(*audit_of(table, "--read", f"{READ};", *start, "--json")).out)
+    assert again["groups"] == honest["groups"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "cause"),
+    [
+        ("timestamp", "NULL", "timestamp is null"),
+        ("truck_id", "NULL", "truck_id is null"),
+        ("truck_id", "truck_id || chr(10) || '{}'", "form of truck_id"),
+        ("event_type", "'parked'", "unknown event_type"),
+        ("event_type", "repeat('x', 1000000)", "unknown event_type"),
+        ("event_id", "'00000000-0000-4000-8000-000000000000'", "event_id twice"),
+        ("timestamp", "TIMESTAMPTZ '2030-01-01 00:00:00Z'", "outside the interval"),
+        ("timestamp", "TIMESTAMPTZ 'infinity'", "timestamp is null"),
+    ],
+)
+def test_what_is_wrong_with_a_row_is_a_finding(
+    table: Project, fleetsim_cli: Cli, column: str, value: str, cause: str
+) -> None:
+    """A row is never more than one line, whatever its texts hold."""
+    sql = (
+        f"SELECT * REPLACE (CASE WHEN driver_id LIKE '%-001' THEN {value} ELSE {column} END "  # noqa: S608
+        f"AS {column}) FROM read_csv('{{data}}/*.csv')"
+    )
+    start = ("--interval-start", "2025-11-08T12:00:00Z", "--batches", "2")
+    done = fleetsim_cli(*audit_of(table, "--read", sql, *start, "--json"))
+    assert done.code == FINDING, done.out + done.err
+    found = json.loads(done.out)
+    rows = (table.config.parent / "feed.csv").read_text().splitlines()[1:]
+    wrong = sum("-001," in row for row in rows) - (cause == "event_id twice")
+    assert found["event_count"] == len(rows)
+    assert {row["cause"]: row["number"] for row in found["causes"]}[cause] == wrong
+    assert max(map(len, found["findings"])) < 400
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT 1 AS a", "column event_id is missing"),
+        (
+            "SELECT * REPLACE (timestamp::TIMESTAMP AS timestamp) FROM read_csv('{data}/*.csv')",
+            "CAST",
+        ),
+        ("SELECT * REPLACE (1 AS truck_id) FROM read_csv('{data}/*.csv')", "found 'INTEGER'"),
+        ("COPY (SELECT 1) TO '{data}/out.csv'", "found COPY; allowed: one SELECT"),
+        ("SELECT 1; SELECT 2", "found SELECT, SELECT; allowed: one SELECT"),
+        ("SET threads = 1", "allowed: one SELECT"),
+        ("", "found nothing"),
+        ("SELEC", "the query cannot be run: Parser Error"),
+        ("SELECT * FROM read_csv('/etc/passwd')", "Permission Error"),
+        ("SELECT * FROM read_csv('{data}/../*.csv')", "the query cannot be run"),
+        ("SELECT * FROM read_csv('https://example.org/a.csv')", "Permission Error"),
+        ("SELECT * FROM settings", "the query cannot be run: Catalog Error"),
+    ],
+)
+def test_a_query_that_is_not_one_is_refused(
+    table: Project, fleetsim_cli: Cli, sql: str, message: str
+) -> None:
+    """Exit 2, one message; nothing outside of the data is read, and nothing is written."""
+    before = sorted(table.config.parent.iterdir())
+    done = fleetsim_cli(*audit_of(table, "--read", sql))
+    assert (done.code, done.out) == (2, "")
+    assert "--read: " in done.err
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert sorted(table.config.parent.iterdir()) == before
+
+
+def test_times_that_make_too_many_intervals_are_refused(table: Project, fleetsim_cli: Cli) -> None:
+    """One stray year is not two million batches."""
+    sql = READ.replace("*", "* REPLACE (TIMESTAMPTZ '2125-01-01 00:00:00Z' AS timestamp)", 1)
+    both = f"{READ} UNION ALL {sql}"
+    done = fleetsim_cli(*audit_of(table, "--read", both))
+    assert done.code == 2
+    assert "give --interval-start and --batches" in done.err

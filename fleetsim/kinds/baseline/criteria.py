@@ -54,8 +54,12 @@ def _structure(
     *kinds: FaultKind,
     claim: Callable[[Evidence], str],
     looked_at: Callable[[Tally], int] = lambda tally: len(tally.batch_ids),
+    of_lines: bool = False,
 ) -> Callable[[Criterion, Evidence], Judgement]:
-    """Return a judge that passes where something was looked at and no such fault was found."""
+    """Return a judge that passes where something was looked at and no such fault was found.
+
+    A claim about lines needs all of them: where files could not be read, there is no verdict.
+    """
 
     def judge_structure(criterion: Criterion, evidence: Evidence) -> Judgement:
         count, examples = evidence.tally.faults_of(*kinds)
@@ -64,6 +68,9 @@ def _structure(
             return Judgement(False, Verdict.FAIL, f"{examples[0]}{more}.")
         if looked_at(evidence.tally) == 0:
             note = "No verdict: there is nothing to look at."
+            return Judgement(None, Verdict.INCONCLUSIVE, note)
+        if of_lines and evidence.tally.unread:
+            note = f"No verdict: {evidence.tally.unread_files or 'not all files could be read'}."
             return Judgement(None, Verdict.INCONCLUSIVE, note)
         return Judgement(True, Verdict.PASS, claim(evidence))
 
@@ -95,7 +102,7 @@ def _times_claim(evidence: Evidence) -> str:
     looked_at = evidence.tally.timed
     note = f"None of {looked_at} timestamps lies outside [start, end)."
     left = evidence.tally.lines - looked_at
-    return f"{note} {left} of the lines have other faults and were not looked at." if left else note
+    return f"{note} {left} of the lines have other faults and are no events." if left else note
 
 
 def _some_event(criterion: Criterion, expectation: Expectation) -> float:
@@ -110,7 +117,9 @@ def _judge_count_range(criterion: Criterion, evidence: Evidence) -> Judgement:
     low, high = limits_of(criterion)
     if evidence.tally.unread:
         return _unread(evidence, low, high)
-    count = evidence.tally.lines
+    if nothing := _no_event_read(evidence, low, high):
+        return nothing
+    count = evidence.tally.events
     if low <= count <= high:
         note = f"{count} events lie within {low:.12g} to {high:.12g}."
         return Judgement(count, Verdict.PASS, note, low, high)
@@ -125,10 +134,12 @@ def _judge_count_range(criterion: Criterion, evidence: Evidence) -> Judgement:
 
 def _judge_count_law(criterion: Criterion, evidence: Evidence) -> Judgement:
     tolerance = criterion.tolerance or 0.0
-    mean, count = evidence.mean, evidence.tally.lines
+    mean, count = evidence.mean, evidence.tally.events
     low, high = (float(limit) for limit in tolerance_limits(mean, tolerance))
     if evidence.tally.unread:
         return _unread(evidence, low, high)
+    if nothing := _no_event_read(evidence, low, high):
+        return nothing
     test = evidence.test("event_count")
     passed = low <= count <= high and _not_rejected(test, evidence.alpha)
     interval = ""
@@ -146,6 +157,9 @@ def _judge_types(criterion: Criterion, evidence: Evidence) -> Judgement:
     observed = evidence.tally.sample.type_counts.sum(axis=0)
     total = int(observed.sum())
     test = evidence.test("event_types")
+    if evidence.tally.unread and _not_rejected(test, evidence.alpha):
+        note = _no_verdict(evidence.tally.unread_files or "not all files could be read")
+        return Judgement(None, Verdict.INCONCLUSIVE, note, 0.0, 100 * margin)
     if total == 0 or test.p_holm is None:
         note = _no_verdict(test.note or "there is no event to look at")
         return Judgement(None, Verdict.INCONCLUSIVE, note, 0.0, 100 * margin)
@@ -344,6 +358,15 @@ def _unread(evidence: Evidence, low: float, high: float) -> Judgement:
     return Judgement(None, Verdict.FAIL, note, low, high)
 
 
+def _no_event_read(evidence: Evidence, low: float, high: float) -> Judgement | None:
+    """Return that there is no verdict where there are lines and none is an event; else None."""
+    lines = evidence.tally.lines
+    if evidence.tally.events or not lines:
+        return None
+    note = _no_verdict(f"none of {lines} lines could be read as an event of a known driver")
+    return Judgement(None, Verdict.INCONCLUSIVE, note, low, high)
+
+
 def _no_verdict(why: str | None) -> str:
     return f"No verdict: {(why or 'the test was not made').removeprefix('no test: ')}."
 
@@ -390,6 +413,7 @@ CRITERIA: dict[str, CriterionKind] = {
             FaultKind.DUPLICATE,
             claim=_lines_claim,
             looked_at=lambda tally: tally.lines,
+            of_lines=True,
         ),
         _some_event,
     ),
@@ -402,7 +426,12 @@ CRITERIA: dict[str, CriterionKind] = {
     "timestamps_in_interval": CriterionKind(
         "every timestamp lies in its interval [start, end)",
         (),
-        _structure(FaultKind.TIME, claim=_times_claim, looked_at=lambda tally: tally.timed),
+        _structure(
+            FaultKind.TIME,
+            claim=_times_claim,
+            looked_at=lambda tally: tally.timed,
+            of_lines=True,
+        ),
         _some_event,
     ),
     "event_count_range": CriterionKind(

@@ -21,7 +21,7 @@ from fleetsim.kinds.baseline.evidence import Evidence, gather, replicate_counts
 from fleetsim.measure.cold import DataSet, generate_data
 from fleetsim.stats.answers import answers_table, tests_table
 from fleetsim.tally.batches import Tally, tally_batches
-from fleetsim.tally.faults import FaultKind
+from fleetsim.tally.faults import faults_table
 
 
 class Run(BaseRun):
@@ -71,12 +71,10 @@ class Run(BaseRun):
         """Read the files back from the disk; return what was found in them."""
         data = self._need(self._data, "generate")
         self._tally = tally_batches(self.experiment.config, data.companies, list(data.batches))
-        rows = []
-        for kind in FaultKind:
-            count, examples = self._tally.faults_of(kind)
-            rows.append((kind.words, str(count), str(examples[0]) if examples else "none found"))
         caption = f"{self._tally.lines} lines in {len(self._tally.batch_ids)} batch folder(s)"
-        return Table(("faults", "number", "the first"), tuple(rows), caption)
+        return faults_table(
+            self._tally.faults, self._tally.fault_counts, self._tally.examined, caption
+        )
 
     def test(self) -> Stack:
         """Draw the counts of the replicate seeds, make all tests; return answers and figures."""

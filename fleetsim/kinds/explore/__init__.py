@@ -6,6 +6,6 @@ __getattr__, __dir__ = face(
     __name__,
     {
         "panel": "open_panel",
-        "playground": "driver_day Exploration explore explored_config faults_table",
+        "playground": "driver_day Exploration explore explored_config faults_table kept_run",
     },
 )

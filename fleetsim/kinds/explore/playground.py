@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from fleetsim.base.clock import DAY_US, format_time, parse_time
 from fleetsim.base.errors import InputError, found, nearest
 from fleetsim.base.project import find_project
-from fleetsim.base.tables import Stack, Table, counted, number
+from fleetsim.base.tables import Note, Stack, Table, counted, number
 from fleetsim.base.verdict import Verdict
 from fleetsim.experiment.figures import (
     DARK,
@@ -36,6 +36,7 @@ from fleetsim.experiment.figures import (
 from fleetsim.experiment.kind import EXPLORE
 from fleetsim.experiment.notebook import parameters_of
 from fleetsim.experiment.parameters import check_parameters
+from fleetsim.experiment.record import Record, read_run
 from fleetsim.experiment.spec import load_experiment
 from fleetsim.generate.config import Config, make_config
 from fleetsim.generate.events import draw_events
@@ -255,6 +256,32 @@ def explore(
 def spoken(*tests: str) -> str:
     """Return the names of tests as words."""
     return ", ".join(test.replace("_", " ") for test in tests)
+
+
+def kept_run(name: str) -> Record | Note:
+    """Return the record of a run, or how to make it where there is none yet.
+
+    Parameters
+    ----------
+    name : str
+        As `read_run` takes it. The latest run of the same experiment stands in for it.
+
+    Raises
+    ------
+    InputError
+        Where the record is damaged or of another version.
+    """
+    experiment = name.partition("/")[0]
+    for place in dict.fromkeys((name, experiment)):
+        try:
+            return read_run(place)
+        except InputError as error:
+            if error.where != "RUN":  # it is there, and cannot be read
+                raise
+    return Note(
+        f"There is no run {name} in the results here yet, and none of {experiment}. To make one: "
+        f"fleetsim run {experiment} (half a minute), then run this cell again."
+    )
 
 
 def faults_table() -> Table:

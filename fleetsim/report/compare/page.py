@@ -8,7 +8,7 @@ from typing import Any
 
 from fleetsim.base.tables import Table, number
 from fleetsim.experiment.record import overall_line
-from fleetsim.experiment.results import one_line
+from fleetsim.experiment.results import one_line, own_folder
 from fleetsim.report.compare.compare import Comparison
 from fleetsim.report.compare.rows import DIFFERS
 from fleetsim.report.pages import render_page, write_page
@@ -20,7 +20,7 @@ _WIDTH = 100
 def page_of(results: Path, comparison: Comparison) -> Path:
     """Return where the page of a comparison stands in a results folder."""
     names = (comparison.a.folder.name, comparison.b.folder.name)
-    return results / "compare" / f"{'-'.join(names)}.html"
+    return own_folder(results / "compare", results) / f"{'-'.join(names)}.html"
 
 
 def write_comparison(path: Path, comparison: Comparison) -> None:

@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetsim.base.errors import InputError
+from fleetsim.base.files import open_plain
 from fleetsim.batch.dataset import COMPANIES_NAME, RUN_EVENTS
 from fleetsim.batch.meta import read_meta
 from fleetsim.experiment.record import Record, read_record
+from fleetsim.experiment.results import refuse_links
 from fleetsim.generate.config import Config, make_config
 from fleetsim.generate.model import count_law, type_law
 from fleetsim.stats.sample import Sample
@@ -134,6 +136,7 @@ def read_back(folder: Path) -> WholeRun:
     InputError
         Where the record cannot be read. Missing or unreadable data are no error.
     """
+    refuse_links(folder)
     record = read_record(folder)
     events = folder / RUN_EVENTS
     batches = sorted(p for p in events.glob("[!.]*") if p.is_dir()) if events.is_dir() else []
@@ -161,7 +164,7 @@ def _content(batch: Path) -> tuple[str, int]:
     """Return the hash of a batch's events files, and the stream version that its record names."""
     digest = hashlib.sha256()
     for path in events_files(batch):
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             while piece := file.read(1 << 20):
                 digest.update(piece)
     try:

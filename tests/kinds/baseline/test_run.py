@@ -8,13 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from getpass import getuser
 from pathlib import Path
 
 import nbformat
 import pytest
-from support import ROOT, check_files
+from support import ROOT, check_files, copy_project, wait_until
 from sweeps import found_project, generate_here
 
 import fleetsim
@@ -65,8 +64,7 @@ def broken_project(tmp_path, monkeypatch):
     """Return a function that makes a project whose notebook has another first working cell."""
 
     def make(source):
-        for name in ("experiments", "notebooks"):
-            shutil.copytree(ROOT / name, tmp_path / name)
+        copy_project(tmp_path)
         path = tmp_path / "notebooks" / "experiment.ipynb"
         notebook = nbformat.read(path, as_version=4)
         cell = next(cell for cell in notebook.cells if cell.id == "generate")
@@ -286,11 +284,9 @@ def test_an_interrupted_run_leaves_nothing(tmp_path):
     """SIGTERM ends the command with 143; no folder of the run stays, hidden or not."""
     command = [sys.executable, "-m", "fleetsim", "run", SMOKE, "--results", str(tmp_path)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(f".*/{SMOKE}/.*/data")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: list(tmp_path.glob(f".*/{SMOKE}/.*/data")), "no data")
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 143
     assert err.decode().splitlines() == ["fleetsim: terminated"]
     assert list(tmp_path.iterdir()) == []

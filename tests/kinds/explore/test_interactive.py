@@ -29,7 +29,7 @@ class Kernel:
         self.manager.start_kernel(cwd=str(folder), env={**known, **environment})
         self.client = self.manager.blocking_client()
         self.client.start_channels()
-        self.client.wait_for_ready(timeout=60)
+        self.client.wait_for_ready(timeout=120)
 
     def begin(self, code: str) -> str:
         """Start a cell."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import shutil
 
 import numpy as np
 import pytest
-from support import ROOT, faults_of
+from support import ROOT, copy_project, faults_of
 
 import fleetsim
 from fleetsim.base import cluster
@@ -150,7 +149,7 @@ def test_no_room_is_refused_before_anything_is_written(tmp_path, with_dask, monk
 )
 def test_a_fault_of_the_experiment_is_named(tmp_path, change, words):
     """One wrong thing in the file gives one sentence."""
-    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    copy_project(tmp_path, "experiments")
     faults = faults_of(Project(tmp_path), EXPERIMENT, change)
     assert [fault for fault in faults if fault.startswith(words)], faults
 

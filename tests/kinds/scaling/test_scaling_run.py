@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from support import ROOT, by_papermill, check_files, faults_of
+from support import ROOT, by_papermill, check_files, copy_project, faults_of
 
 import fleetsim
 from fleetsim.base.errors import FleetsimError, InputError
@@ -213,7 +212,7 @@ def test_no_room_is_refused_before_anything_is_written(tmp_path, monkeypatch):
 )
 def test_a_fault_of_the_experiment_is_named(tmp_path, change, words):
     """One wrong thing in the file gives one sentence."""
-    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    copy_project(tmp_path, "experiments")
     faults = faults_of(Project(tmp_path), EXPERIMENT, change)
     assert [fault for fault in faults if fault.startswith(words)], faults
 
@@ -221,7 +220,7 @@ def test_a_fault_of_the_experiment_is_named(tmp_path, change, words):
 @pytest.mark.parametrize("value", ["[]", "{}", "7", "~"])
 def test_sizes_have_to_be_a_list_of_some(tmp_path, value):
     """No size, no experiment of growth."""
-    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    copy_project(tmp_path, "experiments")
     path = tmp_path / "experiments" / EXPERIMENT / "experiment.yaml"
     text = re.sub(r"sizes:\n(  [-#].*\n)+", f"sizes: {value}\n", path.read_text())
     path.write_text(text)

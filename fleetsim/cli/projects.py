@@ -1,0 +1,82 @@
+"""The commands of a project: init, list, new."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fleetsim.cli.shared import PATH, json_text, say, shown
+
+
+@click.command()
+@click.argument("folder", type=PATH, default=".")
+def init(folder: Path) -> None:
+    """Write a project to begin with into FOLDER: experiments, notebooks and a README.
+
+    The working folder by default. Whole or not at all, and never over what exists.
+    """
+    from fleetsim.experiment.starter import FIRST, init_project
+
+    for name in init_project(folder):
+        click.echo(shown(folder / name))
+    go = "" if folder.resolve() == Path.cwd() else f"cd {shown(folder)} && "
+    click.echo(f"\nnext: {go}fleetsim check {FIRST}")
+
+
+@click.command()
+@click.argument("name", metavar="ID")
+@click.option(
+    "--kind", "kind", default="baseline", show_default=True, help="Kind of the experiment."
+)
+@click.pass_context
+def new(ctx: click.Context, name: str, kind: str) -> None:
+    """Make experiments/ID from a template of its kind, and check it."""
+    from fleetsim.base.project import find_project
+    from fleetsim.cli.experiments import check
+    from fleetsim.experiment.starter import new_experiment
+
+    folder = new_experiment(find_project(), name, kind)
+    for path in sorted(folder.iterdir()):
+        click.echo(shown(path))
+    click.echo()
+    ctx.invoke(check, experiment=name)
+    click.echo(
+        f"\nnext: write down what you claim in {shown(folder / 'experiment.yaml')}, then "
+        f"fleetsim check {name} && fleetsim document {name} && fleetsim run {name}"
+    )
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the experiments as JSON.")
+def list(as_json: bool) -> None:
+    """List the experiments of the project, with their kinds and the points of their grids."""
+    from fleetsim.base.errors import FleetsimError
+    from fleetsim.base.project import find_project
+    from fleetsim.base.tables import Table
+    from fleetsim.experiment.grid import grid_size
+    from fleetsim.experiment.spec import load_experiment
+
+    project = find_project()
+    rows = []
+    for name in project.experiment_ids():
+        try:
+            loaded = load_experiment(project, name)
+        except FleetsimError as error:
+            say(f"skipped: {error}")
+            continue
+        rows.append(
+            {
+                "id": name,
+                "kind": loaded.kind.name,
+                "title": loaded.title,
+                "points": grid_size(loaded.axes) if loaded.axes else 1,
+                "seeds": loaded.seeds,
+            }
+        )
+    if as_json:
+        click.echo(json_text(rows))
+        return
+    header = ("experiment", "kind", "points", "seeds", "title")
+    cells = ((r["id"], r["kind"], r["points"], r["seeds"], r["title"]) for r in rows)
+    click.echo(str(Table(header, tuple(tuple(map(str, row)) for row in cells))))
