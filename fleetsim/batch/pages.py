@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 #: Pages of all columns together that are decoded at once [bytes], and the values of a page.
-PAGE_BYTES = 1 << 26
+PAGE_BYTES = 1 << 25
 PAGE_VALUES = 1 << 24
 #: Size of a footer [bytes]; the one of ten million row groups of ours needs no more.
 FOOTER_BYTES = 1 << 25

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,10 @@ from fleetsim.batch.pages import PAGE_BYTES, ColumnPages, check_footer, columns_
 from fleetsim.generate.encode import time_text
 from fleetsim.generate.model import EVENT_FIELDS, FieldKind, escaped
 
-#: Rows that are decoded at once, and bytes of lines that are made at once, at most.
+#: Rows and bytes that are decoded at once, and bytes of lines that are made at once, at most; the
+#: memory for what is decoded is several times that.
 ROWS = 1 << 15
+DECODED_BYTES = 1 << 24
 PIECE_BYTES = 1 << 22
 _ID_BYTES = 64  # no id is longer
 _BUFFER_BYTES = 1 << 20
@@ -77,7 +79,7 @@ def read_rows(path: Path, longest: int = LONGEST) -> io.BufferedReader:
             if field.kind is not FieldKind.TIME and pages[field.name].coded
         ],
     )
-    rows = int(max(1, min(ROWS, PAGE_BYTES // max(per_row, 1))))
+    rows = int(max(1, min(ROWS, DECODED_BYTES // max(per_row, 1))))
     return io.BufferedReader(_Stream(opened, rows, longest), 1 << 20)
 
 
@@ -166,7 +168,7 @@ class _Stream(io.RawIOBase):
 
     def _lines(self, rows: int, longest: int) -> Iterator[memoryview]:
         stated, read = self._file.metadata.num_rows, 0
-        for batch in self._file.iter_batches(rows):
+        for batch in _together(self._file.iter_batches(rows), rows):
             read += len(batch)
             yield from _lines(batch, longest)
         if read != stated:
@@ -189,6 +191,27 @@ class _Stream(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
+
+
+def _together(batches: Iterable[Any], rows: int) -> Iterator[Any]:
+    """Yield batches, small ones as one: none goes beyond its row group, which may be one row."""
+    held: list[Any] = []
+    count = size = 0
+    for batch in batches:
+        held.append(batch)
+        count, size = count + len(batch), size + batch.nbytes
+        if 2 * count > rows or size > DECODED_BYTES:
+            yield _one(held)
+            held, count, size = [], 0, 0
+    if held:
+        yield _one(held)
+
+
+def _one(batches: list[Any]) -> Any:
+    if len(batches) == 1:
+        return batches[0]
+    (batch,) = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    return batch
 
 
 def _lines(batch: Any, longest: int) -> Iterator[memoryview]:

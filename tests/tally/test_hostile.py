@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import zlib
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support import Cli, Outcome, Project
 
@@ -22,18 +22,26 @@ LIMIT_BYTES = 512_000_000
 BLOCK = 1 << 26
 
 
+#: Starts a command and prints its peak [KiB] last. A process of its own: Linux carries the peak of
+#: whoever starts a command over into the command's.
+LAUNCHER = """
+import os, sys
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+_, status, usage = os.wait4(child, 0)
+print(usage.ru_maxrss, file=sys.stderr)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
 def measured(*arguments: object) -> Outcome:
     """Run a command in a child, and hold its memory to the limit."""
-    command = [sys.executable, "-m", "fleetsim", *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        assert child.stderr is not None
-        out, err = child.stdout.read().decode(), child.stderr.read().decode()
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    assert peak < LIMIT_BYTES, f"{peak / 1e6:.0f} MB"
-    return Outcome(child.returncode, out, err)
+    command = [sys.executable, "-I", "-S", "-c", LAUNCHER, sys.executable, "-m", "fleetsim"]
+    done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True)
+    *said, peak = done.stderr.splitlines()
+    peak_bytes = int(peak) * (1 if sys.platform == "darwin" else 1024)
+    print(f"{arguments[0]}: {peak_bytes / 1e6:.0f} MB")
+    assert peak_bytes < LIMIT_BYTES, f"{arguments[0]}: {peak_bytes / 1e6:.0f} MB"
+    return Outcome(done.returncode, done.stdout, "\n".join(said))
 
 
 def gzipped(content: bytes) -> bytes:
@@ -169,3 +177,115 @@ def test_lines_without_end_are_read_in_little_memory(
         assert f"{path.name} goes on behind line " in audited
     if change in (zeros_behind, newlines_behind):
         assert "more than the" in verified
+
+
+# --- Parquet
+
+
+def columns(path: Path) -> Any:
+    return pq.read_table(path)
+
+
+def replaced(table: Any, **values: Any) -> Any:
+    for name, column in values.items():
+        table = table.set_column(table.schema.names.index(name), name, column)
+    return table
+
+
+def repeated(text: str, rows: int) -> Any:
+    """Return a column that holds one text many times, in little room."""
+    return pa.DictionaryArray.from_arrays(pa.nulls(rows, pa.int32()).fill_null(0), [text])
+
+
+def many(table: Any, rows: int) -> Any:
+    """Return the first row many times."""
+    kinds = {name: repeated(table[name][0].as_py(), rows) for name in table.schema.names[:-1]}
+    time = pa.nulls(rows, table.schema.types[-1]).fill_null(table["timestamp"][0])
+    return pa.table(kinds | {"timestamp": time})
+
+
+def long_types(path: Path) -> None:
+    table = many(columns(path), 100_000)
+    pq.write_table(replaced(table, event_type=repeated("x" * 100_000, len(table))), path)
+
+
+def long_types_in_plain_pages(path: Path) -> None:
+    table = many(columns(path), 10_000)
+    with pq.ParquetWriter(path, table.schema, compression="zstd", use_dictionary=False) as file:
+        for start in range(0, len(table), 500):
+            part = table.slice(start, 500)
+            part = replaced(part, event_type=repeated("x" * 100_000, len(part)))
+            file.write_table(part)
+
+
+def long_ids(path: Path) -> None:
+    table = many(columns(path), 100_000)
+    pq.write_table(replaced(table, event_id=repeated("x" * 30_000, len(table))), path)
+
+
+def long_ids_by_their_beginnings(path: Path) -> None:
+    table = many(columns(path), 20_000)
+    table = replaced(table, event_id=pa.array(["x" * 30_000] * len(table)))
+    encoding = {"event_id": "DELTA_BYTE_ARRAY"}
+    pq.write_table(table, path, use_dictionary=False, column_encoding=encoding)
+
+
+def one_text_of_300_mb(path: Path) -> None:
+    table = columns(path)
+    values = table["event_type"].to_pylist()
+    values[7] = "x" * 300_000_000
+    table = replaced(table, event_type=pa.array(values))
+    pq.write_table(table, path, compression="zstd", use_dictionary=False, write_statistics=False)
+
+
+def one_text_as_large_as_a_page(path: Path) -> None:
+    table = columns(path)
+    values = table["event_type"].to_pylist()
+    values[7] = "\n" * 33_000_000
+    table = replaced(table, event_type=pa.array(values))
+    pq.write_table(table, path, use_dictionary=False, write_statistics=False)
+
+
+def rows_without_end(path: Path) -> None:
+    table = many(columns(path), 1_000_000)
+    with pq.ParquetWriter(path, table.schema) as file:
+        for _ in range(20):
+            file.write_table(table)
+
+
+def rows_without_end_or_record(path: Path) -> None:
+    rows_without_end(path)
+    (path.parent / "batch_meta.json").unlink()
+
+
+def a_large_footer(path: Path) -> None:
+    path.write_bytes(b"PAR1" + bytes(40_000_000) + (39_000_000).to_bytes(4, "little") + b"PAR1")
+
+
+def row_groups_of_one_row(path: Path) -> None:
+    pq.write_table(many(columns(path), 5000), path, row_group_size=1)
+
+
+COLUMNS: list[tuple[Callable[[Path], None], str]] = [
+    (long_types, "event_type '100000 bytes that begin with xxx"),
+    (long_types_in_plain_pages, "event_type '100000 bytes that begin with xxx"),
+    (long_ids, "event_id is '30000 bytes that begin with xxx"),
+    (long_ids_by_their_beginnings, "event_id is '30000 bytes that begin with xxx"),
+    (one_text_of_300_mb, "column event_type: found a page of 300"),
+    (one_text_as_large_as_a_page, "event_type '33000000 bytes that begin with "),
+    (rows_without_end, "events.parquet goes on behind line "),
+    (rows_without_end_or_record, "events.parquet goes on behind line "),
+    (a_large_footer, "found a footer of 39000000 bytes; allowed: at most "),
+    (row_groups_of_one_row, "event_id "),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), COLUMNS, ids=[c.__name__ for c, _ in COLUMNS])
+def test_columns_without_end_are_read_in_little_memory(
+    project: Project, fleetsim_cli: Cli, change: Callable[[Path], None], sentence: str
+) -> None:
+    """Long texts, however they are packed, and more rows than the record has: a finding."""
+    path = made(project, fleetsim_cli, "parquet")
+    change(path)
+    there = (path.parent / "batch_meta.json").exists()
+    assert sentence in check_both(project, verified=there)[0]
