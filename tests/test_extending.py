@@ -83,7 +83,8 @@ class Copy:
     def make(self, output: str, *options: object) -> Path:
         """Make companies and a batch, and return its folder."""
         companies = ("companies", "--config", "config.json", "--output", "data/companies.jsonl")
-        self.fleetsim(*companies, "--at", AT)
+        if not (self.folder / "data").exists():
+            self.fleetsim(*companies, "--at", AT)
         events = ("events", "--config", "config.json", "--companies", "data/companies.jsonl")
         self.fleetsim(*events, "--output", output, "--interval-start", AT, *options)
         return self.folder / output / NAME

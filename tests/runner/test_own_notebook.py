@@ -18,8 +18,12 @@ from fleetsim.base.project import Project
 from fleetsim.experiment.kind import kinds
 from fleetsim.experiment.notebook import own_parameters, parameters_of, take_parameters
 from fleetsim.experiment.record import read_record
+from fleetsim.experiment.results import Engine
 from fleetsim.experiment.spec import load_experiment
 from fleetsim.experiment.steps import open_run, repeat_commands
+from fleetsim.sweep.plan import plan_sweep
+from fleetsim.sweep.run import run_sweep
+from fleetsim.sweep.worker import SweepOptions
 
 OWN = "mine.ipynb"
 #: What is added to the cell of parameters; only the first two are parameters.
@@ -71,10 +75,10 @@ def test_an_own_notebook_is_run_by_every_way(
     latest = project.root / "results" / SMOKE / "latest"
     check_run(latest.resolve(), threshold=0.25, label="mine", number_of_companies=3)
 
-    for engine in ("notebook", "library"):  # the kernel of the first sees nothing of the patch
+    for engine in Engine:  # the kernel of the notebook sees nothing of the patch
         monkeypatch.setattr("fleetsim.measure.cold.run_child", generate_here)
-        done = fleetsim_cli("sweep", SMOKE, "--engine", engine, "--results", engine)
-        assert done.code == 0, done.err
+        sweep = plan_sweep(project, SMOKE, results=engine)
+        assert run_sweep(sweep, SweepOptions(engine=engine)).done == 1
     swept, plain = (project.root / e / SMOKE / "latest" for e in ("notebook", "library"))
     check_run(swept.resolve(), threshold=0.5, label="mine", number_of_companies=2)
     assert read_record(plain).key == read_record(swept).key
