@@ -10,7 +10,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from support import Cli
+from support import ROOT, Cli
 from sweeps import SMOKE, found_project, generate_here, rewrite
 
 from fleetsim.base.errors import InputError
@@ -26,6 +26,10 @@ from fleetsim.sweep.run import run_sweep
 from fleetsim.sweep.worker import SweepOptions
 
 OWN = "mine.ipynb"
+#: The cold runs of the generator cost most of a run's time, and are not what is looked at here.
+QUICK = (
+    "import fleetsim.measure.cold, sweeps\nfleetsim.measure.cold.run_child = sweeps.generate_here"
+)
 #: What is added to the cell of parameters; only the first two are parameters.
 DECLARED = '\nthreshold: float = 0.5\nlabel = "mine"\nnothing = None\nsquare = 3 * 3\n'
 
@@ -34,12 +38,14 @@ DECLARED = '\nthreshold: float = 0.5\nlabel = "mine"\nnothing = None\nsquare = 3
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """Return a project whose experiment is run by a copy of the usual notebook, with more cells."""
     found = found_project(tmp_path, monkeypatch, seeds=1, grid={"number_of_companies": [2]})
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
     rewrite(tmp_path, notebook=OWN)
     notebook = nbformat.read(found.notebooks / "experiment.ipynb", as_version=4)
     keep = ("title", "parameters", "open", "generate", "inspect", "test", "judge", "finish")
     notebook.cells = [cell for cell in notebook.cells if cell.id in keep]
     notebook.cells[0].source = "# Mine"
     notebook.cells[1].source += DECLARED
+    notebook.cells[3:3] = [nbformat.v4.new_code_cell(QUICK)]
     notebook.cells[-1:-1] = [
         nbformat.v4.new_markdown_cell("## What I wanted to know"),
         nbformat.v4.new_code_cell('print(f"{label}: beyond {threshold:g}:", square > threshold)'),
