@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 import traceback
 
+import click
+
 from fleetsim.base.storage import is_of_a_storage
+from fleetsim.base.terminal import printable
 
 
 def print_traceback() -> None:
@@ -15,13 +18,17 @@ def print_traceback() -> None:
     """
     _, error, _ = sys.exc_info()
     if error is None or not is_of_a_storage(error):
-        traceback.print_exc()
-        return
-    chain: list[BaseException] = []
-    while error is not None and error not in chain:
-        chain.append(error)
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    for link in reversed(chain):
-        print("Traceback (most recent call last):", file=sys.stderr)
-        print("".join(traceback.format_tb(link.__traceback__)), end="", file=sys.stderr)
-        print(f"{type(link).__module__}.{type(link).__name__}\n", file=sys.stderr)
+        lines = [traceback.format_exc()]
+    else:
+        lines = []
+        chain: list[BaseException] = []
+        while error is not None and error not in chain:
+            chain.append(error)
+            error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        for link in reversed(chain):
+            lines += [
+                "Traceback (most recent call last):\n",
+                *traceback.format_tb(link.__traceback__),
+            ]
+            lines.append(f"{type(link).__module__}.{type(link).__name__}\n\n")
+    click.echo(printable("".join(lines)), err=True, nl=False)

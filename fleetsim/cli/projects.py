@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fleetsim.cli.shared import PATH, json_text, say, shown
+from fleetsim.cli.shared import PATH, json_text, say, shown, tell
 
 
 @click.command()
@@ -19,9 +19,9 @@ def init(folder: Path) -> None:
     from fleetsim.experiment.starter import FIRST, init_project
 
     for name in init_project(folder):
-        click.echo(shown(folder / name))
+        tell(shown(folder / name))
     go = "" if folder.resolve() == Path.cwd() else f"cd {shown(folder)} && "
-    click.echo(f"\nnext: {go}fleetsim check {FIRST}")
+    tell(f"\nnext: {go}fleetsim check {FIRST}")
 
 
 @click.command()
@@ -38,10 +38,10 @@ def new(ctx: click.Context, name: str, kind: str) -> None:
 
     folder = new_experiment(find_project(), name, kind)
     for path in sorted(folder.iterdir()):
-        click.echo(shown(path))
-    click.echo()
+        tell(shown(path))
+    tell("")
     ctx.invoke(check, experiment=name)
-    click.echo(
+    tell(
         f"\nnext: write down what you claim in {shown(folder / 'experiment.yaml')}, then "
         f"fleetsim check {name} && fleetsim document {name} && fleetsim run {name}"
     )
@@ -75,8 +75,8 @@ def list(as_json: bool) -> None:
             }
         )
     if as_json:
-        click.echo(json_text(rows))
+        tell(json_text(rows))
         return
     header = ("experiment", "kind", "points", "seeds", "title")
     cells = ((r["id"], r["kind"], r["points"], r["seeds"], r["title"]) for r in rows)
-    click.echo(str(Table(header, tuple(tuple(map(str, row)) for row in cells))))
+    tell(str(Table(header, tuple(tuple(map(str, row)) for row in cells))))

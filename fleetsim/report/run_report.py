@@ -73,9 +73,9 @@ def render_report(folder: Path, notebook: Path | None = None) -> list[Path]:
     record = read_record(folder)
     source = notebook or folder / REPORT_NOTEBOOK
     written = [folder / DOCUMENT_NAME]
+    executed = _read_notebook(source) if source.is_file() else None
     text = render_document(record)
-    if source.is_file():
-        executed = _read_notebook(source)
+    if executed is not None:
         if faults := notebook_faults(executed, record):
             raise InputError(
                 str(source),

@@ -35,7 +35,7 @@ from fleetsim.generate.model import EVENT_FIELDS, FieldKind, type_law
 from fleetsim.stats.sample import TIME_CELLS, TypePairs, table_of, time_cell
 from fleetsim.tally.diagnosis import Diagnosis, Roster, diagnose
 from fleetsim.tally.faults import EXAMPLES, Cause, FaultKind
-from fleetsim.tally.lines import Bounds, LineReader, Membership, Rows
+from fleetsim.tally.lines import Bounds, LineReader, Membership, NotPlainError, Rows
 from fleetsim.tally.partial import (
     Growing,
     LineFault,
@@ -440,6 +440,8 @@ def _why(error: OSError, path: Path, format: str) -> str:
     """Return in words why a file cannot be read; errors of a storage are raised again."""
     if isinstance(error, FileNotFoundError):
         return MISSING
+    if isinstance(error, NotPlainError):
+        return str(error)
     if damaged(error):  # not the system, but the format's reader
         return f"cannot be read as {format}: {found(str(error))}"
     if not isinstance(path, Path):

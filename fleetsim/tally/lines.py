@@ -66,6 +66,10 @@ class Bounds(NamedTuple):
     line: float = math.inf
 
 
+class NotPlainError(OSError):
+    """What stands at a path is no plain file, and was not opened."""
+
+
 class Membership(IntEnum):
     """Whether those whom a line names are in the roster; the first fault, in this order."""
 
@@ -503,10 +507,8 @@ def _open(path: Path | None, opened: Callable[[Path], Any] | None) -> Any:
     else:
         try:
             file = open_plain(path, buffering=0)
-        except (
-            InputError
-        ) as error:  # what is no plain file is a fault of its batch, as other faults
-            raise OSError(error.faults[0]) from None
+        except InputError as error:  # a fault of its batch, as other faults
+            raise NotPlainError(error.faults[0]) from None
         if opened is None:
             return file
         file.close()  # the system says best what is wrong with a path

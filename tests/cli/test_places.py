@@ -63,6 +63,7 @@ PLACES: dict[tuple[str, str], str] = {
     ("compare", "baseline"): "compare --baseline {place}/run {run}",
     ("compare", "results"): f"compare {SMOKE} {{run}} --results {{place}}/r",
     ("compare", "page"): "compare {run} {run} --html {place}/page.html",
+    ("init", "folder"): "init {place}/new",
 }
 #: The places that commands write to; the others are read, which a full disk does not hinder.
 WRITTEN = {
@@ -72,12 +73,14 @@ WRITTEN = {
     ("sweep", "results"),
     ("runs", "results"),
     ("compare", "page"),
+    ("init", "folder"),
 }
 READ_FAULTS = ("denied", "too long")
 #: Texts that name no place.
 NO_PLACES = {
     *(("events", name) for name in ("at", "scheduler", "ordinal")),
-    ("audit", "scheduler"),
+    *(("audit", name) for name in ("scheduler", "read")),
+    *(("new", name) for name in ("name", "kind")),
     ("run", "pairs"),
     ("sweep", "scheduler"),
     *(("runs", name) for name in ("experiment", "key")),

@@ -268,7 +268,7 @@ def row_groups_of_one_row(path: Path) -> None:
 
 COLUMNS: list[tuple[Callable[[Path], None], str]] = [
     (long_types, "event_type '100000 bytes that begin with xxx"),
-    (long_types_in_plain_pages, "event_type '100000 bytes that begin with xxx"),
+    (long_types_in_plain_pages, "column event_type: found a page of 50"),
     (long_ids, "event_id is '30000 bytes that begin with xxx"),
     (long_ids_by_their_beginnings, "event_id is '30000 bytes that begin with xxx"),
     (one_text_of_300_mb, "column event_type: found a page of 300"),
