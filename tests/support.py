@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -160,13 +161,55 @@ def check_files(folder: Path, plots: Iterable[str], *more: str) -> None:
     assert len(re.findall(r"<img[^>]* alt=\"[^\"]{80,}", html)) == len(figures) / 2
 
 
+def image_of(folder: Path) -> Path:
+    """Return a copy of the project that nobody may write to, as in the image."""
+    copy = copy_project(folder)
+    for path in (*copy.rglob("*"), copy):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    return copy
+
+
+#: Modules that are not there in an image without extras.
+EXTRAS = ("ipywidgets", "distributed", "dask")
+
+
+def papermill_in(image: Path, name: str, *, extras: bool = True, **parameters: Any) -> Path:
+    """Execute a notebook as it is in the image, by plain papermill; return papermill's output.
+
+    The project is `image_of` a folder; there is no home, nothing of Jupyter's but in a folder for
+    temporary files, and no right to write beyond the files' own.
+    """
+    out = image.parent / "out"
+    out.mkdir(exist_ok=True)
+    missing = "" if extras else f"import sys; sys.modules.update(dict.fromkeys({EXTRAS!r}))\n"
+    (out / "sitecustomize.py").write_text(missing)
+    places = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+    environment = {
+        **{key: os.environ[key] for key in ("PATH", "LANG", "LC_ALL") if key in os.environ},
+        **{place: str(out / place) for place in places},
+        "HOME": "/nonexistent",
+        "FLEETSIM_ROOT": str(image),
+        "PYTHONPATH": os.pathsep.join((str(out), str(ROOT))),
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "papermill", f"notebooks/{name}", str(out / name)]
+    for key, value in parameters.items():
+        command += ["-p", key, str(value)]
+    if os.geteuid() == 0:  # which may write anything, unless it gives that up
+        if shutil.which("setpriv") is None:
+            pytest.skip("root without setpriv may write anything")
+        command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *command]
+    done = subprocess.run(
+        [*command, "--no-progress-bar"], cwd=image, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out / name
+
+
 def by_papermill(folder: Path, experiment: str, notebook: str, **parameters: Any) -> RunOutcome:
-    """Return a run of this repository's experiment, made by plain papermill, with its report."""
-    results, out = str(folder / "results"), folder / "out.ipynb"
-    command = [sys.executable, "-m", "papermill", f"notebooks/{notebook}", str(out)]
-    for name, value in {"results": results, **parameters}.items():
-        command += ["-p", name, str(value)]
-    subprocess.run([*command, "--no-progress-bar"], cwd=ROOT, check=True, capture_output=True)
+    """Return a run of this repository's experiment, made as in the image, with its report."""
+    results = str(folder / "results")
+    out = papermill_in(image_of(folder / "app"), notebook, results=results, **parameters)
     run = find_run(fleetsim.base.project.Project(ROOT), experiment, results)
     render_report(run, out)
     return RunOutcome(run, read_record(run))

@@ -30,6 +30,7 @@ OWN = {
     **dict.fromkeys(("<id>", "100-busy-feed"), "mine"),
     **dict.fromkeys(("RUN", "RUN_OR_BATCH", "A"), "001-baseline/reference"),
     "B": "001-baseline",
+    "K": "baseline",
     "DATA_DIR": "results/001-baseline/reference/data/raw",
     "C": "experiments/001-baseline/config.yaml",
 }
@@ -129,7 +130,8 @@ def test_a_command_of_the_pages_works(
 
     monkeypatch.setattr("papermill.execute_notebook", stop)
     (own_project / "params.yaml").write_text("seed: 3\n")
-    words = [OWN.get(word, word) for word in words if word != "..."]
+    known = OWN | {"ID": "200-new"} if words[0] == "new" else OWN
+    words = [known.get(word, word) for word in words if word != "..."]
     words = words[: words.index(">")] if ">" in words else words
     whole = len(words) > 1 or words == ["runs"]
     whole = whole and words[0] in COMMAND_NAMES and not any("|" in word for word in words)

@@ -23,7 +23,12 @@ from fleetsim.report.html import clean_html
 
 #: What functions of a run import when they are called, with each engine.
 _MODULES = {
-    Engine.LIBRARY: ("fleetsim.base.yaml12", "encodings.unicode_escape"),
+    Engine.LIBRARY: (
+        "fleetsim.base.yaml12",
+        "encodings.unicode_escape",
+        "pandas",  # by DuckDB, where rows are fetched
+        "pyarrow.pandas_compat",
+    ),
     Engine.NOTEBOOK: (
         "fleetsim.base.yaml12",
         "encodings.unicode_escape",

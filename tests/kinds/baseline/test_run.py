@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from support import ROOT, check_files, copy_project, wait_until
+from support import ROOT, check_files, copy_project, image_of, papermill_in, wait_until
 from sweeps import found_project, generate_here
 
 import fleetsim
@@ -172,10 +172,8 @@ def test_the_report_fits_its_record_until_one_is_changed(outcome, tmp_path):
 @pytest.mark.notebook
 def test_papermill_alone_makes_the_same_run(outcome, tmp_path):
     """The notebook under the plain papermill command writes the run; the report is added later."""
-    out = tmp_path / "out.ipynb"
-    command = [sys.executable, "-m", "papermill", "notebooks/experiment.ipynb", str(out)]
-    command += ["-p", "seed", "9", "-p", "results", str(tmp_path / "results"), "--no-progress-bar"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    image = image_of(tmp_path / "app")
+    out = papermill_in(image, "experiment.ipynb", seed=9, results=tmp_path / "results")
     folder = find_run(Project(ROOT), SMOKE, str(tmp_path / "results"))
     assert not (folder / "report.html").exists()
     render_report(folder, out)
