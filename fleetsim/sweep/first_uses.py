@@ -28,6 +28,7 @@ _MODULES = {
         "encodings.unicode_escape",
         "pandas",  # by DuckDB, where rows are fetched
         "pyarrow.pandas_compat",
+        "pyarrow.vendored.version",
     ),
     Engine.NOTEBOOK: (
         "fleetsim.base.yaml12",
