@@ -6,6 +6,7 @@ import ctypes
 import errno
 import fcntl
 import hashlib
+import io
 import os
 import re
 import stat
@@ -66,7 +67,7 @@ def open_plain(path: Path, what: str = "a plain file", *, buffering: int = -1) -
     """
     if not isinstance(path, Path):
         storage: Any = path
-        return cast("BinaryIO", storage.open("rb"))
+        return io.BufferedReader(storage.open("rb"))  # its own files take no limit of a line
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError as error:

@@ -277,7 +277,8 @@ import numpy as np, test_compiled as t
 from fleetsim.generate.kernel import compiled
 word = np.uint64
 table = np.array([2**62, 2**63], np.uint64)
-print(compiled._choose(table, word(0), word(2), word(2**62)), len(compiled._choose.stats.cache_hits))
+chosen = compiled._choose(table, word(0), word(2), word(2**62))
+print(chosen, len(compiled._choose.stats.cache_hits))
 """
     assert run_here(code, tmp_path).split() == ["1", "0"]  # one kernel stands for all
     assert not list(tmp_path.iterdir())
