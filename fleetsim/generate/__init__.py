@@ -5,7 +5,9 @@ from fleetsim.base.face import face
 __getattr__, __dir__ = face(
     __name__,
     {
-        "config": "Config load_config make_config scalar_keys SEED_MAX",
+        "config": "Config Defect load_config make_config scalar_keys SEED_MAX",
+        "defects": "DEFECT_KINDS defect_rates defect_thresholds DefectKind EXPECTATIONS "
+        "unfit_kinds",
         "encode": "driver_digits encode_companies encode_events line_width mean_width time_text "
         "uuid_text",
         "events": "count_events draw_events EventColumns",
