@@ -55,6 +55,7 @@ class BatchMeta(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     part_events: Annotated[int, msgspec.Meta(ge=1)] | msgspec.UnsetType = msgspec.UNSET
     parts: tuple[Part, ...] | msgspec.UnsetType = msgspec.UNSET
+    defects: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def files(self) -> dict[str, int]:

@@ -41,6 +41,7 @@ class Part(msgspec.Struct, frozen=True):
     bytes: _Count
     sha256: str
     content_sha256: str | None
+    ledger_sha256: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Task(msgspec.Struct, frozen=True):
