@@ -15,6 +15,7 @@ __getattr__, __dir__ = face(
         "kernel": "Kernel KERNELS",
         "model": "choice_law COMPANY_FIELDS count_law escaped EVENT_FIELDS Field FieldKind "
         "STREAM_VERSION type_law",
+        "patches": "longest_name",
         "producer": "expected_events LARGE Producer",
         "streams": "BLOCK",
         "threads": "cores Digest Future PAGE Piece Threads",

@@ -119,6 +119,15 @@ def names_not_configured(config: Config, name: str) -> tuple[bytes, ...]:
     return tuple(escaped(texts[0] if text in config.event_types else text) for text in texts)
 
 
+def longest_name(config: Config) -> int:
+    """Return the bytes of the longest event type that a line may have, with a defect or without."""
+    texts = list(config.event_types)
+    if config.defects:
+        texts += [undefined_name(config), *(name.swapcase() for name in texts)]
+        texts += [f"{name} " for name in config.event_types]
+    return max(len(text.encode()) for text in texts)
+
+
 def malformed_times(text: bytes) -> tuple[bytes, ...]:
     """Return what is no instant, made of the parts of one: one text for each variant."""
     return (
