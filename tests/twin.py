@@ -144,6 +144,13 @@ def companies(config: dict, base_us: int, cohorts: int = 1) -> list[dict]:
 
 def events(config: dict, fleet: list[dict], start_us: int, ordinal: int = 0) -> list[dict]:
     """Return the lines of a batch as mappings; companies that joined by the start have events."""
+    return [row for _, _, row in placed_events(config, fleet, start_us, ordinal)]
+
+
+def placed_events(
+    config: dict, fleet: list[dict], start_us: int, ordinal: int
+) -> list[tuple[int, int, dict]]:
+    """Return the events with the addresses of their words: the block, and the place in it."""
     config = DEFAULTS | config
     seed, per_company = config["seed"], config["drivers_per_company"]
     length = duration_us(config["batch_interval"])
@@ -165,16 +172,15 @@ def events(config: dict, fleet: list[dict], start_us: int, ordinal: int = 0) -> 
             continue
         offsets = sorted(at(EVENT_OFFSET, place) * length // WORDS for place in places)
         for place, offset in zip(places, offsets, strict=True):
-            rows.append(
-                {
-                    "event_id": make_uuid(at(EVENT_ID, 2 * place), at(EVENT_ID, 2 * place + 1)),
-                    "driver_id": f"DRV-{company['company_id']}-{i % per_company:0{width}d}",
-                    "company_id": company["company_id"],
-                    "truck_id": f"TRK-{i + 1}",
-                    "event_type": pick(config["event_types"], at(EVENT_TYPE, place)),
-                    "timestamp": time_text(start_us + offset),
-                }
-            )
+            row = {
+                "event_id": make_uuid(at(EVENT_ID, 2 * place), at(EVENT_ID, 2 * place + 1)),
+                "driver_id": f"DRV-{company['company_id']}-{i % per_company:0{width}d}",
+                "company_id": company["company_id"],
+                "truck_id": f"TRK-{i + 1}",
+                "event_type": pick(config["event_types"], at(EVENT_TYPE, place)),
+                "timestamp": time_text(start_us + offset),
+            }
+            rows.append((block, place, row))
     return rows
 
 

@@ -18,11 +18,9 @@ from fleetsim.base.errors import InputError, cut, found, refused
 from fleetsim.base.files import open_plain
 from fleetsim.base.storage import is_remote, told
 from fleetsim.base.strict import decoder
-from fleetsim.batch.dataset import data_folder
+from fleetsim.batch.dataset import LEDGER_FOLDER, data_folder, ledger_name
 from fleetsim.generate.defects import DEFECT_KINDS
 
-#: The folder of the ledgers, beside that of the batches.
-LEDGER_FOLDER = "ledger"
 #: Bytes of a ledger's line that none exceeds.
 LEDGER_LINE = 1 << 16
 
@@ -89,9 +87,16 @@ def ledger_path(batch: Path, part: str | None = None) -> Path:
         Name of the part's file.
     """
     folder = data_folder(batch) / LEDGER_FOLDER
-    if part is None:
-        return folder / f"{batch.name}.jsonl"
-    return folder / batch.name / f"{part.partition('.')[0]}.jsonl"
+    return (folder if part is None else folder / batch.name) / ledger_name(batch.name, part)
+
+
+def hash_of(path: Path) -> str:
+    """Return the SHA-256 of a ledger, on this machine or a storage."""
+    with open_plain(path, "a ledger") as file:
+        digest = hashlib.sha256()
+        while piece := _read(path, file):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def read_ledger(path: Path, sha256: str | None = None) -> Iterator[LedgerEntry]:

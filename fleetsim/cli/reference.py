@@ -266,6 +266,8 @@ _RECORDED = {
     "versions": "of fleetsim, NumPy and Python",
     "part_events": "events that a part is expected to have; only where there are parts",
     "parts": "name, rows, bytes and hashes of each part, in order; only where there are parts",
+    "defects": "rates of the injected kinds, and the hash of the ledger (null where there are "
+    "parts, each of which has its own `ledger_sha256`); only where there are any",
 }
 _HOW = {
     "uuid": "two words of the stream",

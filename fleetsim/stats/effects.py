@@ -18,6 +18,7 @@ from scipy import optimize, special
 from scipy import stats as scipy_laws
 
 from fleetsim.generate.config import Config
+from fleetsim.generate.defects import defect_rates
 from fleetsim.generate.model import count_law, type_law
 from fleetsim.stats import laws, moments, power, time_tests
 from fleetsim.stats.result import TestResult
@@ -69,7 +70,7 @@ def law_of(
         Whether the lines with defects are known and left out: the counts of the others are Poisson
         again, thinned by the rates of the kinds that take a record away.
     """
-    rates = {kind: defect.rate for kind, defect in config.defects.items()} if ledger else {}
+    rates = defect_rates(config) if ledger else {}
     return Law(
         rate=count_law(config).mean * clean_share(rates),
         weights=type_law(config).probabilities,

@@ -22,10 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetsim.base.errors import InputError, found
+from fleetsim.batch.dataset import ledger_name
 from fleetsim.batch.ledger import read_ledger
 from fleetsim.batch.meta import META_NAME, BatchMeta
 from fleetsim.generate.config import Config
-from fleetsim.generate.defects import DEFECT_KINDS
+from fleetsim.generate.defects import DEFECT_KINDS, defect_rates
 from fleetsim.stats.effects import COPIES
 from fleetsim.stats.sample import LATE, DefectCounts
 from fleetsim.tally.faults import Cause, FaultKind, Faults
@@ -294,35 +295,21 @@ class Ledger:
 
     def file_of(self, batch: str, meta: BatchMeta | None, part: str | None) -> LedgerFile:
         """Return the ledger of a batch, or of a part of it by its name."""
-        path = self.folder / f"{batch}.jsonl"
-        if part is not None:
-            path = self.folder / batch / f"{part.partition('.')[0]}.jsonl"
-        sha256 = stated_hash(meta, part)
+        folder = self.folder if part is None else self.folder / batch
+        sha256 = meta.ledgers.get(part) if meta else None
+        path = folder / ledger_name(batch, part)
         return LedgerFile(str(path), sha256, bool(self.config.defects or sha256))
-
-
-def stated_hash(meta: BatchMeta | None, part: str | None) -> str | None:
-    """Return the hash of a ledger as a record has it, where it does."""
-    if meta is None:
-        return None
-    if part is None:
-        stated = getattr(meta, "defects", None) or {}
-        return stated.get("ledger_sha256") if isinstance(stated, dict) else stated.ledger_sha256
-    parts = {known.name: known for known in meta.parts or ()}
-    return getattr(parts.get(part), "ledger_sha256", None) or None
 
 
 def check_rates(meta: BatchMeta, batch: str, config: Config, faults: Faults) -> None:
     """Hold what a record says of its defects to the configuration."""
     where = f"{batch}/{META_NAME}"
-    stated = getattr(meta, "defects", None) or None
-    if stated is None:
+    if not meta.defects:
         if config.defects:
             why = "it names no ledger; the configuration injects defects"
             faults.add(FaultKind.LEDGER, where, why, "no ledger in the record")
         return
-    rates = stated["rates"] if isinstance(stated, dict) else stated.rates
-    expected = {kind: defect.rate for kind, defect in config.defects.items()}
+    rates, expected = meta.defects.rates, defect_rates(config)
     if rates != expected:
         why = f"defects.rates is {found(rates)}; the configuration gives {found(expected)}"
         faults.add(FaultKind.META, where, why, "defects.rates")

@@ -259,7 +259,7 @@ def test_clean_data_need_no_ledger(project: Project, fleetsim_cli: Cli) -> None:
 
 
 def repaired(data: Project) -> str:
-    """A defect of the ledger repaired in the data."""
+    """Repair a defect of the ledger in the data."""
     entry = first_of(data, "null_value")
 
     def repair(lines: list[bytes]) -> None:
@@ -271,7 +271,7 @@ def repaired(data: Project) -> str:
 
 
 def one_more(data: Project) -> str:
-    """One more defect than the ledger has."""
+    """Add one more defect than the ledger has."""
     touched = {entry["line"] for entry in entries_of(data)}
     number = next(n for n in range(10, 1000) if n not in touched)
 
@@ -284,21 +284,21 @@ def one_more(data: Project) -> str:
 
 
 def one_entry_less(data: Project) -> str:
-    """The ledger says nothing of a line that has a defect."""
+    """Leave a line that has a defect out of the ledger."""
     entry = first_of(data, "wrong_type")
     write_entries(data, [e for e in entries_of(data) if e != entry])
     return f"{NAME} line {entry['line']}: {entry['field']} is a list, not text"
 
 
 def copy_not_named(data: Project) -> str:
-    """A copy that the ledger does not name is an id that stands twice."""
+    """Leave a copy out of the ledger: its id stands twice."""
     entry = first_of(data, "duplicate")
     write_entries(data, [e for e in entries_of(data) if e != entry])
     return f"event_id {entry['event_id']} already stands in"
 
 
 def late_twice(data: Project) -> str:
-    """A late record that was delivered in its own batch as well."""
+    """Deliver a late record in its own batch as well."""
     entry = next(e for e in entries_of(data, SECOND) if e["kind"] == "late")
     line = read_lines(data.events / SECOND / "events.jsonl")[entry["line"] - 1]
     change_lines(data, lambda lines: lines.append(line))
@@ -306,7 +306,7 @@ def late_twice(data: Project) -> str:
 
 
 def swapped_kind(data: Project) -> str:
-    """An entry of another kind than the line has, in a ledger that its record knows."""
+    """Swap the kind of an entry, in a ledger that its record knows."""
     entry = first_of(data, "null_value")
     entries = [e | {"kind": "extra_field"} if e == entry else e for e in entries_of(data)]
     write_entries(data, entries)
@@ -317,7 +317,7 @@ def swapped_kind(data: Project) -> str:
 
 
 def clean_line_named(data: Project) -> str:
-    """An entry that excuses a clean line."""
+    """Excuse a clean line by an entry."""
     entries = entries_of(data)
     touched = {entry["line"] for entry in entries}
     number = next(n for n in range(10, 1000) if n not in touched)
@@ -332,59 +332,59 @@ def clean_line_named(data: Project) -> str:
 
 
 def line_beyond(data: Project) -> str:
-    """An entry of a line that is not there."""
+    """Name a line that is not there."""
     entry = first_of(data, "null_value")
     write_entries(data, [*entries_of(data), entry | {"line": 10**6}])
     return f"{NAME} line 1000000: the ledger has null_value here: there is no such line"
 
 
 def other_hash(data: Project) -> str:
-    """The ledger is not the one that the record names."""
+    """Change the ledger, so that it is not the one that the record names."""
     entries = entries_of(data)
     write_entries(data, [*entries[:-1], entries[-1] | {"expect": "either"}], signed=False)
     return f"{NAME}: ledger: found a ledger with the sha256"
 
 
 def other_batch(data: Project) -> str:
-    """The ledger is that of another batch, and the record knows it."""
+    """Give the batch the ledger of another one, which its record knows."""
     write_entries(data, entries_of(data, SECOND))
     return f"found an entry of the batch '{SECOND}'"
 
 
 def cut_off(data: Project) -> str:
-    """The ledger ends within a line."""
+    """Cut the ledger within a line."""
     path = ledger_of(data) / f"{NAME}.jsonl"
     path.write_bytes(path.read_bytes()[:-10])
     return f"{NAME}: ledger: the ledger is cut off within a line"
 
 
 def missing(data: Project) -> str:
-    """There is no ledger of a batch."""
+    """Remove the ledger of a batch."""
     (ledger_of(data) / f"{NAME}.jsonl").unlink()
     return f"{NAME}: ledger: no such file"
 
 
 def no_hash(data: Project) -> str:
-    """The record names no ledger."""
+    """Let the record name no ledger."""
     change_meta(data, lambda meta: meta.pop("defects"))
     return f"{NAME}/batch_meta.json: it names no ledger"
 
 
 def other_rates(data: Project) -> str:
-    """The record has other rates than the configuration."""
+    """Give the record other rates than the configuration."""
     change_meta(data, lambda meta: meta["defects"]["rates"].update(late=0.5))
     return "defects.rates is"
 
 
 def bad_digest(data: Project) -> str:
-    """An entry whose hash is none."""
+    """Give an entry a hash that is none."""
     entries = entries_of(data)
     write_entries(data, [*entries[:-1], entries[-1] | {"sha256": "soon"}])
     return "ledger: damaged: found 'soon'"
 
 
 def last_line_cut(data: Project) -> str:
-    """The last line is one of the ledger's, and has lost its line feed."""
+    """Take the line feed of the last line, which is one of the ledger's."""
     path = data.events / SECOND / "events.jsonl"
     assert entries_of(data, SECOND)[-1]["line"] == len(read_lines(path))
     path.write_bytes(path.read_bytes()[:-1])

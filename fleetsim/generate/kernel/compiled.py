@@ -382,6 +382,7 @@ def _put_time(out, at, dates, in_day):
 @_jit
 def encode(
     out,
+    ends,
     drawn,
     n,
     from_midnight,
@@ -404,6 +405,7 @@ def encode(
     Parameters
     ----------
     out : uint8 array, with `SLACK` beyond the last line
+    ends : uint64 array (n,), takes where each line ends
     drawn : uint64 array (columns, n), of `draw`
     from_midnight : start of the interval [microseconds since midnight]
     dates : uint8 array, two rows of `DAY_COLUMN`: the interval's date and the next, with a T
@@ -462,6 +464,7 @@ def encode(
                 length = names[name, _1]
                 _copy(out, at, text, names[name, _0], length)
                 at += length
+        ends[i] = at
     return at
 
 

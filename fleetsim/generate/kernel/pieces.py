@@ -42,6 +42,7 @@ class _Slot:
     drawn: npt.NDArray[np.uint64]
     offsets: npt.NDArray[np.uint64]
     out: npt.NDArray[np.uint8]
+    ends: npt.NDArray[np.uint64]
     template: npt.NDArray[np.uint8]
     segments: npt.NDArray[np.uint64]
 
@@ -90,6 +91,7 @@ class PieceMaker:
             drawn=np.empty((layout.columns, room), np.uint64),
             offsets=np.empty(len(self._table) + 1, np.uint64),
             out=_paged(0 if self._columns else PAGE + room * self._width + compiled.SLACK),
+            ends=np.empty(0 if self._columns else room, np.uint64),
             template=np.empty(width, np.uint8),
             segments=np.empty((layout.segments, 2), np.uint64),
         )
@@ -144,6 +146,7 @@ class PieceMaker:
         layout, config = self._layout, self._config
         size = compiled.encode(
             slot.out[at:],
+            slot.ends,
             slot.drawn,
             np.uint64(n),
             np.uint64(start_us % DAY_US),
@@ -209,7 +212,7 @@ class PieceMaker:
                     end = first + self._encode(slot, n, start_us, first)
                     position += end - first
                     lines, paged = slot.out[first:end].data, slot.out[:end].data
-                    yield Piece(n, None, lines, release, paged)
+                    yield Piece(n, None, lines, release, paged, slot.ends[:n])
         finally:
             for slot, _, future in making:  # left early: the room is ours again when they end
                 with suppress(Exception):
