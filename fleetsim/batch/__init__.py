@@ -7,7 +7,7 @@ __getattr__, __dir__ = face(
     {
         "companies": "read_companies write_companies",
         "dataset": "COMPANIES_NAME data_folder EVENTS_FOLDER events_folders LEDGER_FOLDER "
-        "RAW_FOLDER RUN_DATA RUN_EVENTS",
+        "ledger_name RAW_FOLDER RUN_DATA RUN_EVENTS",
         "formats": "damaged FORMATS TEXT_TYPES TIME_TYPES",
         "ledger": "ledger_path LedgerEntry read_ledger",
         "memory": "EventBatch generate_batch make_fleet",
