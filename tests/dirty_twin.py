@@ -11,9 +11,8 @@ import json
 from typing import Any
 
 import twin
-from twin import WORDS, make_uuid, time_text, word
+from twin import DEFECT, DEFECT_DETAIL, WORDS, make_uuid, time_text, word
 
-DEFECT, DEFECT_DETAIL = 5, 6
 FIELDS = ["event_id", "driver_id", "company_id", "truck_id", "event_type", "timestamp"]
 #: The kinds in the order in which rates are cumulated: what they may strike, and the expectation.
 KINDS: dict[str, tuple[list[str], str]] = {
