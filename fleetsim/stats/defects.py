@@ -51,10 +51,16 @@ def defect_test(counts: DefectCounts, kind: str, rates: Mapping[str, float]) -> 
 
 
 def defect_entries(sample: Sample, law: Law) -> tuple[Entry, ...]:
-    """Return one test for each kind that the law has, or that was found; none without a ledger."""
+    """Return one test for each kind that the law has, or that was found; none without a ledger.
+
+    As tests of several batches are left out where there is one, that of late records is where no
+    batch is at hand that would bring those of another one.
+    """
     if sample.defects is None:
         return ()
     kinds = [kind for kind, rate in law.defects.items() if rate > 0]
+    if LATE in kinds and not sample.defects.seen and not sample.defects.unusable:
+        kinds.remove(LATE)
     kinds += [kind for kind, n in sample.defects.found.items() if n and kind not in kinds]
     return tuple(defect_entry(kind) for kind in kinds)
 

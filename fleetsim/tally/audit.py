@@ -353,7 +353,7 @@ def _audited(
         groups=_groups(config, tally, alpha),
         roster="companies" if listed else "from-events" if from_events else "none",
         left_out=() if listed else without_roster(most),
-        explained=_kind_counts(config, tally),
+        explained=kind_counts(config, tally),
         defects=bool(config.defects),
     )
 
@@ -375,7 +375,7 @@ def _groups(config: Config, tally: Tally, alpha: float) -> tuple[Group, ...]:
     )
 
 
-def _kind_counts(config: Config, tally: Tally) -> tuple[KindCount, ...] | None:
+def kind_counts(config: Config, tally: Tally) -> tuple[KindCount, ...] | None:
     """Return what the ledgers explain of each kind, held to its law over all batches."""
     if tally.explained is None:
         return None
@@ -566,7 +566,19 @@ def audit_text(audit: Audit) -> str:
 
 
 def _explained_text(kinds: tuple[KindCount, ...]) -> str:
-    """Return what the ledgers explain as a table."""
+    """Return what the ledgers explain as text."""
+    text = f"Explained by the ledger; these lines count in no other test:\n\n{kinds_table(kinds)}"
+    away = sum(row.found - row.tested for row in kinds)
+    if away:
+        text += (
+            f"\n{away} late records are of batches that are not at hand, and are not among those "
+            "that the test expects."
+        )
+    return text
+
+
+def kinds_table(kinds: tuple[KindCount, ...]) -> Table:
+    """Return what the ledgers explain of each kind as a table."""
     rows = tuple(
         (
             row.kind,
@@ -577,15 +589,8 @@ def _explained_text(kinds: tuple[KindCount, ...]) -> str:
         )
         for row in kinds
     )
-    title = "Explained by the ledger; these lines count in no other test:"
-    text = f"{title}\n\n{Table(('kind', 'entries', 'found', 'expected', 'p'), rows)}"
-    away = sum(row.found - row.tested for row in kinds)
-    if away:
-        text += (
-            f"\n{away} late records are of batches that are not at hand, and are not among those "
-            "that the test expects."
-        )
-    return text
+    header = ("kind", "entries", "found", "expected", "p")
+    return Table(header, rows, "explained by the ledger")
 
 
 def _causes_table(audit: Audit) -> Table:
