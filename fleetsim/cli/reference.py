@@ -27,6 +27,7 @@ from fleetsim.generate.config import Config
 from fleetsim.generate.model import COMPANY_FIELDS, EVENT_FIELDS, Field, FieldKind
 from fleetsim.stats.battery import BATTERY, EntryKind
 from fleetsim.stats.controls import CONTROLS
+from fleetsim.stats.defects import defect_entry
 
 FOLDER = Path("docs", "reference")
 _NOTE = "<!-- Written by fleetsim document --all from the code; changes belong there. -->\n"
@@ -348,7 +349,7 @@ def _tests() -> str:
     tests = [("test", "question", "a small p speaks", "batches", "it does not see")]
     tests += [
         (f"`{e.name}`", e.question, words[e.kind], f"{e.batches} or more", e.misses)
-        for e in BATTERY
+        for e in (*BATTERY, defect_entry("KIND"))
     ]
     faults = [("fault", "what is wrong", "tests that are there for it")]
     faults += [
@@ -358,7 +359,8 @@ def _tests() -> str:
 
 ## The battery
 
-What every run and every audit asks of the data; an honest generator gives yes.
+What every run and every audit asks of the data; an honest generator gives yes. The last one is
+asked of each KIND of injected defects, where a ledger says which lines they are.
 
 {markdown_table(tests)}
 

@@ -12,7 +12,7 @@ __getattr__, __dir__ = face(
         "controls": "Control control_faults CONTROLS",
         "counts": "dispersion_test poisson_count_test poisson_equivalence_test poisson_fit_test "
         "poisson_interval two_sample_rate_test",
-        "defects": "added defect_test",
+        "defects": "added defect_entry defect_test",
         "draws": "draw_columns sample_of",
         "effects": "clean_share COPIES delivered_share law_of",
         "growth": "fit_power_law log_slope PowerLaw",
