@@ -100,9 +100,9 @@ def malformed(stamp: str) -> list[str]:
         f"{date}T25:{minute}:{second}Z",
         f"{date}T{hour}:60:{second}Z",
         f"{date}T{hour}:{minute}:61.{second.partition('.')[2]}Z",
-        f"{date}T{clock}+25:00",
+        f"{date}T{clock}+100:00",
         f"{day}/{month}/{year} {clock.partition('.')[0]}",
-        f"{date}T{hour}:",
+        f"{date}T",
         "",
     ]
 

@@ -19,8 +19,9 @@ from fleetsim.generate.model import EVENT_FIELDS, FieldKind, rate_thresholds
 
 #: What a right ingestion may do with a line.
 EXPECTATIONS = ("accept", "reject", "once", "either")
+#: A late record comes at most so many batches later.
+MOST_LATE = 10**6
 
-_BATCHES_MAX = 10**6
 _KEYS = ("rate", "fields", "expect", "batches")
 _RATE = "a number from 0 to 1"
 
@@ -202,7 +203,7 @@ def _read_defect(kind: DefectKind, form: Mapping[Any, Any]) -> tuple[Defect | No
             faults.append(f".batches: found {found(batches)}; allowed: only for the kind late")
         batches = 0
     elif isinstance(batches, bool) or not isinstance(batches, int) or not _in_range(batches):
-        limits = f"a whole number from 1 to {_BATCHES_MAX}"
+        limits = f"a whole number from 1 to {MOST_LATE}"
         faults.append(f".batches: found {found(batches)}; allowed: {limits}")
     if faults:
         return None, faults
@@ -210,7 +211,7 @@ def _read_defect(kind: DefectKind, form: Mapping[Any, Any]) -> tuple[Defect | No
 
 
 def _in_range(batches: int) -> bool:
-    return 1 <= batches <= _BATCHES_MAX
+    return 1 <= batches <= MOST_LATE
 
 
 def _read_fields(kind: DefectKind, value: Any, faults: list[str]) -> tuple[str, ...]:

@@ -137,9 +137,9 @@ def malformed_times(text: bytes) -> tuple[bytes, ...]:
         text[:11] + b"25" + text[13:],  # hour 25
         text[:14] + b"60" + text[16:],  # minute 60
         text[:17] + b"61" + text[19:],  # second 61
-        text[:-1] + b"+25:00",  # a zone that is none
+        text[:-1] + b"+100:00",  # a zone that is none; DuckDB takes +25:00
         b"%b/%b/%b %b" % (text[8:10], text[5:7], text[:4], text[11:19]),
-        text[:14],  # cut within
+        text[:11],  # cut behind the T; DuckDB takes what is cut behind the hour
         b"",
     )
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from fleetsim.generate.config import make_config
 from fleetsim.generate.fleet import Fleet
 from fleetsim.generate.kernel import Kernel
+from fleetsim.generate.patches import malformed_times
 from fleetsim.generate.producer import Producer
 
 AT = "2025-11-08T23:50:00Z"
@@ -126,3 +127,86 @@ def test_clean_lines_are_those_without_defects() -> None:
     assert set(kept) <= clean
     in_order = [line for line in made(values, rows, 3)[0].splitlines() if line in set(kept)]
     assert kept == in_order
+
+
+INSTANTS = [
+    "2025-11-08T23:50:00.000000Z",
+    "2024-02-29T00:00:00.000001Z",
+    "2025-01-01T09:05:59.999999Z",
+    "0001-01-01T00:00:00.000000Z",
+    "9999-12-31T23:59:59.999999Z",
+]
+
+
+@pytest.mark.parametrize("variant", range(10))
+def test_no_parser_takes_a_malformed_timestamp(variant) -> None:
+    """Neither Python nor DuckDB reads one as an instant; the original both do.
+
+    The eighth, DD/MM/YYYY, is one that lenient readers (dateutil, pandas with ``dayfirst``) take.
+    """
+    import duckdb
+
+    for instant in INSTANTS:
+        malformed = malformed_times(instant.encode())
+        assert [text.decode() for text in malformed] == dirty_twin.malformed(instant)
+        text = malformed[variant].decode()
+        twin.datetime.fromisoformat(instant)
+        with pytest.raises(ValueError, match=r".*"):
+            twin.datetime.fromisoformat(text)
+        for kind in ("TIMESTAMP", "TIMESTAMPTZ"):
+            query = f"SELECT TRY_CAST(? AS {kind})"
+            assert duckdb.execute(query, [instant]).fetchone() != (None,)
+            assert duckdb.execute(query, [text]).fetchone() == (None,), (kind, text)
+    assert len(malformed) == 10
+
+
+def test_the_undefined_name_is_one_that_nobody_configured() -> None:
+    """It gets a number where it is taken, and so do the variants that would be configured names."""
+    types = {
+        "undefined event": 0.25,
+        "undefined event 2": 0.25,
+        "go": 0.25,
+        "GO": 0.125,
+        "go ": 0.125,
+    }
+    values = {**BASE, "number_of_companies": 200, "event_types": types,
+              "defects": {"invalid_enum": 0.5, "conflicting_duplicate": 0.5}}  # fmt: skip
+    rows = twin.companies(values, AT_US)
+    lines, ledger = dirty_twin.delivered(values, rows, AT_US)
+    dirty, entries = made(values, rows, 0)
+    assert dirty == b"".join(lines)
+    assert entries == dirty_twin.ledger_lines(ledger)
+    injected = {e["injected"] for e in ledger if e["kind"] == "invalid_enum"}
+    assert "undefined event 3" in injected
+    assert not injected & set(types)
+
+
+@pytest.mark.parametrize("start", ["0001-01-01T00:00:00Z", "9999-12-31T23:44:59.999998Z"])
+def test_times_stay_within_the_years_that_have_a_name(start) -> None:
+    """What would lie outside of the years 1 to 9999 becomes the end of the interval."""
+    at_us = (twin.datetime.fromisoformat(start) - twin.EPOCH) // twin.timedelta(microseconds=1)
+    values = {**BASE, "number_of_companies": 50, "defects": {"out_of_interval": 0.5, "late": 0.3}}
+    rows = twin.companies(values, at_us)
+    lines, ledger = dirty_twin.delivered(values, rows, at_us, 0)
+    dirty, entries = made(values, rows, 0, at_us=at_us)
+    assert dirty == b"".join(lines)
+    assert entries == dirty_twin.ledger_lines(ledger)
+
+
+def test_late_records_come_so_many_batches_later() -> None:
+    """Each is missing from its own batch, and stands in one later batch with its own time."""
+    values = {**BASE, "number_of_companies": 300,
+              "defects": {"late": {"rate": 0.1, "batches": 2}}}  # fmt: skip
+    rows = twin.companies(values, AT_US)
+    length = 900_000_000
+    clean = {key: value for key, value in values.items() if key != "defects"}
+    missing = []
+    for ordinal in range(4):
+        at_us = AT_US + ordinal * length
+        whole = made(clean, rows, ordinal, at_us=at_us)[0].splitlines()
+        dirty = made(values, rows, ordinal, at_us=at_us)[0].splitlines()
+        own = [line for line in dirty if line in set(whole)]
+        late = [line for line in dirty if line not in set(whole)]
+        missing.append([line for line in whole if line not in set(own)])
+        assert sorted(late) == sorted(missing[ordinal - 2] if ordinal >= 2 else [])
+    assert all(missing)
