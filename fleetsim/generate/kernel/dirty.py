@@ -1,0 +1,244 @@
+"""Defects in the pieces of the compiled kernel: the bytes of `inject.Injection`, by machine code.
+
+What is decided is drawn by the same words; what a defect does to a line is done by the kernel,
+which leaves room for the hashes in the ledger's lines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from fleetsim.base.clock import DAY_US, LAST_US, batch_name, format_time
+from fleetsim.generate.config import Config
+from fleetsim.generate.defects import DEFECT_KINDS
+from fleetsim.generate.encode import driver_digits, encode_events, line_width
+from fleetsim.generate.fleet import Fleet
+from fleetsim.generate.kernel import compiled
+from fleetsim.generate.kernel.pieces import _paged
+from fleetsim.generate.model import EVENT_FIELDS, FieldKind, escaped
+from fleetsim.generate.patches import EXTRA_KEYS, names_not_configured
+from fleetsim.generate.strikes import draw_strikes, late_source
+from fleetsim.generate.threads import PAGE, Piece
+
+_SLOTS = 1100  # copies that can wait: one for each of the events within reach, and some
+_BEFORE_DAYS, _DAYS = 2, 7  # dates that a time may be moved to, about that of the start
+_FIRST_US = -62_135_596_800_000_000  # the year 1
+_ENTRY = 700  # bytes of a ledger's line, but for the values in it
+_NEVER = 2**62
+
+Signed = npt.NDArray[np.int64]
+
+
+class CompiledInjection:
+    """Puts defects into the lines of one batch, or of one part of it; see `inject.Injection`."""
+
+    def __init__(
+        self,
+        config: Config,
+        fleet: Fleet,
+        start_us: int,
+        ordinal: int,
+        drivers: range,
+        ledger: Callable[[bytes], object],
+        part: str | None = None,
+    ) -> None:
+        self._config, self._fleet, self._ledger = config, fleet, ledger
+        self._source = late_source(config, start_us, ordinal)
+        self._decisions = draw_strikes(config, fleet, start_us, ordinal, drivers)
+        # A name may become longer in the other letter case: an eszett becomes two letters.
+        self._width = 3 * line_width(config, drivers.stop) + 256
+        self._tables = _tables(config, start_us, part, self._source and self._source.start_us)
+        rows = np.zeros((_SLOTS, 7), np.int64)
+        rows[:-1, 0] = np.arange(1, _SLOTS)  # each free row names the next one
+        rows[0, 1] = self._width * 2
+        heads, tails = np.zeros(2048, np.int64), np.zeros(2048, np.int64)
+        self._pending = (heads, tails, rows, np.zeros(_SLOTS * self._width * 2 + 64, np.uint8))
+        self._rep = np.zeros(self._width + compiled.SLACK, np.uint8)
+        self._late_kind = list(config.defects).index("late") if "late" in config.defects else -1
+        self._free: SimpleQueue[npt.NDArray[np.uint8]] = SimpleQueue()
+        self._book = _paged(0)
+        self._shift = self._decided = self._position = 0
+        self._waiting: list[tuple[Signed, npt.NDArray[np.uint64]]] = []
+        self._late: list[tuple[int, Any]] = []
+
+    def pieces(self, clean: Iterator[Piece]) -> Iterator[Piece]:
+        """Yield the pieces as delivered."""
+        first = 0
+        for piece in clean:
+            yield self._make(piece, first, first + piece.events)
+            if piece.release:
+                piece.release()
+            first += piece.events
+        last = self._make(Piece(0, None, b"", None, None, np.zeros(0, np.uint64)), first, _NEVER)
+        if last.events:
+            yield last
+
+    def _decide(self, end: int) -> tuple[Signed, npt.NDArray[np.uint64]]:
+        """Return the struck ones of the events up to a number, and their words."""
+        while self._decided < end:
+            decided = next(self._decisions, None)
+            if decided is None:
+                break
+            block = self._decided - decided.before  # its first, among the events of all
+            strikes = np.empty((len(decided.number), 3), np.int64)
+            strikes[:, 0] = decided.number + block
+            strikes[:, 1] = decided.kind
+            strikes[:, 2] = block + decided.total - 1
+            self._waiting.append((strikes, decided.details))
+            self._decided += decided.events
+            if decided.late is not None:
+                self._late.append((self._decided, decided.late))
+        if not self._waiting:
+            return np.zeros((0, 3), np.int64), np.zeros((0, 4), np.uint64)
+        strikes = np.concatenate([some for some, _ in self._waiting])
+        words = np.concatenate([some for _, some in self._waiting])
+        here = int(np.searchsorted(strikes[:, 0], end))
+        self._waiting = [(strikes[here:], words[here:])]
+        return strikes[:here], words[:here]
+
+    def _late_until(self, end: int) -> tuple[Signed, npt.NDArray[np.uint8], Signed]:
+        """Return before which events late records come, their lines, and where those end."""
+        some = [(place, events) for place, events in self._late if place <= end]
+        del self._late[: len(some)]
+        if not some or self._source is None:
+            return np.zeros(0, np.int64), np.zeros(64, np.uint8), np.zeros(0, np.int64)
+        places = np.repeat(
+            np.array([place for place, _ in some]), [len(events) for _, events in some]
+        )
+        events = type(some[0][1]).joined([events for _, events in some])
+        lines = encode_events(self._config, self._fleet, self._source.start_us, events)
+        text = np.frombuffer(lines + bytes(compiled.SLACK), np.uint8)
+        return places, text, np.flatnonzero(text == ord("\n")) + 1
+
+    def _make(self, piece: Piece, first: int, end: int) -> Piece:
+        """Return one piece with its defects, in room that is used again."""
+        strikes, words = self._decide(end)
+        places, text, late_ends = self._late_until(end)
+        waiting = _SLOTS + len(strikes) + len(places)
+        src = np.frombuffer(piece.lines, np.uint8) if piece.events else np.zeros(64, np.uint8)
+        size = PAGE + len(src) + waiting * self._width + len(text) + compiled.SLACK
+        out = self._room(size)
+        book = self._book = _at_least(self._book, waiting * (_ENTRY + 2 * self._width))
+        entries = np.empty((waiting, 3), np.int64)
+        at = self._position % PAGE
+        lines, length, n, count, self._shift = compiled.inject(
+            out[at:], src, piece.ends, piece.events, first, strikes, words, self._tables,
+            self._pending, (self._late_kind, places, text, late_ends), book, entries, self._shift,
+            self._rep,
+        )  # fmt: skip
+        self._position += lines
+        content = out[at : at + lines].data
+        self._note(content, book, length, entries, n)
+        return Piece(count, None, content, partial(self._free.put, out), out[: at + lines].data)
+
+    def _note(self, content: Any, book: Any, length: int, entries: Signed, n: int) -> None:
+        """Hand on the lines of the ledger, with their hashes."""
+        sha256 = hashlib.sha256
+        starts, ends = entries[:n, 0].tolist(), entries[:n, 1].tolist()
+        digests = b"".join(
+            [sha256(content[a:b]).digest() for a, b in zip(starts, ends, strict=True)]
+        )
+        compiled.put_hashes(book, entries, n, np.frombuffer(digests or b"\0", np.uint8))
+        if length:
+            self._ledger(book[:length].tobytes())
+
+    def _room(self, size: int) -> npt.NDArray[np.uint8]:
+        """Return room of a size at least, that which was used before if there is some."""
+        try:
+            return _at_least(self._free.get_nowait(), size)
+        except Empty:
+            return _at_least(_paged(0), size)
+
+
+def _at_least(room: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+    """Return room of a size at least: that which is given, or new one with some to spare."""
+    return room if len(room) >= size else _paged(size + size // 8)
+
+
+def _tables(config: Config, start_us: int, part: str | None, late_us: int | None) -> Any:
+    """Return what the kernel knows of a line, of the laws, and of the ledger's lines."""
+    texts: list[bytes] = [*compiled.CONSTANTS]
+    forms = (len(texts), len(config.defects))
+    keys = [field.name.encode() for field in EVENT_FIELDS] + list(EXTRA_KEYS)
+    end = b"" if part is None else b',"part":' + msgspec.json.encode(part)
+    texts.append(b'{"batch_id":"%b","line":' % batch_name(start_us).encode())
+    texts += [b',"kind":"%b","event_id":"' % kind.encode() for kind in config.defects]
+    texts += [
+        b'","expect":"%b"%b}\n' % (defect.expect.encode(), end)
+        for defect in config.defects.values()
+    ]
+    texts += [b'","field":"%b"' % key for key in keys] + [b'","field":null']
+    late = b"" if late_us is None else batch_name(late_us).encode()
+    texts.append(b'"%b"' % late)
+    own = len(texts)
+    names = sorted(config.event_types)
+    texts += [escaped(name) for name in names]
+    texts += [text for name in names for text in names_not_configured(config, name)]
+    texts += keys
+    spans = np.array([(0, 0)] * len(texts), np.int64)
+    spans[:, 1] = [len(text) for text in texts]
+    spans[1:, 0] = np.cumsum(spans[:-1, 1])
+    joined = np.frombuffer(b"".join(texts) + bytes(compiled.SLACK), np.uint8)
+    midnight = start_us // DAY_US * DAY_US - _BEFORE_DAYS * DAY_US
+    laws = (
+        joined,
+        spans,
+        spans[own : own + len(names)],
+        spans[own + len(names) : own + 4 * len(names)],
+        _dates(midnight),
+        np.array(
+            [start_us - midnight, config.interval_us, _FIRST_US - midnight, LAST_US - midnight],
+            np.int64,
+        ),
+    )
+    number = {field.name: place for place, field in enumerate(EVENT_FIELDS)}
+    fields = np.zeros((len(config.defects), 7), np.int64)
+    for row, defect in zip(fields, config.defects.values(), strict=True):
+        row[0] = len(defect.fields)
+        row[1 : 1 + len(defect.fields)] = [number[name] for name in defect.fields]
+    order = list(DEFECT_KINDS)
+    ops = np.array([order.index(kind) for kind in config.defects], np.int64)
+    return ops, fields.astype(np.uint64), _shape(config), spans[own + 4 * len(names) :], laws, forms
+
+
+def _dates(midnight: int) -> npt.NDArray[np.uint8]:
+    """Return the dates of some days as ``2025-11-08T``, each in 16 bytes; others stay empty."""
+    rows = np.zeros((_DAYS + 2, 16), np.uint8)
+    for day in range(_DAYS):
+        at = midnight + day * DAY_US
+        if _FIRST_US <= at <= LAST_US:
+            rows[day, :11] = np.frombuffer(format_time(at)[:11].encode(), np.uint8)
+    return rows.ravel()
+
+
+def _shape(config: Config) -> Signed:
+    """Return where values stand in a line: from its start, from one another, and from its end."""
+    widths = [36, 41 + driver_digits(config), 36]
+    places, at = [], 1
+    for field, width in zip(EVENT_FIELDS, widths, strict=False):
+        at += len(f'"{field.name}":"')
+        places += [at, at + width]
+        at += width + len('",')
+    third, fourth, last = (field.name for field in EVENT_FIELDS[3:])
+    time = 27 + len('"}\n')
+    places += [
+        at + len(f'"{third}":"'),
+        len(f'","{fourth}":"'),
+        time + len(f'","{last}":"'),
+        time,
+    ]
+    return np.array(places, np.int64)
+
+
+def fits() -> bool:
+    """Return whether the kernel knows the order and kinds of an event's fields."""
+    kinds = (FieldKind.UUID, FieldKind.DRIVER, FieldKind.COMPANY, FieldKind.TRUCK)
+    return tuple(f.kind for f in EVENT_FIELDS) == (*kinds, FieldKind.CHOICE, FieldKind.TIME)
