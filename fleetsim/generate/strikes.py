@@ -7,7 +7,7 @@ the order of the work, and the records of any other batch can be drawn anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -69,8 +69,20 @@ def late_source(config: Config, start_us: int, ordinal: int) -> LateSource | Non
     return LateSource(start_us - late.batches * config.interval_us, ordinal - late.batches)
 
 
+#: From a configuration, an ordinal, a block, which of its drivers are eligible, where the drivers
+#: end, and the late records that come behind, to the decisions of the block.
+OfBlock = Callable[
+    [Config, int, int, npt.NDArray[np.bool_], int, EventColumns | None], Iterator[Strikes]
+]
+
+
 def draw_strikes(
-    config: Config, fleet: Fleet, start_us: int, ordinal: int, drivers: range
+    config: Config,
+    fleet: Fleet,
+    start_us: int,
+    ordinal: int,
+    drivers: range,
+    of_block: OfBlock | None = None,
 ) -> Iterator[Strikes]:
     """Yield the decisions for a batch in the order of its events, some ten thousand at a time.
 
@@ -81,7 +93,10 @@ def draw_strikes(
         Of the batch.
     drivers : range
         By their positions in the whole fleet; it starts with a block.
+    of_block : callable, optional
+        Decides on a block's events in another way, with the same result.
     """
+    decide = of_block or _of_block
     source = late_source(config, start_us, ordinal)
     earlier = None if source is None else fleet.eligible(source.start_us)
     for block, keep in eligible_blocks(config, fleet.eligible(start_us), drivers, fleet.first):
@@ -90,7 +105,7 @@ def draw_strikes(
             position = np.arange(block * BLOCK, block * BLOCK + len(keep))
             waiting = earlier[position // config.drivers_per_company - fleet.first]
             late = _draw_late(config, source.ordinal, block, waiting, drivers.stop)
-        yield from _of_block(config, ordinal, block, keep, drivers.stop, late)
+        yield from decide(config, ordinal, block, keep, drivers.stop, late)
 
 
 def _of_block(

@@ -493,6 +493,64 @@ _PAIR_TEXT = np.frombuffer(b"".join(b"%02d" % i for i in range(100)), np.uint8)
 
 
 @_jit
+def strike(
+    cursor,
+    seed,
+    purposes,
+    ordinal,
+    block,
+    keep,
+    table,
+    thresholds,
+    kinds,
+    numbers,
+    struck,
+    details,
+):
+    """Decide which of a block's events are struck, and by which of `kinds` kinds.
+
+    `cursor` is the next driver of the block, the block's events before it, and those of eligible
+    drivers among these; it moves on while there is room for all events of a driver. `purposes` are
+    those of counts, kinds and details. Returns how many are struck, which `numbers` (among the
+    events of eligible drivers), `struck` and `details` take, and all events of eligible drivers.
+    """
+    four = np.empty(4, np.uint64)
+    drivers, rows = np.uint64(len(keep)), np.uint64(len(table))
+    n = np.uint64(len(thresholds))
+    limit = thresholds[n - _1] if n == kinds else _NONE
+    total = _0
+    counts = np.empty(len(keep), np.uint64)
+    for driver in range(drivers):
+        if driver & _3 == _0:
+            _cipher(four, seed, purposes[_0], ordinal, block, driver >> _2)
+        counts[driver] = _choose(table, _0, rows, four[driver & _3])
+        if keep[driver]:
+            total += counts[driver]
+    driver, before, own = cursor[_0], cursor[_1], cursor[_2]
+    m, known = _0, _NONE
+    while driver < drivers:
+        count = counts[driver]
+        if keep[driver]:
+            if m + count > np.uint64(len(numbers)):
+                break
+            for event in range(before, before + count):
+                if event >> _2 != known:
+                    known = event >> _2
+                    _cipher(four, seed, purposes[_1], ordinal, block, known)
+                word = four[event & _3]
+                if word < limit or n < kinds:
+                    struck[m] = _choose(thresholds, _0, n, word)
+                    numbers[m] = own
+                    _cipher(details[m], seed, purposes[_2], ordinal, block, event)
+                    m += _1
+                own += _1
+        before += count
+        driver += _1
+    cursor[_0], cursor[_1], cursor[_2] = driver, before, own
+    return m, total
+
+
+@_jit
 def _of(word, n):
     """Return floor(word * n / 2**64)."""
     return np.int64(_high(word, np.uint64(n)))

@@ -18,14 +18,15 @@ import numpy.typing as npt
 
 from fleetsim.base.clock import DAY_US, LAST_US, batch_name, format_time
 from fleetsim.generate.config import Config
-from fleetsim.generate.defects import DEFECT_KINDS
+from fleetsim.generate.defects import DEFECT_KINDS, defect_thresholds
 from fleetsim.generate.encode import driver_digits, encode_events, line_width
+from fleetsim.generate.events import CHUNK_EVENTS, EventColumns
 from fleetsim.generate.fleet import Fleet
 from fleetsim.generate.kernel import compiled
 from fleetsim.generate.kernel.pieces import _paged
-from fleetsim.generate.model import EVENT_FIELDS, FieldKind, escaped
+from fleetsim.generate.model import EVENT_FIELDS, FieldKind, Purpose, count_law, escaped
 from fleetsim.generate.patches import EXTRA_KEYS, names_not_configured
-from fleetsim.generate.strikes import draw_strikes, late_source
+from fleetsim.generate.strikes import Strikes, draw_strikes, late_source
 from fleetsim.generate.threads import PAGE, Piece
 
 _SLOTS = 1100  # copies that can wait: one for each of the events within reach, and some
@@ -52,7 +53,9 @@ class CompiledInjection:
     ) -> None:
         self._config, self._fleet, self._ledger = config, fleet, ledger
         self._source = late_source(config, start_us, ordinal)
-        self._decisions = draw_strikes(config, fleet, start_us, ordinal, drivers)
+        self._decisions = draw_strikes(
+            config, fleet, start_us, ordinal, drivers, _Decisions(config)
+        )
         # A name may become longer in the other letter case: an eszett becomes two letters.
         self._width = 3 * line_width(config, drivers.stop) + 256
         self._tables = _tables(config, start_us, part, self._source and self._source.start_us)
@@ -113,7 +116,7 @@ class CompiledInjection:
         places = np.repeat(
             np.array([place for place, _ in some]), [len(events) for _, events in some]
         )
-        events = type(some[0][1]).joined([events for _, events in some])
+        events = EventColumns.joined([events for _, events in some])
         lines = encode_events(self._config, self._fleet, self._source.start_us, events)
         text = np.frombuffer(lines + bytes(compiled.SLACK), np.uint8)
         return places, text, np.flatnonzero(text == ord("\n")) + 1
@@ -156,6 +159,48 @@ class CompiledInjection:
             return _at_least(self._free.get_nowait(), size)
         except Empty:
             return _at_least(_paged(0), size)
+
+
+class _Decisions:
+    """What is decided of a block's events, by the kernel; see `strikes.draw_strikes`."""
+
+    def __init__(self, config: Config) -> None:
+        self._table = np.array(count_law(config).thresholds, np.uint64)
+        self._thresholds = np.array(defect_thresholds(config), np.uint64)
+        self._kinds = np.uint64(len(config.defects))
+        purposes = (Purpose.EVENT_COUNT, Purpose.DEFECT, Purpose.DEFECT_DETAIL)
+        self._purposes = np.array(purposes, np.uint64)
+        # The events of one driver have to find room.
+        room = max(CHUNK_EVENTS, len(self._table) + 1)
+        self._numbers, self._struck = np.empty(room, np.uint64), np.empty(room, np.uint64)
+        self._details = np.empty((room, 4), np.uint64)
+
+    def __call__(
+        self,
+        config: Config,
+        ordinal: int,
+        block: int,
+        keep: npt.NDArray[np.bool_],
+        stop: int,
+        late: EventColumns | None,
+    ) -> Iterator[Strikes]:
+        cursor = np.zeros(3, np.uint64)
+        while int(cursor[0]) < len(keep):
+            before = int(cursor[2])
+            n, total = compiled.strike(
+                cursor, np.uint64(config.seed), self._purposes, np.uint64(ordinal),
+                np.uint64(block), keep, self._table, self._thresholds, self._kinds,
+                self._numbers, self._struck, self._details,
+            )  # fmt: skip
+            yield Strikes(
+                int(cursor[2]) - before,
+                before,
+                int(total),
+                self._numbers[:n].astype(np.int64),
+                self._struck[:n].astype(np.int64),
+                self._details[:n].copy(),
+                late if int(cursor[0]) == len(keep) else None,
+            )
 
 
 def _at_least(room: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
