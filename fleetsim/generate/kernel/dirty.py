@@ -6,9 +6,10 @@ which leaves room for the hashes in the ledger's lines.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -34,6 +35,7 @@ _BEFORE_DAYS, _DAYS = 2, 7  # dates that a time may be moved to, about that of t
 _FIRST_US = -62_135_596_800_000_000  # the year 1
 _ENTRY = 700  # bytes of a ledger's line, but for the values in it
 _NEVER = 2**62
+_STEPS, _STATE = ("Init", "Update", "Final"), 512  # of OpenSSL; bytes of its state, and more
 
 Signed = npt.NDArray[np.int64]
 
@@ -144,12 +146,7 @@ class CompiledInjection:
 
     def _note(self, content: Any, book: Any, length: int, entries: Signed, n: int) -> None:
         """Hand on the lines of the ledger, with their hashes."""
-        sha256 = hashlib.sha256
-        starts, ends = entries[:n, 0].tolist(), entries[:n, 1].tolist()
-        digests = b"".join(
-            [sha256(content[a:b]).digest() for a, b in zip(starts, ends, strict=True)]
-        )
-        compiled.put_hashes(book, entries, n, np.frombuffer(digests or b"\0", np.uint8))
+        compiled.put_hashes(book, entries, n, _hashes(content, entries, n))
         if length:
             self._ledger(book[:length].tobytes())
 
@@ -159,6 +156,52 @@ class CompiledInjection:
             return _at_least(self._free.get_nowait(), size)
         except Empty:
             return _at_least(_paged(0), size)
+
+
+def _hashes(content: Any, entries: Signed, n: int) -> npt.NDArray[np.uint8]:
+    """Return the SHA-256 of lines, 32 bytes each."""
+    digests = np.zeros(32 * n + 32, np.uint8)
+    functions = _functions_of_openssl()
+    if functions is None:
+        places = zip(entries[:n, 0].tolist(), entries[:n, 1].tolist(), strict=True)
+        joined = b"".join([hashlib.sha256(content[a:b]).digest() for a, b in places])
+        digests[: 32 * n] = np.frombuffer(joined, np.uint8)
+        return digests
+    state, lines = np.zeros(_STATE, np.uint8), np.frombuffer(content or b"\0", np.uint8)
+    compiled.hash_lines(
+        functions,
+        np.uint64(state.ctypes.data),
+        np.uint64(lines.ctypes.data),
+        entries,
+        n,
+        np.uint64(digests.ctypes.data),
+    )
+    return digests
+
+
+@cache
+def _functions_of_openssl() -> npt.NDArray[np.uint64] | None:
+    """Return the addresses of the functions behind `hashlib.sha256`; None where they are hidden.
+
+    A line is hashed in a fifth of the time that the way over an object of Python takes.
+    """
+    if np.dtype(np.uintp).itemsize != 8:
+        return None
+    try:
+        import _hashlib
+
+        library = ctypes.CDLL(_hashlib.__file__)
+        begin, go_on, end = (getattr(library, f"SHA256_{name}") for name in _STEPS)
+    except (ImportError, AttributeError, OSError):
+        return None
+    state, digest = ctypes.create_string_buffer(_STATE), ctypes.create_string_buffer(32)
+    begin(state)
+    go_on(state, b"fleetsim", ctypes.c_size_t(8))
+    end(digest, state)
+    if digest.raw != hashlib.sha256(b"fleetsim").digest():
+        return None
+    places = [ctypes.cast(step, ctypes.c_void_p).value for step in (begin, go_on, end)]
+    return np.array(places, np.uint64)
 
 
 class _Decisions:
