@@ -95,9 +95,8 @@ class Producer:
         part : str, optional
             Name of the part's file, for the ledger.
         """
-        clean = self.pieces(start_us, ordinal, drivers)
         if not self._config.defects:
-            return clean
+            return self.pieces(start_us, ordinal, drivers)
         config, fleet, take = self._config, self._fleet, ledger or _nowhere
         if drivers is None:
             per_company = config.drivers_per_company
@@ -107,12 +106,16 @@ class Producer:
 
             if fits():
                 fast = CompiledInjection(config, fleet, start_us, ordinal, drivers, take, part)
-                return fast.pieces(clean)
+                made: Iterator[Piece] = self._piece_maker.pieces(
+                    self.threads, start_us, ordinal, drivers, fast
+                )
+                return made
         from fleetsim.generate.flows import ColumnFlow, LineFlow  # nothing clean data need
         from fleetsim.generate.inject import Injection
 
         flow = ColumnFlow(config, fleet, start_us) if self._columns else LineFlow()
-        return Injection(config, fleet, start_us, ordinal, drivers, flow, take, part).pieces(clean)
+        injection = Injection(config, fleet, start_us, ordinal, drivers, flow, take, part)
+        return injection.pieces(self.pieces(start_us, ordinal, drivers))
 
     def pieces(self, start_us: int, ordinal: int, drivers: range | None = None) -> Iterator[Piece]:
         """Yield a batch piece by piece, clean; each is released before many more are taken.

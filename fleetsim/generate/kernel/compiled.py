@@ -478,6 +478,8 @@ class Patch:
      DUPLICATE, CONFLICTING, LATE) = range(15)  # fmt: skip
 
 
+#: Lines that `deliver` has in its hands at a time.
+DELIVERED = _DELIVERED = 1024
 #: Constant texts of the injection, in the order of `Text`.
 CONSTANTS = (
     b"null", b"true", b"false", b'{"value":', b',"speed_kmh":', b',"odometer_km":',
@@ -908,7 +910,8 @@ def inject(
         Copies that are due later: first and last row by the number's last 11 bits, the rows, and
         room for their texts.
     late : tuple
-        Place of their kind, before which numbers they come, int64, their text and its lines' ends.
+        Place of their kind, before which numbers they come, int64 (k,), their text, and where its
+        lines begin and the last one ends, int64 (k + 1,).
     entries : int64 array (k, 3)
         Takes where each line that the ledger names begins and ends, and where its hash belongs.
     shift : int
@@ -933,8 +936,7 @@ def inject(
         while p < len(late_place) and late_place[p] <= number:
             at = _put(out, at, src, stretch, start - stretch)
             stretch = start
-            a = np.int64(late_ends[p - 1]) if p else 0
-            end = np.int64(late_ends[p])
+            a, end = late_ends[p], late_ends[p + 1]
             line = at
             at = _put(out, at, late_text, a, end - a)
             shift += 1
@@ -1015,6 +1017,54 @@ def inject(
     end = np.int64(ends[n - 1]) if n else 0
     at = _put(out, at, src, stretch, end - stretch)
     return at, b, m, n + shift - before, shift
+
+
+@_jit
+def deliver(
+    out,
+    scratch,
+    ends,
+    drawn,
+    n,
+    how,
+    first,
+    strikes,
+    words,
+    tables,
+    pending,
+    late,
+    book,
+    entries,
+    shift,
+    rep,
+):
+    """Write n drawn events as JSON Lines with their defects: `encode` and `inject` in turn.
+
+    So few lines at a time that they stay in the cache: `scratch` has room for `DELIVERED` clean
+    ones, and `ends` for where they end. `how` is what `encode` takes behind the number of events;
+    the other parameters, and what is returned, are those of `inject`.
+    """
+    late_kind, late_place, late_text, late_ends = late
+    at, b, m, count, s, p = 0, 0, 0, 0, 0, 0
+    for c in range(0, n, _DELIVERED):
+        e = min(n, c + _DELIVERED)
+        encode(scratch, ends, drawn[:, c:e], np.uint64(e - c), *how)
+        t, q = s, p
+        while t < len(strikes) and strikes[t, 0] < first + e:
+            t += 1
+        while q < len(late_place) and late_place[q] <= first + e:
+            q += 1
+        size, length, k, lines, shift = inject(
+            out[at:], scratch, ends, e - c, first + c, strikes[s:t], words[s:t], tables, pending,
+            (late_kind, late_place[p:q], late_text, late_ends[p : q + 1]), book[b:], entries[m:],
+            shift, rep,
+        )  # fmt: skip
+        for i in range(m, m + k):
+            entries[i, 0] += at
+            entries[i, 1] += at
+            entries[i, 2] += b
+        at, b, m, count, s, p = at + size, b + length, m + k, count + lines, t, q
+    return at, b, m, count, shift
 
 
 @intrinsic

@@ -38,6 +38,7 @@ _NEVER = 2**62
 _STEPS, _STATE = ("Init", "Update", "Final"), 512  # of OpenSSL; bytes of its state, and more
 
 Signed = npt.NDArray[np.int64]
+Drawn = npt.NDArray[np.uint64]
 
 
 class CompiledInjection:
@@ -59,7 +60,10 @@ class CompiledInjection:
             config, fleet, start_us, ordinal, drivers, _Decisions(config)
         )
         # A name may become longer in the other letter case: an eszett becomes two letters.
-        self._width = 3 * line_width(config, drivers.stop) + 256
+        self._clean_width = line_width(config, drivers.stop)
+        self._width = 3 * self._clean_width + 256
+        self._scratch = np.zeros(compiled.DELIVERED * self._clean_width + compiled.SLACK, np.uint8)
+        self._ends = np.zeros(compiled.DELIVERED, np.uint64)
         self._tables = _tables(config, start_us, part, self._source and self._source.start_us)
         rows = np.zeros((_SLOTS, 7), np.int64)
         rows[:-1, 0] = np.arange(1, _SLOTS)  # each free row names the next one
@@ -70,19 +74,26 @@ class CompiledInjection:
         self._late_kind = list(config.defects).index("late") if "late" in config.defects else -1
         self._free: SimpleQueue[npt.NDArray[np.uint8]] = SimpleQueue()
         self._book = _paged(0)
-        self._shift = self._decided = self._position = 0
+        self._shift = self._decided = self._position = self._first = 0
         self._waiting: list[tuple[Signed, npt.NDArray[np.uint64]]] = []
         self._late: list[tuple[int, Any]] = []
 
-    def pieces(self, clean: Iterator[Piece]) -> Iterator[Piece]:
-        """Yield the pieces as delivered."""
-        first = 0
-        for piece in clean:
-            yield self._make(piece, first, first + piece.events)
-            if piece.release:
-                piece.release()
-            first += piece.events
-        last = self._make(Piece(0, None, b"", None, None, np.zeros(0, np.uint64)), first, _NEVER)
+    def piece(self, drawn: Drawn, n: int, how: tuple[Any, ...]) -> Piece:
+        """Return the next n events that were drawn, as they are delivered.
+
+        Parameters
+        ----------
+        drawn : uint64 array (columns, n or more)
+        n : int
+        how : tuple
+            What `compiled.encode` takes behind the number of events.
+        """
+        first, self._first = self._first, self._first + n
+        return self._make(drawn, n, how, first, self._first)
+
+    def rest(self) -> Iterator[Piece]:
+        """Yield what comes behind the last event, if anything does."""
+        last = self._make(None, 0, (), self._first, _NEVER)
         if last.events:
             yield last
 
@@ -114,34 +125,41 @@ class CompiledInjection:
         some = [(place, events) for place, events in self._late if place <= end]
         del self._late[: len(some)]
         if not some or self._source is None:
-            return np.zeros(0, np.int64), np.zeros(64, np.uint8), np.zeros(0, np.int64)
+            return np.zeros(0, np.int64), np.zeros(64, np.uint8), np.zeros(1, np.int64)
         places = np.repeat(
             np.array([place for place, _ in some]), [len(events) for _, events in some]
         )
         events = EventColumns.joined([events for _, events in some])
         lines = encode_events(self._config, self._fleet, self._source.start_us, events)
         text = np.frombuffer(lines + bytes(compiled.SLACK), np.uint8)
-        return places, text, np.flatnonzero(text == ord("\n")) + 1
+        ends = np.flatnonzero(text == ord("\n")) + 1
+        return places, text, np.concatenate([[0], ends])
 
-    def _make(self, piece: Piece, first: int, end: int) -> Piece:
+    def _make(
+        self, drawn: Drawn | None, n: int, how: tuple[Any, ...], first: int, end: int
+    ) -> Piece:
         """Return one piece with its defects, in room that is used again."""
         strikes, words = self._decide(end)
         places, text, late_ends = self._late_until(end)
         waiting = _SLOTS + len(strikes) + len(places)
-        src = np.frombuffer(piece.lines, np.uint8) if piece.events else np.zeros(64, np.uint8)
-        size = PAGE + len(src) + waiting * self._width + len(text) + compiled.SLACK
+        size = PAGE + n * self._clean_width + waiting * self._width + len(text) + compiled.SLACK
         out = self._room(size)
         book = self._book = _at_least(self._book, waiting * (_ENTRY + 2 * self._width))
         entries = np.empty((waiting, 3), np.int64)
         at = self._position % PAGE
-        lines, length, n, count, self._shift = compiled.inject(
-            out[at:], src, piece.ends, piece.events, first, strikes, words, self._tables,
-            self._pending, (self._late_kind, places, text, late_ends), book, entries, self._shift,
+        late = (self._late_kind, places, text, late_ends)
+        more = (
+            first, strikes, words, self._tables, self._pending, late, book, entries, self._shift,
             self._rep,
         )  # fmt: skip
+        if drawn is None:
+            done = compiled.inject(out[at:], self._scratch, self._ends, 0, *more)
+        else:
+            done = compiled.deliver(out[at:], self._scratch, self._ends, drawn, n, how, *more)
+        lines, length, noted, count, self._shift = done
         self._position += lines
         content = out[at : at + lines].data
-        self._note(content, book, length, entries, n)
+        self._note(content, book, length, entries, noted)
         return Piece(count, None, content, partial(self._free.put, out), out[: at + lines].data)
 
     def _note(self, content: Any, book: Any, length: int, entries: Signed, n: int) -> None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,9 @@ from fleetsim.generate.kernel import compiled
 from fleetsim.generate.kernel.layout import Layout, event_layout
 from fleetsim.generate.model import FieldKind, Purpose, count_law
 from fleetsim.generate.threads import PAGE, Future, Piece, Threads
+
+if TYPE_CHECKING:
+    from fleetsim.generate.kernel.dirty import CompiledInjection
 
 #: Size of a piece of lines [bytes]: threads seldom meet, and memory stays small (measured: pieces
 #: of an eighth take twice as long).
@@ -143,12 +146,13 @@ class PieceMaker:
         )
 
     def _encode(self, slot: _Slot, n: int, start_us: int, at: int) -> int:
+        how = self._how(slot, start_us)
+        return int(compiled.encode(slot.out[at:], slot.ends, slot.drawn, np.uint64(n), *how))
+
+    def _how(self, slot: _Slot, start_us: int) -> tuple[Any, ...]:
+        """Return what `compiled.encode` takes behind the number of events."""
         layout, config = self._layout, self._config
-        size = compiled.encode(
-            slot.out[at:],
-            slot.ends,
-            slot.drawn,
-            np.uint64(n),
+        return (
             np.uint64(start_us % DAY_US),
             interval_dates(start_us, compiled.DAY_COLUMN),
             np.uint64(config.drivers_per_company),
@@ -164,10 +168,14 @@ class PieceMaker:
             slot.template,
             slot.segments,
         )
-        return int(size)
 
     def pieces(
-        self, threads: Threads, start_us: int, ordinal: int, drivers: range | None = None
+        self,
+        threads: Threads,
+        start_us: int,
+        ordinal: int,
+        drivers: range | None = None,
+        injection: CompiledInjection | None = None,
     ) -> Iterator[Piece]:
         """Yield a batch, or the part of some drivers, in pieces.
 
@@ -175,6 +183,7 @@ class PieceMaker:
 
         Lines are written here: that takes a fraction of the time of their hash, which no number of
         threads makes faster, and then each piece can begin where the pages of the file want it.
+        `injection` writes them with their defects.
         """
         ahead = min(threads.jobs, _AHEAD)
         while self._slots < ahead + (
@@ -208,11 +217,18 @@ class PieceMaker:
                     if self._columns:
                         yield Piece(n, content, None, release)
                         continue
+                    if injection is not None:
+                        dirty = injection.piece(slot.drawn, n, self._how(slot, start_us))
+                        release()
+                        yield dirty
+                        continue
                     first = position % PAGE
                     end = first + self._encode(slot, n, start_us, first)
                     position += end - first
                     lines, paged = slot.out[first:end].data, slot.out[:end].data
-                    yield Piece(n, None, lines, release, paged, slot.ends[:n])
+                    yield Piece(n, None, lines, release, paged)
+            if injection is not None:
+                yield from injection.rest()
         finally:
             for slot, _, future in making:  # left early: the room is ours again when they end
                 with suppress(Exception):
