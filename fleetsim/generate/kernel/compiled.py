@@ -384,7 +384,8 @@ def encode(
     out,
     ends,
     drawn,
-    n,
+    start,
+    stop,
     from_midnight,
     dates,
     per_company,
@@ -400,12 +401,12 @@ def encode(
     template,
     segments,
 ):
-    """Write n drawn events as JSON Lines into `out`; return how many bytes.
+    """Write the drawn events from `start` to `stop` - 1 as JSON Lines; return how many bytes.
 
     Parameters
     ----------
     out : uint8 array, with `SLACK` beyond the last line
-    ends : uint64 array (n,), takes where each line ends
+    ends : uint64 array (stop - start,), takes where each line ends
     drawn : uint64 array (columns, n), of `draw`
     from_midnight : start of the interval [microseconds since midnight]
     dates : uint8 array, two rows of `DAY_COLUMN`: the interval's date and the next, with a T
@@ -417,7 +418,7 @@ def encode(
     """
     at = _0
     known = _NONE
-    for i in range(n):
+    for i in range(start, stop):
         driver = drawn[_0, i]
         if driver != known:
             known = driver
@@ -464,7 +465,7 @@ def encode(
                 length = names[name, _1]
                 _copy(out, at, text, names[name, _0], length)
                 at += length
-        ends[i] = at
+        ends[i - start] = at
     return at
 
 
@@ -1041,14 +1042,14 @@ def deliver(
     """Write n drawn events as JSON Lines with their defects: `encode` and `inject` in turn.
 
     So few lines at a time that they stay in the cache: `scratch` has room for `DELIVERED` clean
-    ones, and `ends` for where they end. `how` is what `encode` takes behind the number of events;
+    ones, and `ends` for where they end. `how` is what `encode` takes behind the events' places;
     the other parameters, and what is returned, are those of `inject`.
     """
     late_kind, late_place, late_text, late_ends = late
     at, b, m, count, s, p = 0, 0, 0, 0, 0, 0
     for c in range(0, n, _DELIVERED):
         e = min(n, c + _DELIVERED)
-        encode(scratch, ends, drawn[:, c:e], np.uint64(e - c), *how)
+        encode(scratch, ends, drawn, np.uint64(c), np.uint64(e), *how)
         t, q = s, p
         while t < len(strikes) and strikes[t, 0] < first + e:
             t += 1

@@ -86,7 +86,7 @@ class CompiledInjection:
         drawn : uint64 array (columns, n or more)
         n : int
         how : tuple
-            What `compiled.encode` takes behind the number of events.
+            What `compiled.encode` takes behind the places of the events.
         """
         first, self._first = self._first, self._first + n
         return self._make(drawn, n, how, first, self._first)

@@ -147,10 +147,11 @@ class PieceMaker:
 
     def _encode(self, slot: _Slot, n: int, start_us: int, at: int) -> int:
         how = self._how(slot, start_us)
-        return int(compiled.encode(slot.out[at:], slot.ends, slot.drawn, np.uint64(n), *how))
+        out, stop = slot.out[at:], np.uint64(n)
+        return int(compiled.encode(out, slot.ends, slot.drawn, np.uint64(0), stop, *how))
 
     def _how(self, slot: _Slot, start_us: int) -> tuple[Any, ...]:
-        """Return what `compiled.encode` takes behind the number of events."""
+        """Return what `compiled.encode` takes behind the events' places."""
         layout, config = self._layout, self._config
         return (
             np.uint64(start_us % DAY_US),
@@ -265,4 +266,21 @@ def compile_kernel() -> None:
     )
     layout = event_layout(config)
     if layout is not None:
-        PieceMaker(config, fleet, layout, columns=False)  # which tries it out
+        _compile_injection(PieceMaker(config, fleet, layout, columns=False))  # which tries it out
+
+
+def _compile_injection(maker: PieceMaker) -> None:
+    """Compile also what puts defects into lines, by a batch of which one is late."""
+    from fleetsim.generate.kernel.dirty import CompiledInjection
+
+    config = make_config(maker._config.as_dict(), {"defects": {"late": 1}})
+    fleet = Fleet(
+        np.full((1, 36), ord("0"), np.uint8), np.ones(1, np.bool_), np.zeros(1, np.int64), sha256=""
+    )
+    layout = event_layout(config)
+    assert layout is not None  # noqa: S101 - the maker has one
+    dirty = PieceMaker(config, fleet, layout, columns=False)
+    injection = CompiledInjection(config, fleet, DAY_US, 1, range(1), lambda lines: None)
+    for piece in dirty.pieces(Threads(1), DAY_US, 1, None, injection):
+        if piece.release:
+            piece.release()
