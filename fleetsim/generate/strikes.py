@@ -7,7 +7,7 @@ the order of the work, and the records of any other batch can be drawn anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -69,20 +69,8 @@ def late_source(config: Config, start_us: int, ordinal: int) -> LateSource | Non
     return LateSource(start_us - late.batches * config.interval_us, ordinal - late.batches)
 
 
-#: From a configuration, an ordinal, a block, which of its drivers are eligible, where the drivers
-#: end, and the late records that come behind, to the decisions of the block.
-OfBlock = Callable[
-    [Config, int, int, npt.NDArray[np.bool_], int, EventColumns | None], Iterator[Strikes]
-]
-
-
 def draw_strikes(
-    config: Config,
-    fleet: Fleet,
-    start_us: int,
-    ordinal: int,
-    drivers: range,
-    of_block: OfBlock | None = None,
+    config: Config, fleet: Fleet, start_us: int, ordinal: int, drivers: range
 ) -> Iterator[Strikes]:
     """Yield the decisions for a batch in the order of its events, some ten thousand at a time.
 
@@ -93,10 +81,7 @@ def draw_strikes(
         Of the batch.
     drivers : range
         By their positions in the whole fleet; it starts with a block.
-    of_block : callable, optional
-        Decides on a block's events in another way, with the same result.
     """
-    decide = of_block or _of_block
     source = late_source(config, start_us, ordinal)
     earlier = None if source is None else fleet.eligible(source.start_us)
     for block, keep in eligible_blocks(config, fleet.eligible(start_us), drivers, fleet.first):
@@ -104,8 +89,8 @@ def draw_strikes(
         if source is not None and earlier is not None:
             position = np.arange(block * BLOCK, block * BLOCK + len(keep))
             waiting = earlier[position // config.drivers_per_company - fleet.first]
-            late = _draw_late(config, source.ordinal, block, waiting, drivers.stop)
-        yield from decide(config, ordinal, block, keep, drivers.stop, late)
+            late = draw_late(config, source.ordinal, block, waiting, drivers.stop)
+        yield from _of_block(config, ordinal, block, keep, drivers.stop, late)
 
 
 def _of_block(
@@ -159,7 +144,7 @@ def _strike(
     return struck, kind, details.reshape(-1, 4)[struck]
 
 
-def _draw_late(
+def draw_late(
     config: Config, ordinal: int, block: int, keep: npt.NDArray[np.bool_], stop: int
 ) -> EventColumns | None:
     """Draw the late records of a block of an earlier batch anew; None where there are none."""

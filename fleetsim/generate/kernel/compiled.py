@@ -496,61 +496,90 @@ _PAIR_TEXT = np.frombuffer(b"".join(b"%02d" % i for i in range(100)), np.uint8)
 
 
 @_jit
-def strike(
-    cursor,
-    seed,
-    purposes,
-    ordinal,
-    block,
-    keep,
-    table,
-    thresholds,
-    kinds,
-    numbers,
-    struck,
-    details,
-):
-    """Decide which of a block's events are struck, and by which of `kinds` kinds.
-
-    `cursor` is the next driver of the block, the block's events before it, and those of eligible
-    drivers among these; it moves on while there is room for all events of a driver. `purposes` are
-    those of counts, kinds and details. Returns how many are struck, which `numbers` (among the
-    events of eligible drivers), `struck` and `details` take, and all events of eligible drivers.
-    """
+def _block_counts(counts, keep, seed, purpose, ordinal, block, drivers, fleet, table):
+    """Draw the counts of a block's drivers, and which are eligible; return all eligible events."""
+    per_company, eligible, first_company = fleet
+    start = block * _BLOCK
+    n = min(_BLOCK, drivers - start)
+    silent = True
+    for company in range(start // per_company, (start + n - _1) // per_company + _1):
+        if eligible[company - first_company]:
+            silent = False
+    if silent:
+        return n, _0, silent
     four = np.empty(4, np.uint64)
-    drivers, rows = np.uint64(len(keep)), np.uint64(len(table))
-    n = np.uint64(len(thresholds))
-    limit = thresholds[n - _1] if n == kinds else _NONE
-    total = _0
-    counts = np.empty(len(keep), np.uint64)
-    for driver in range(drivers):
+    rows, total = np.uint64(len(table)), _0
+    for driver in range(n):
         if driver & _3 == _0:
-            _cipher(four, seed, purposes[_0], ordinal, block, driver >> _2)
+            _cipher(four, seed, purpose, ordinal, block, driver >> _2)
         counts[driver] = _choose(table, _0, rows, four[driver & _3])
+        keep[driver] = eligible[(start + driver) // per_company - first_company]
         if keep[driver]:
             total += counts[driver]
-    driver, before, own = cursor[_0], cursor[_1], cursor[_2]
-    m, known = _0, _NONE
-    while driver < drivers:
-        count = counts[driver]
-        if keep[driver]:
-            if m + count > np.uint64(len(numbers)):
-                break
-            for event in range(before, before + count):
-                if event >> _2 != known:
-                    known = event >> _2
-                    _cipher(four, seed, purposes[_1], ordinal, block, known)
-                word = four[event & _3]
-                if word < limit or n < kinds:
-                    struck[m] = _choose(thresholds, _0, n, word)
-                    numbers[m] = own
-                    _cipher(details[m], seed, purposes[_2], ordinal, block, event)
-                    m += _1
-                own += _1
-        before += count
-        driver += _1
-    cursor[_0], cursor[_1], cursor[_2] = driver, before, own
-    return m, total
+    return n, total, silent
+
+
+@_jit
+def strike(
+    cursor, end, singly, seed, purposes, ordinal, drivers, fleet, table, thresholds, kinds, strikes,
+    details,
+):  # fmt: skip
+    """Decide which of a batch's events are struck, and by which of `kinds` kinds.
+
+    Parameters
+    ----------
+    cursor : uint64 array (5,)
+        The block, its next driver, its events before that one and those of eligible drivers among
+        these, and the events of eligible drivers before the block; it moves on.
+    end, singly : how many events are wanted, and whether to stop behind each block
+    purposes : uint64 array (3,), of counts, kinds and details
+    drivers, fleet : where the drivers end; how many a company has, which companies are eligible,
+        and the first of these
+    table, thresholds : uint64 arrays, of the counts and of the kinds
+    strikes : int64 array (n, 3)
+        Takes the number of each struck one among the events of eligible drivers, its kind, and the
+        number of the last one of its block. There is room for the events of any driver.
+    details : uint64 array (n, 4), takes their words
+
+    Returns how many are struck.
+    """
+    four = np.empty(4, np.uint64)
+    counts, keep = np.empty(_BLOCK, np.uint64), np.empty(_BLOCK, np.bool_)
+    n = np.uint64(len(thresholds))
+    limit = thresholds[n - _1] if n == kinds else _NONE
+    m = _0
+    while cursor[_0] * _BLOCK < drivers and cursor[_4] < end:
+        block = cursor[_0]
+        size, total, silent = _block_counts(
+            counts, keep, seed, purposes[_0], ordinal, block, drivers, fleet, table
+        )
+        driver, before, own, first = cursor[_1], cursor[_2], cursor[_3], cursor[_4]
+        known = _NONE
+        while driver < size and not silent:
+            count = counts[driver]
+            if keep[driver]:
+                if m + count > np.uint64(len(strikes)):
+                    cursor[_1], cursor[_2], cursor[_3] = driver, before, own
+                    return m
+                for event in range(before, before + count):
+                    if event >> _2 != known:
+                        known = event >> _2
+                        _cipher(four, seed, purposes[_1], ordinal, block, known)
+                    word = four[event & _3]
+                    if word < limit or n < kinds:
+                        strikes[m, 0] = np.int64(first + own)
+                        strikes[m, 1] = np.int64(_choose(thresholds, _0, n, word))
+                        strikes[m, 2] = np.int64(first + total) - 1
+                        _cipher(details[m], seed, purposes[_2], ordinal, block, event)
+                        m += _1
+                    own += _1
+            before += count
+            driver += _1
+        cursor[_0], cursor[_1], cursor[_2], cursor[_3] = block + _1, _0, _0, _0
+        cursor[_4] = first + total
+        if singly:
+            break
+    return m
 
 
 @_jit

@@ -21,13 +21,14 @@ from fleetsim.base.clock import DAY_US, LAST_US, batch_name, format_time
 from fleetsim.generate.config import Config
 from fleetsim.generate.defects import DEFECT_KINDS, defect_thresholds
 from fleetsim.generate.encode import driver_digits, encode_events, line_width
-from fleetsim.generate.events import CHUNK_EVENTS, EventColumns
+from fleetsim.generate.events import EventColumns
 from fleetsim.generate.fleet import Fleet
 from fleetsim.generate.kernel import compiled
 from fleetsim.generate.kernel.pieces import _paged
 from fleetsim.generate.model import EVENT_FIELDS, FieldKind, Purpose, count_law, escaped
 from fleetsim.generate.patches import EXTRA_KEYS, names_not_configured
-from fleetsim.generate.strikes import Strikes, draw_strikes, late_source
+from fleetsim.generate.streams import BLOCK
+from fleetsim.generate.strikes import draw_late, late_source
 from fleetsim.generate.threads import PAGE, Piece
 
 _SLOTS = 1100  # copies that can wait: one for each of the events within reach, and some
@@ -35,6 +36,7 @@ _BEFORE_DAYS, _DAYS = 2, 7  # dates that a time may be moved to, about that of t
 _FIRST_US = -62_135_596_800_000_000  # the year 1
 _ENTRY = 700  # bytes of a ledger's line, but for the values in it
 _NEVER = 2**62
+_STRIKES = 1 << 13  # struck ones that are decided at a time
 _STEPS, _STATE = ("Init", "Update", "Final"), 512  # of OpenSSL; bytes of its state, and more
 
 Signed = npt.NDArray[np.int64]
@@ -56,9 +58,7 @@ class CompiledInjection:
     ) -> None:
         self._config, self._fleet, self._ledger = config, fleet, ledger
         self._source = late_source(config, start_us, ordinal)
-        self._decisions = draw_strikes(
-            config, fleet, start_us, ordinal, drivers, _Decisions(config)
-        )
+        self._decisions = _Decisions(config, fleet, start_us, ordinal, drivers)
         # A name may become longer in the other letter case: an eszett becomes two letters.
         self._clean_width = line_width(config, drivers.stop)
         self._width = 3 * self._clean_width + 256
@@ -100,18 +100,12 @@ class CompiledInjection:
     def _decide(self, end: int) -> tuple[Signed, npt.NDArray[np.uint64]]:
         """Return the struck ones of the events up to a number, and their words."""
         while self._decided < end:
-            decided = next(self._decisions, None)
+            decided = self._decisions.next(end)
             if decided is None:
                 break
-            block = self._decided - decided.before  # its first, among the events of all
-            strikes = np.empty((len(decided.number), 3), np.int64)
-            strikes[:, 0] = decided.number + block
-            strikes[:, 1] = decided.kind
-            strikes[:, 2] = block + decided.total - 1
-            self._waiting.append((strikes, decided.details))
-            self._decided += decided.events
-            if decided.late is not None:
-                self._late.append((self._decided, decided.late))
+            strikes, words, self._decided, late = decided
+            self._waiting.append((strikes, words))
+            self._late += late
         if not self._waiting:
             return np.zeros((0, 3), np.int64), np.zeros((0, 4), np.uint64)
         strikes = np.concatenate([some for some, _ in self._waiting])
@@ -223,45 +217,57 @@ def _functions_of_openssl() -> npt.NDArray[np.uint64] | None:
 
 
 class _Decisions:
-    """What is decided of a block's events, by the kernel; see `strikes.draw_strikes`."""
+    """What is decided of a batch's events, by the kernel; see `strikes.draw_strikes`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self, config: Config, fleet: Fleet, start_us: int, ordinal: int, drivers: range
+    ) -> None:
+        self._config, self._fleet, self._ordinal = config, fleet, ordinal
         self._table = np.array(count_law(config).thresholds, np.uint64)
         self._thresholds = np.array(defect_thresholds(config), np.uint64)
-        self._kinds = np.uint64(len(config.defects))
         purposes = (Purpose.EVENT_COUNT, Purpose.DEFECT, Purpose.DEFECT_DETAIL)
         self._purposes = np.array(purposes, np.uint64)
+        self._companies = (
+            np.uint64(config.drivers_per_company),
+            fleet.eligible(start_us),
+            np.uint64(fleet.first),
+        )
         # The events of one driver have to find room.
-        room = max(CHUNK_EVENTS, len(self._table) + 1)
-        self._numbers, self._struck = np.empty(room, np.uint64), np.empty(room, np.uint64)
-        self._details = np.empty((room, 4), np.uint64)
+        room = max(_STRIKES, len(self._table) + 1)
+        self._strikes, self._details = np.empty((room, 3), np.int64), np.empty((room, 4), np.uint64)
+        self._cursor = np.array([drivers.start // BLOCK, 0, 0, 0, 0], np.uint64)
+        self._stop = drivers.stop
+        self._source = late_source(config, start_us, ordinal)
+        self._earlier = None if self._source is None else fleet.eligible(self._source.start_us)
 
-    def __call__(
-        self,
-        config: Config,
-        ordinal: int,
-        block: int,
-        keep: npt.NDArray[np.bool_],
-        stop: int,
-        late: EventColumns | None,
-    ) -> Iterator[Strikes]:
-        cursor = np.zeros(3, np.uint64)
-        while int(cursor[0]) < len(keep):
-            before = int(cursor[2])
-            n, total = compiled.strike(
-                cursor, np.uint64(config.seed), self._purposes, np.uint64(ordinal),
-                np.uint64(block), keep, self._table, self._thresholds, self._kinds,
-                self._numbers, self._struck, self._details,
-            )  # fmt: skip
-            yield Strikes(
-                int(cursor[2]) - before,
-                before,
-                int(total),
-                self._numbers[:n].astype(np.int64),
-                self._struck[:n].astype(np.int64),
-                self._details[:n].copy(),
-                late if int(cursor[0]) == len(keep) else None,
-            )
+    def next(self, end: int) -> tuple[Signed, Drawn, int, list[tuple[int, EventColumns]]] | None:
+        """Return what is decided next, of at least `end` events in all after enough calls.
+
+        That is the struck ones with their words, how many events are decided in all, and the late
+        records that come before one of some number; None where all is decided.
+        """
+        block = int(self._cursor[0])
+        if block * BLOCK >= self._stop:
+            return None
+        config = self._config
+        n = compiled.strike(
+            self._cursor, np.uint64(end), self._source is not None, np.uint64(config.seed),
+            self._purposes, np.uint64(self._ordinal), np.uint64(self._stop), self._companies,
+            self._table, self._thresholds, np.uint64(len(config.defects)), self._strikes,
+            self._details,
+        )  # fmt: skip
+        decided = int(self._cursor[4] + self._cursor[3])
+        late = [] if int(self._cursor[0]) == block else self._late_of(block, decided)
+        return self._strikes[:n].copy(), self._details[:n].copy(), decided, late
+
+    def _late_of(self, block: int, place: int) -> list[tuple[int, EventColumns]]:
+        """Return the late records that come behind a block."""
+        if self._source is None or self._earlier is None:
+            return []
+        position = np.arange(block * BLOCK, min((block + 1) * BLOCK, self._stop))
+        keep = self._earlier[position // self._config.drivers_per_company - self._fleet.first]
+        late = draw_late(self._config, self._source.ordinal, block, keep, self._stop)
+        return [] if late is None else [(place, late)]
 
 
 def _at_least(room: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:

@@ -197,6 +197,7 @@ class PieceMaker:
         cursor = np.array([drivers.start, 0, 0], np.uint64)
         making: deque[tuple[_Slot, int, Future]] = deque()
         more, position = True, 0
+        dirty: Future | None = None
         try:
             while more or making:
                 while more and len(making) < ahead:
@@ -219,9 +220,11 @@ class PieceMaker:
                         yield Piece(n, content, None, release)
                         continue
                     if injection is not None:
-                        dirty = injection.piece(slot.drawn, n, self._how(slot, start_us))
-                        release()
-                        yield dirty
+                        # One piece after the other, and each while the one before is written.
+                        done, dirty = dirty and dirty.result(), None
+                        dirty = threads.submit(self._inject, injection, slot, n, start_us)
+                        if done:
+                            yield done
                         continue
                     first = position % PAGE
                     end = first + self._encode(slot, n, start_us, first)
@@ -229,12 +232,23 @@ class PieceMaker:
                     lines, paged = slot.out[first:end].data, slot.out[:end].data
                     yield Piece(n, None, lines, release, paged)
             if injection is not None:
+                if dirty:
+                    yield dirty.result()
                 yield from injection.rest()
         finally:
+            if dirty is not None:
+                with suppress(Exception):
+                    dirty.result()
             for slot, _, future in making:  # left early: the room is ours again when they end
                 with suppress(Exception):
                     future.result()
                 self._free.put(slot)
+
+    def _inject(self, injection: CompiledInjection, slot: _Slot, n: int, start_us: int) -> Piece:
+        try:
+            return injection.piece(slot.drawn, n, self._how(slot, start_us))
+        finally:
+            self._free.put(slot)
 
     def _make(self, slot: _Slot, n_runs: int, n: int, ordinal: int) -> EventColumns | None:
         self._draw(slot, n_runs, slot.drawn, 0, ordinal)
