@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -197,7 +197,7 @@ class PieceMaker:
         cursor = np.array([drivers.start, 0, 0], np.uint64)
         making: deque[tuple[_Slot, int, Future]] = deque()
         more, position = True, 0
-        dirty: Future | None = None
+        behind = _Behind(threads)
         try:
             while more or making:
                 while more and len(making) < ahead:
@@ -215,34 +215,30 @@ class PieceMaker:
                 if making:
                     slot, n, future = making.popleft()
                     content = future.result()
-                    release = partial(self._free.put, slot)
                     if self._columns:
-                        yield Piece(n, content, None, release)
-                        continue
-                    if injection is not None:
-                        # One piece after the other, and each while the one before is written.
-                        done, dirty = dirty and dirty.result(), None
-                        dirty = threads.submit(self._inject, injection, slot, n, start_us)
-                        if done:
-                            yield done
-                        continue
-                    first = position % PAGE
-                    end = first + self._encode(slot, n, start_us, first)
-                    position += end - first
-                    lines, paged = slot.out[first:end].data, slot.out[:end].data
-                    yield Piece(n, None, lines, release, paged)
+                        yield Piece(n, content, None, partial(self._free.put, slot))
+                    elif injection is not None:
+                        yield from behind.then(self._inject, injection, slot, n, start_us)
+                    else:
+                        piece = self._written(slot, n, start_us, position % PAGE)
+                        position += len(piece.lines)
+                        yield piece
+            yield from behind.last()
             if injection is not None:
-                if dirty:
-                    yield dirty.result()
                 yield from injection.rest()
         finally:
-            if dirty is not None:
-                with suppress(Exception):
-                    dirty.result()
+            with suppress(Exception):
+                list(behind.last())
             for slot, _, future in making:  # left early: the room is ours again when they end
                 with suppress(Exception):
                     future.result()
                 self._free.put(slot)
+
+    def _written(self, slot: _Slot, n: int, start_us: int, first: int) -> Piece:
+        """Return the lines of drawn events, from a place in a page on."""
+        end = first + self._encode(slot, n, start_us, first)
+        lines, paged = slot.out[first:end].data, slot.out[:end].data
+        return Piece(n, None, lines, partial(self._free.put, slot), paged)
 
     def _inject(self, injection: CompiledInjection, slot: _Slot, n: int, start_us: int) -> Piece:
         try:
@@ -263,6 +259,26 @@ class PieceMaker:
             else:
                 named[row.name] = drawn[first].view(np.int64)
         return EventColumns(driver=drawn[0].view(np.int64), drawn=named)
+
+
+class _Behind:
+    """Work that takes pieces one after the other, each while the one before is written."""
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+        self._future: Future | None = None
+
+    def then(self, work: Callable[..., Piece], *arguments: Any) -> Iterator[Piece]:
+        """Yield the piece before, if there is one, when the next one is under way."""
+        done = list(self.last())
+        self._future = self._threads.submit(work, *arguments)
+        yield from done
+
+    def last(self) -> Iterator[Piece]:
+        """Yield the piece that is under way, if there is one."""
+        future, self._future = self._future, None
+        if future is not None:
+            yield future.result()
 
 
 def _paged(size: int) -> npt.NDArray[np.uint8]:
