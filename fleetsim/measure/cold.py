@@ -267,7 +267,7 @@ def make_companies(config: Config, folder: Path, *, at: str | None = None) -> Pa
     at : str, optional
         ISO 8601 time at which the companies join; now by default.
     """
-    content = msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n"
+    content = msgspec.json.format(msgspec.json.encode(config.as_dict()), indent=2) + b"\n"
     (folder / CONFIG_NAME).write_bytes(content)
     when = [] if at is None else ["--at", at]
     run_child(["companies", "--config", CONFIG_NAME, "--output", COMPANIES_PATH, *when], folder)
