@@ -176,16 +176,22 @@ def _read(path: Path, file: BinaryIO) -> bytes:
         return file.read(_AT_ONCE)
 
 
+def _lines(path: Path, file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a ledger with their ends; a longer one than any has is cut there."""
+    rest = b""
+    while piece := _read(path, file):
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from (line + b"\n" for line in lines)
+        if len(rest) > LEDGER_LINE:
+            break
+    if rest:
+        yield rest
+
+
 def _entries(path: Path, file: BinaryIO) -> Iterator[LedgerEntry]:
     """Yield each line of a ledger as what it holds."""
     decode: Any = decoder(LedgerEntry).decode
-    number = 0
-    while True:
-        with told(path):
-            line = file.readline(LEDGER_LINE + 1)
-        if not line:
-            return
-        number += 1
+    for number, line in enumerate(_lines(path, file), start=1):
         where = f"{path}: line {number}"
         if len(line) > LEDGER_LINE:
             fault = f"damaged: found a line of more than {LEDGER_LINE} bytes"

@@ -33,6 +33,7 @@ from fleetsim.batch.meta import DROPPED_NAME, META_NAME, BatchMeta, DefectsUsed,
 from fleetsim.batch.parts import Part, part_names, shares
 from fleetsim.generate.config import Config, make_config
 from fleetsim.generate.defects import defect_rates
+from fleetsim.generate.fleet import Fleet
 from fleetsim.generate.model import STREAM_VERSION
 from fleetsim.generate.patches import longest_name
 from fleetsim.generate.producer import Producer, expected_events
@@ -256,21 +257,9 @@ def verify_batch(batch: Path, companies: Path | None = None) -> Verification:
             f"{DROPPED_NAME}: the events are gone, and the record of a {meta.format} file has no "
             "hash of the content: nothing of them could be compared"
         )
-    expected = expected_events(config, fleet, start_us)
-    comparisons: dict[str, _Comparison] = {}
-    ledgers: dict[str | None, _LedgerComparison] = {}
-    longest = longest_name(config)
-    with Producer(config, fleet, expected) as producer:
-        for name, drivers in _files(meta, config, fleet.eligible(start_us)).items():
-            part = name if meta.part_events else None
-            with _LedgerComparison(ledger_path(batch, part), bool(config.defects)) as ledger:
-                made = producer.content(start_us, meta.ordinal, drivers, ledger=ledger, part=part)
-                content = (lines for _, lines in made)
-                path = batch / name
-                row = _make(content) if dropped else _compare(path, format, content, longest)
-                ledger.finish(whole=row.whole)
-            comparisons[name], ledgers[part] = row, ledger
-            findings += row.findings + ledger.findings
+    comparisons, ledgers = _compare_files(batch, meta, config, fleet, start_us, dropped=dropped)
+    for row, ledger in zip(comparisons.values(), ledgers.values(), strict=True):
+        findings += row.findings + ledger.findings
     count = sum(comparison.count for comparison in comparisons.values())
     whole = all(comparison.whole for comparison in comparisons.values())
     findings += _meta_findings(meta, config, start_us, count if whole else None)
@@ -285,6 +274,26 @@ def verify_batch(batch: Path, companies: Path | None = None) -> Verification:
             findings.append(f"{name}: not compared: {why}")
     compared = _compared(meta, {} if dropped else comparisons, len(fleet), dropped=dropped)
     return Verification(meta.batch_id, count, tuple(findings), not dropped, compared)
+
+
+def _compare_files(
+    batch: Path, meta: BatchMeta, config: Config, fleet: Fleet, start_us: int, *, dropped: bool
+) -> tuple[dict[str, _Comparison], dict[str | None, _LedgerComparison]]:
+    """Make every file of a batch again, and hold the files and their ledgers to that."""
+    comparisons: dict[str, _Comparison] = {}
+    ledgers: dict[str | None, _LedgerComparison] = {}
+    format, longest = FORMATS[meta.format], longest_name(config)
+    with Producer(config, fleet, expected_events(config, fleet, start_us)) as producer:
+        for name, drivers in _files(meta, config, fleet.eligible(start_us)).items():
+            part = name if meta.part_events else None
+            with _LedgerComparison(ledger_path(batch, part), bool(config.defects)) as ledger:
+                made = producer.content(start_us, meta.ordinal, drivers, ledger=ledger, part=part)
+                content = (lines for _, lines in made)
+                path = batch / name
+                row = _make(content) if dropped else _compare(path, format, content, longest)
+                ledger.finish(whole=row.whole)
+            comparisons[name], ledgers[part] = row, ledger
+    return comparisons, ledgers
 
 
 class _LedgerComparison:

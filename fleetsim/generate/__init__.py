@@ -5,9 +5,8 @@ from fleetsim.base.face import face
 __getattr__, __dir__ = face(
     __name__,
     {
-        "config": "Config Defect load_config make_config scalar_keys SEED_MAX",
-        "defects": "DEFECT_KINDS defect_rates defect_thresholds DefectKind EXPECTATIONS "
-        "MOST_LATE unfit_kinds",
+        "config": "Config load_config make_config scalar_keys SEED_MAX",
+        "defects": "DEFECT_KINDS defect_rates DefectKind EXPECTATIONS MOST_LATE unfit_kinds",
         "encode": "defect_bytes driver_digits encode_companies encode_events line_width mean_width "
         "time_text uuid_text",
         "events": "count_events draw_events EventColumns",

@@ -191,6 +191,11 @@ def rate_thresholds(rates: Iterable[float]) -> tuple[int, ...]:
     How many of them are <= a word is the place of the rate that it met; as many as there are rates
     means none. Thresholds of 2**64 are left out, since no word reaches them.
     """
+    return _rate_thresholds(tuple(rates))
+
+
+@lru_cache(maxsize=64)
+def _rate_thresholds(rates: tuple[float, ...]) -> tuple[int, ...]:
     cumulated = accumulate((Decimal(repr(rate)) for rate in rates), _PRECISION.add)
     floors = [_floor_words(part) for part in cumulated]
     return tuple(floor for floor in floors if floor < _WORDS)

@@ -95,21 +95,27 @@ class Producer:
         part : str, optional
             Name of the part's file, for the ledger.
         """
-        clean = self.pieces(start_us, ordinal, drivers)
         if not self._config.defects:
-            return clean
-        from fleetsim.generate.flows import ColumnFlow, LineFlow  # nothing clean data need
-        from fleetsim.generate.inject import Injection
-
-        config, fleet = self._config, self._fleet
+            return self.pieces(start_us, ordinal, drivers)
+        config, fleet, take = self._config, self._fleet, ledger or _nowhere
         if drivers is None:
             per_company = config.drivers_per_company
             drivers = range(fleet.first * per_company, (fleet.first + len(fleet)) * per_company)
+        if self._piece_maker is not None and not self._columns:
+            from fleetsim.generate.kernel.dirty import CompiledInjection, fits
+
+            if fits():
+                fast = CompiledInjection(config, fleet, start_us, ordinal, drivers, take, part)
+                made: Iterator[Piece] = self._piece_maker.pieces(
+                    self.threads, start_us, ordinal, drivers, fast
+                )
+                return made
+        from fleetsim.generate.flows import ColumnFlow, LineFlow  # nothing clean data need
+        from fleetsim.generate.inject import Injection
+
         flow = ColumnFlow(config, fleet, start_us) if self._columns else LineFlow()
-        injection = Injection(
-            config, fleet, start_us, ordinal, drivers, flow, ledger or _nowhere, part
-        )
-        return injection.pieces(clean)
+        injection = Injection(config, fleet, start_us, ordinal, drivers, flow, take, part)
+        return injection.pieces(self.pieces(start_us, ordinal, drivers))
 
     def pieces(self, start_us: int, ordinal: int, drivers: range | None = None) -> Iterator[Piece]:
         """Yield a batch piece by piece, clean; each is released before many more are taken.

@@ -89,7 +89,7 @@ def draw_strikes(
         if source is not None and earlier is not None:
             position = np.arange(block * BLOCK, block * BLOCK + len(keep))
             waiting = earlier[position // config.drivers_per_company - fleet.first]
-            late = _draw_late(config, source.ordinal, block, waiting, drivers.stop)
+            late = draw_late(config, source.ordinal, block, waiting, drivers.stop)
         yield from _of_block(config, ordinal, block, keep, drivers.stop, late)
 
 
@@ -144,7 +144,7 @@ def _strike(
     return struck, kind, details.reshape(-1, 4)[struck]
 
 
-def _draw_late(
+def draw_late(
     config: Config, ordinal: int, block: int, keep: npt.NDArray[np.bool_], stop: int
 ) -> EventColumns | None:
     """Draw the late records of a block of an earlier batch anew; None where there are none."""

@@ -109,11 +109,22 @@ def test_both_paths_and_any_jobs_make_it(monkeypatch, kernel, jobs) -> None:
     lines, ledger = dirty_twin.delivered(values, rows, AT_US, 1)
     if kernel == "compiled":
         monkeypatch.setattr("fleetsim.generate.kernel.pieces.PIECE_BYTES", 30_000)
+        monkeypatch.setattr("fleetsim.generate.kernel.dirty._STRIKES", 50)
     monkeypatch.setattr("fleetsim.generate.events.CHUNK_EVENTS", 100)
     dirty, entries = made(values, rows, 1, kernel=kernel, jobs=jobs)
     assert dirty == b"".join(lines)
     assert entries == dirty_twin.ledger_lines(ledger)
     assert {entry["kind"] for entry in ledger} == set(KINDS)
+
+
+def test_hashes_need_no_functions_of_c(monkeypatch) -> None:
+    """Where those behind hashlib are hidden, the ledger has the same hashes."""
+    values = {**BASE, "number_of_companies": 60, "defects": ALL}
+    rows = twin.companies(values, AT_US)
+    with_them = made(values, rows, 1, kernel="compiled")
+    monkeypatch.setattr("fleetsim.generate.kernel.dirty._functions_of_openssl", lambda: None)
+    assert made(values, rows, 1, kernel="compiled") == with_them
+    assert with_them == made(values, rows, 1)
 
 
 def test_clean_lines_are_those_without_defects() -> None:
