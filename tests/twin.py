@@ -20,6 +20,7 @@ MASK = 2**64 - 1
 WORDS = 2**64
 ROWS_OF_A_BLOCK = 1024
 EVENT_COUNT, EVENT_OFFSET, EVENT_ID, EVENT_TYPE = 1, 2, 3, 4
+DEFECT, DEFECT_DETAIL = 5, 6
 COMPANY_ID, COMPANY_GEOGRAPHY, COMPANY_ACTIVE = 101, 102, 103
 
 DEFAULTS = {
@@ -144,6 +145,13 @@ def companies(config: dict, base_us: int, cohorts: int = 1) -> list[dict]:
 
 def events(config: dict, fleet: list[dict], start_us: int, ordinal: int = 0) -> list[dict]:
     """Return the lines of a batch as mappings; companies that joined by the start have events."""
+    return [row for _, _, row in placed_events(config, fleet, start_us, ordinal)]
+
+
+def placed_events(
+    config: dict, fleet: list[dict], start_us: int, ordinal: int
+) -> list[tuple[int, int, dict]]:
+    """Return the events with the addresses of their words: the block, and the place in it."""
     config = DEFAULTS | config
     seed, per_company = config["seed"], config["drivers_per_company"]
     length = duration_us(config["batch_interval"])
@@ -165,16 +173,15 @@ def events(config: dict, fleet: list[dict], start_us: int, ordinal: int = 0) -> 
             continue
         offsets = sorted(at(EVENT_OFFSET, place) * length // WORDS for place in places)
         for place, offset in zip(places, offsets, strict=True):
-            rows.append(
-                {
-                    "event_id": make_uuid(at(EVENT_ID, 2 * place), at(EVENT_ID, 2 * place + 1)),
-                    "driver_id": f"DRV-{company['company_id']}-{i % per_company:0{width}d}",
-                    "company_id": company["company_id"],
-                    "truck_id": f"TRK-{i + 1}",
-                    "event_type": pick(config["event_types"], at(EVENT_TYPE, place)),
-                    "timestamp": time_text(start_us + offset),
-                }
-            )
+            row = {
+                "event_id": make_uuid(at(EVENT_ID, 2 * place), at(EVENT_ID, 2 * place + 1)),
+                "driver_id": f"DRV-{company['company_id']}-{i % per_company:0{width}d}",
+                "company_id": company["company_id"],
+                "truck_id": f"TRK-{i + 1}",
+                "event_type": pick(config["event_types"], at(EVENT_TYPE, place)),
+                "timestamp": time_text(start_us + offset),
+            }
+            rows.append((block, place, row))
     return rows
 
 

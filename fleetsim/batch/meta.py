@@ -32,6 +32,16 @@ class CompaniesUsed(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class DefectsUsed(msgspec.Struct, frozen=True):
+    """The defects of a batch: the rate of each kind, and the hash of the ledger's file.
+
+    The hash is None where there are parts, each of which has its own.
+    """
+
+    rates: dict[str, float]
+    ledger_sha256: str | None
+
+
 class BatchMeta(msgspec.Struct, frozen=True, kw_only=True):
     """What `batch_meta.json` records of a batch; times are UTC text, sizes bytes."""
 
@@ -55,6 +65,7 @@ class BatchMeta(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     part_events: Annotated[int, msgspec.Meta(ge=1)] | msgspec.UnsetType = msgspec.UNSET
     parts: tuple[Part, ...] | msgspec.UnsetType = msgspec.UNSET
+    defects: DefectsUsed | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def files(self) -> dict[str, int]:
@@ -62,6 +73,15 @@ class BatchMeta(msgspec.Struct, frozen=True, kw_only=True):
         if self.parts:
             return {part.name: part.bytes for part in self.parts}
         return {FORMATS[self.format].events_name: self.bytes}
+
+    @property
+    def ledgers(self) -> dict[str | None, str | None]:
+        """Hashes of the ledgers by the names of their parts; of the only one under None."""
+        if not self.defects:
+            return {}
+        if self.parts:
+            return {part.name: part.ledger_sha256 or None for part in self.parts}
+        return {None: self.defects.ledger_sha256}
 
     def identity(self) -> dict[str, Any]:
         """Return what makes two batches the same batch."""

@@ -38,8 +38,11 @@ def table_of(config: Config, fleet: Fleet, start_us: int, events: EventColumns) 
     Ids and types are strings (dictionary-coded but for the event's own id), the time is
     timestamp[us, UTC]. Few enough events that their ids fill less than 2 GB.
     """
-    new = np.concatenate([np.ones(min(1, len(events)), np.bool_), np.diff(events.driver) != 0])
-    drivers, driver_code = events.driver[new], _codes(new)
+    if config.defects:  # some records stand elsewhere: a driver's are not together
+        drivers, driver_code = np.unique(events.driver, return_inverse=True)
+    else:
+        new = np.concatenate([np.ones(min(1, len(events)), np.bool_), np.diff(events.driver) != 0])
+        drivers, driver_code = events.driver[new], _codes(new)
     company, number = np.divmod(drivers, config.drivers_per_company)
     first = np.concatenate([np.ones(min(1, len(company)), np.bool_), np.diff(company) != 0])
     companies, company_code = _fixed(fleet.ids_of(company[first])), _codes(first)[driver_code]
@@ -61,7 +64,29 @@ def table_of(config: Config, fleet: Fleet, start_us: int, events: EventColumns) 
         else:
             names = pa.array(choice_law(config, field.key or field.name).names, pa.string())
             columns.append(_coded(events.drawn[field.name], names))
+    for place, field in enumerate(EVENT_FIELDS):
+        there = [(row, text) for row, name, text in events.replaced if name == field.name]
+        if there:
+            columns[place] = _replaced(columns[place], there)
     return pa.table(columns, schema=_schema(_CODED))
+
+
+def _replaced(column: Any, there: list[tuple[int, str | None]]) -> Any:
+    """Return a column with other texts, or nulls, in some rows."""
+    mask = np.zeros(len(column), np.bool_)
+    mask[[row for row, _ in there]] = True
+    if not pa.types.is_dictionary(column.type):  # an id or a time
+        texts = pa.array([text for _, text in sorted(there)], pa.string()).cast(column.type)
+        return pc.replace_with_mask(column, pa.array(mask), texts)
+    codes = column.indices.to_numpy(zero_copy_only=False).copy()
+    new = list(dict.fromkeys(text for _, text in there if text is not None))
+    place = {text: len(column.dictionary) + number for number, text in enumerate(new)}
+    null = np.zeros(len(column), np.bool_)
+    for row, text in there:
+        null[row] = text is None
+        codes[row] = 0 if text is None else place[text]
+    values = pa.concat_arrays([column.dictionary, pa.array(new, pa.string())])
+    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=null), values)
 
 
 def _uuids(pairs: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

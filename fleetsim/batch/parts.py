@@ -8,21 +8,25 @@ names are the batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from fleetsim.base.clock import batch_name
 from fleetsim.base.storage import place
-from fleetsim.batch.formats import FORMATS, FileJob, Written
+from fleetsim.batch.dataset import ledger_name
+from fleetsim.batch.formats import FORMATS, FileJob, Output, Written
 from fleetsim.batch.publish import open_output
 from fleetsim.generate.config import Config
 from fleetsim.generate.fleet import Fleet
 from fleetsim.generate.kernel import Kernel
 from fleetsim.generate.producer import Producer
 from fleetsim.generate.streams import BLOCK
+from fleetsim.generate.threads import Digest
 
 if TYPE_CHECKING:
     from fleetsim.base.cluster import Cluster
@@ -41,6 +45,7 @@ class Part(msgspec.Struct, frozen=True):
     bytes: _Count
     sha256: str
     content_sha256: str | None
+    ledger_sha256: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -64,6 +69,8 @@ class Task(msgspec.Struct, frozen=True):
         Path or URL of the place where the part goes.
     name : str
     kernel : "auto", "numpy" or "compiled"
+    ledger : str or None
+        Path or URL of the place where the part's ledger goes; None where there is none.
     """
 
     number: int
@@ -77,6 +84,7 @@ class Task(msgspec.Struct, frozen=True):
     folder: str
     name: str
     kernel: Kernel
+    ledger: str | None = None
 
 
 class Maker(Protocol):
@@ -133,6 +141,7 @@ def tasks_of(
     format: str,
     folder: Path,
     kernel: Kernel = "auto",
+    ledger: Path | None = None,
 ) -> Iterator[Task]:
     """Yield the task of each part in turn, with its companies, which are copied only then."""
     per_company = config.drivers_per_company
@@ -151,6 +160,7 @@ def tasks_of(
             folder=str(folder),
             name=name,
             kernel=kernel,
+            ledger=None if ledger is None else str(ledger),
         )
 
 
@@ -160,7 +170,7 @@ def make_part(task: Task, progress: Callable[[int], object] | None = None) -> Pa
     with Producer(
         task.config, task.fleet, task.events, columns=columns, kernel=task.kernel, jobs=1
     ) as producer:
-        rows, written = write_events(
+        made = write_events(
             producer,
             FileJob(task.config, task.fleet, task.start_us, producer.threads),
             task.ordinal,
@@ -169,8 +179,14 @@ def make_part(task: Task, progress: Callable[[int], object] | None = None) -> Pa
             name=task.name,
             drivers=task.drivers,
             progress=progress,
+            ledger=None if task.ledger is None else place(task.ledger),
         )
-    return Part(task.name, rows, written.bytes, written.sha256, written.content_sha256)
+    return part_of(task.name, made)
+
+
+def part_of(name: str, made: WrittenEvents) -> Part:
+    """Return what a batch's record says of a part that was written."""
+    return Part(name, made.events, *made.written, made.ledger_sha256 or msgspec.UNSET)
 
 
 def parts_on(cluster: Cluster) -> Maker:
@@ -187,6 +203,14 @@ def parts_on(cluster: Cluster) -> Maker:
     return make
 
 
+class WrittenEvents(NamedTuple):
+    """A file of events that was written: how many they are, and the hash of its ledger, if any."""
+
+    events: int
+    written: Written
+    ledger_sha256: str | None
+
+
 def write_events(
     producer: Producer,
     job: FileJob,
@@ -197,8 +221,9 @@ def write_events(
     name: str,
     drivers: range | None = None,
     progress: Callable[[int], object] | None = None,
-) -> tuple[int, Written]:
-    """Write the events of a batch, or of some of its drivers, into a file; return how many.
+    ledger: Path | None = None,
+) -> WrittenEvents:
+    """Write the events of a batch, or of some of its drivers, into a file.
 
     Parameters
     ----------
@@ -212,13 +237,39 @@ def write_events(
         Only those; all by default.
     progress : callable, optional
         Called with the number of events after each piece of writing.
+    ledger : Path, optional
+        Where the ledger of the defects goes, under the name that belongs to the file's.
     """
     count = 0
-    with open_output(folder, name) as output, FORMATS[format].writer(output, job) as writer:
-        for piece in producer.pieces(job.start_us, ordinal, drivers):
+    part = None if drivers is None else name
+    with ExitStack() as stack:
+        entries = None
+        if ledger is not None:
+            own = ledger_name(batch_name(job.start_us), part)
+            entries = _Ledger(stack.enter_context(open_output(ledger, own)), job)
+        output = stack.enter_context(open_output(folder, name))
+        writer = stack.enter_context(FORMATS[format].writer(output, job))
+        pieces = producer.delivered(job.start_us, ordinal, drivers, ledger=entries, part=part)
+        for piece in pieces:
             writer.write(piece)
             count += piece.events
             if progress:
                 progress(piece.events)
         written = writer.finish()
-    return count, written
+        ledger_sha256 = entries.finish() if entries else None
+    return WrittenEvents(count, written, ledger_sha256)
+
+
+class _Ledger:
+    """Takes the lines of a ledger, and knows their hash."""
+
+    def __init__(self, output: Output, job: FileJob) -> None:
+        self._output, self._digest = output, Digest(job.threads)
+
+    def __call__(self, lines: bytes) -> None:
+        self._output.write(lines)
+        self._digest.update(lines)
+
+    def finish(self) -> str:
+        """Return the hash of all lines."""
+        return self._digest.hexdigest()

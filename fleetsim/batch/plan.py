@@ -13,11 +13,12 @@ import numpy as np
 from fleetsim.base.clock import LAST_US, batch_name, format_time
 from fleetsim.base.errors import InputError, found
 from fleetsim.base.files import free_bytes
-from fleetsim.base.storage import folders_with, is_remote, sizes
+from fleetsim.base.storage import folders_with, is_remote, sizes, told
 from fleetsim.batch.formats import FORMATS
+from fleetsim.batch.ledger import hash_of, ledger_path
 from fleetsim.batch.meta import META_NAME, BatchMeta, read_meta
 from fleetsim.generate.config import SEED_MAX, Config
-from fleetsim.generate.encode import mean_width
+from fleetsim.generate.encode import defect_bytes, mean_width
 from fleetsim.generate.fleet import Fleet
 from fleetsim.generate.kernel import Kernel
 from fleetsim.generate.model import STREAM_VERSION
@@ -80,6 +81,34 @@ class Request(NamedTuple):
     output: Path
     starts: Sequence[int]
     options: WriteOptions
+
+
+def check_kinds(config: Config, format: str) -> None:
+    """Refuse defects that a format cannot hold.
+
+    Parameters
+    ----------
+    config : Config
+    format : str
+        One of `formats.FORMATS`, or "frame".
+
+    Raises
+    ------
+    InputError
+        Which names them.
+    """
+    if not config.defects or (format in FORMATS and not FORMATS[format].columns):
+        return
+    from fleetsim.generate.defects import DEFECT_KINDS, unfit_kinds  # nothing clean data need
+
+    if unfit := unfit_kinds(config):
+        held = ", ".join(kind.name for kind in DEFECT_KINDS.values() if kind.columns)
+        lines = ", ".join(name for name, form in FORMATS.items() if not form.columns)
+        raise InputError(
+            "defects",
+            f"found {', '.join(unfit)}; allowed in the format {format}: {held}",
+            next_step=f"one of the formats {lines}, or leave these kinds out",
+        )
 
 
 def starts_of(config: Config, start_us: int, batches: int) -> range:
@@ -193,7 +222,7 @@ def _oversize(request: Request, plan: list[tuple[Target, BatchMeta | None]]) -> 
     events = events_to_make(request, plan)
     drivers = len(request.fleet) * request.config.drivers_per_company
     share = FORMATS[request.options.format].share
-    size = events * mean_width(request.config, drivers) * share
+    size = events * (mean_width(request.config, drivers) * share + defect_bytes(request.config))
     free = None if is_remote(request.output) else free_bytes(request.output)
     if free is None or size <= free:
         return []
@@ -282,7 +311,25 @@ def _differences(request: Request, target: Target, meta: BatchMeta) -> list[str]
                 differences.append(f"{name} is missing")
             elif there_now[name] != size:
                 differences.append(f"{name} has not the {size} bytes recorded")
+        differences += _ledger_differences(target.path, meta)
     return _shorten(differences)
+
+
+def _ledger_differences(batch: Path, meta: BatchMeta) -> list[str]:
+    """Return in words which ledgers of a batch are not those that its record names."""
+    differences = []
+    for part, sha256 in meta.ledgers.items():
+        path = ledger_path(batch, part)
+        shown = path.relative_to(path.parents[1 if part is None else 2])
+        with told(path):
+            try:
+                there = hash_of(path)
+            except FileNotFoundError:
+                differences.append(f"{shown} is missing")
+                continue
+        if there != sha256:
+            differences.append(f"{shown} has not the sha256 recorded")
+    return differences
 
 
 def _why_empty(fleet: Fleet, start_us: int) -> str:

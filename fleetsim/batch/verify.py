@@ -21,12 +21,21 @@ from fleetsim.base.errors import LINE_LIMIT, InputError, found, refused
 from fleetsim.base.files import hash_file, open_plain
 from fleetsim.base.storage import folders_with, is_remote, sizes, told
 from fleetsim.batch.companies import read_companies
-from fleetsim.batch.dataset import COMPANIES_NAME, data_folder, events_folders
+from fleetsim.batch.dataset import (
+    COMPANIES_NAME,
+    LEDGER_FOLDER,
+    data_folder,
+    events_folders,
+)
 from fleetsim.batch.formats import FORMATS, Format, damaged
-from fleetsim.batch.meta import DROPPED_NAME, META_NAME, BatchMeta, read_meta
+from fleetsim.batch.ledger import ledger_path
+from fleetsim.batch.meta import DROPPED_NAME, META_NAME, BatchMeta, DefectsUsed, read_meta
 from fleetsim.batch.parts import Part, part_names, shares
 from fleetsim.generate.config import Config, make_config
-from fleetsim.generate.model import STREAM_VERSION, type_law
+from fleetsim.generate.defects import defect_rates
+from fleetsim.generate.fleet import Fleet
+from fleetsim.generate.model import STREAM_VERSION
+from fleetsim.generate.patches import longest_name
 from fleetsim.generate.producer import Producer, expected_events
 
 _BATCH_ID = re.compile(r"\d{8}T\d{6}(\.\d{6})?Z", re.ASCII)
@@ -248,20 +257,14 @@ def verify_batch(batch: Path, companies: Path | None = None) -> Verification:
             f"{DROPPED_NAME}: the events are gone, and the record of a {meta.format} file has no "
             "hash of the content: nothing of them could be compared"
         )
-    expected = expected_events(config, fleet, start_us)
-    comparisons: dict[str, _Comparison] = {}
-    longest = max(len(name.encode()) for name in type_law(config).names)
-    with Producer(config, fleet, expected) as producer:
-        for name, drivers in _files(meta, config, fleet.eligible(start_us)).items():
-            made = producer.content(start_us, meta.ordinal, drivers)
-            content = (lines for _, lines in made)
-            path = batch / name
-            row = _make(content) if dropped else _compare(path, format, content, longest)
-            comparisons[name] = row
-            findings += row.findings
+    comparisons, ledgers = _compare_files(batch, meta, config, fleet, start_us, dropped=dropped)
+    for row, ledger in zip(comparisons.values(), ledgers.values(), strict=True):
+        findings += row.findings + ledger.findings
     count = sum(comparison.count for comparison in comparisons.values())
     whole = all(comparison.whole for comparison in comparisons.values())
     findings += _meta_findings(meta, config, start_us, count if whole else None)
+    if whole:
+        findings += _ledger_findings(meta, config, ledgers)
     with told(batch), _unreadable(batch):
         findings += _file_findings(meta, batch, comparisons)
     known = {META_NAME, DROPPED_NAME} | (set() if dropped else set(comparisons))
@@ -271,6 +274,96 @@ def verify_batch(batch: Path, companies: Path | None = None) -> Verification:
             findings.append(f"{name}: not compared: {why}")
     compared = _compared(meta, {} if dropped else comparisons, len(fleet), dropped=dropped)
     return Verification(meta.batch_id, count, tuple(findings), not dropped, compared)
+
+
+def _compare_files(
+    batch: Path, meta: BatchMeta, config: Config, fleet: Fleet, start_us: int, *, dropped: bool
+) -> tuple[dict[str, _Comparison], dict[str | None, _LedgerComparison]]:
+    """Make every file of a batch again, and hold the files and their ledgers to that."""
+    comparisons: dict[str, _Comparison] = {}
+    ledgers: dict[str | None, _LedgerComparison] = {}
+    format, longest = FORMATS[meta.format], longest_name(config)
+    with Producer(config, fleet, expected_events(config, fleet, start_us)) as producer:
+        for name, drivers in _files(meta, config, fleet.eligible(start_us)).items():
+            part = name if meta.part_events else None
+            with _LedgerComparison(ledger_path(batch, part), bool(config.defects)) as ledger:
+                made = producer.content(start_us, meta.ordinal, drivers, ledger=ledger, part=part)
+                content = (lines for _, lines in made)
+                path = batch / name
+                row = _make(content) if dropped else _compare(path, format, content, longest)
+                ledger.finish(whole=row.whole)
+            comparisons[name], ledgers[part] = row, ledger
+    return comparisons, ledgers
+
+
+class _LedgerComparison:
+    """Holds the file of a ledger to the lines that the regeneration makes of it.
+
+    Attributes
+    ----------
+    findings : list of str
+    sha256 : str
+        Of what was made.
+    """
+
+    def __init__(self, path: Path, wanted: bool) -> None:
+        self.findings: list[str] = []
+        self._path, self._wanted = path, wanted
+        self._digest = hashlib.sha256()
+        self._count = 0
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> _LedgerComparison:
+        if self._wanted:
+            with _damage(self._path, self.findings):
+                self._file = open_plain(self._path)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def __call__(self, lines: bytes) -> None:
+        """Take the next lines that were made."""
+        self._digest.update(lines)
+        if self._file is not None and not self.findings:
+            with _damage(self._path, self.findings):
+                there = self._file.read(len(lines))
+                if there != lines:
+                    name = f"{LEDGER_FOLDER}/{self._path.name}"
+                    self.findings.append(
+                        _first_difference(name, self._count, there, lines, self._file, "ledger")
+                    )
+        self._count += lines.count(b"\n")
+
+    def finish(self, *, whole: bool) -> None:
+        """Look at what follows, where everything was made."""
+        if whole and self._file is not None and not self.findings:
+            with _damage(self._path, self.findings):
+                if self._file.read(1):
+                    name = f"{LEDGER_FOLDER}/{self._path.name}"
+                    self.findings.append(f"{name}: goes on after the {self._count} lines of it")
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the lines that were made."""
+        return self._digest.hexdigest()
+
+
+def _ledger_findings(
+    meta: BatchMeta, config: Config, ledgers: dict[str | None, _LedgerComparison]
+) -> list[str]:
+    """Compare what the record states of defects and ledgers with what was made."""
+    rates = defect_rates(config)
+    if not rates:
+        return _differences(META_NAME, meta, {"defects": msgspec.UNSET})
+    whole = None if meta.part_events else ledgers[None].sha256
+    findings = _differences(META_NAME, meta, {"defects": DefectsUsed(rates, whole)})
+    for part in meta.parts or ():
+        if part.name in ledgers:
+            expected = {"ledger_sha256": ledgers[part.name].sha256}
+            findings += _differences(f"{META_NAME}: {part.name}", part, expected)
+    return findings
 
 
 def _compared(
@@ -394,7 +487,9 @@ def _damage(path: Path, findings: list[str]) -> Iterator[None]:
             raise
 
 
-def _first_difference(name: str, before: int, on_disk: bytes, lines: bytes, file: BinaryIO) -> str:
+def _first_difference(
+    name: str, before: int, on_disk: bytes, lines: bytes, file: BinaryIO, whole: str = "batch"
+) -> str:
     """Say which line differs first; `before` lines come ahead of these pieces."""
     old, new = on_disk.split(b"\n"), lines.split(b"\n")
     if lines.startswith(on_disk):
@@ -404,7 +499,7 @@ def _first_difference(name: str, before: int, on_disk: bytes, lines: bytes, file
     rest = file.readline(LINE_LIMIT) if index == len(old) - 1 else b""
     line = (old[index] + rest).rstrip(b"\n")
     return (
-        f"{name}: line {before + index + 1} is {_shown(line)}, the batch has {_shown(new[index])}"
+        f"{name}: line {before + index + 1} is {_shown(line)}, the {whole} has {_shown(new[index])}"
     )
 
 

@@ -16,21 +16,33 @@ from fleetsim.base.clock import Instant, batch_name, format_time
 from fleetsim.base.errors import FleetsimError, InputError, found, nearest, refused
 from fleetsim.base.files import free_bytes
 from fleetsim.base.storage import is_remote, require
-from fleetsim.batch.formats import FORMATS, FileJob, Written
-from fleetsim.batch.meta import META_NAME, META_SCHEMA, BatchMeta, CompaniesUsed
-from fleetsim.batch.parts import PART_EVENTS, Maker, Part, tasks_of, write_events
+from fleetsim.batch.dataset import ledger_name
+from fleetsim.batch.formats import FORMATS, FileJob
+from fleetsim.batch.ledger_stage import clear_ledgers, stage_ledger
+from fleetsim.batch.meta import META_NAME, META_SCHEMA, BatchMeta, CompaniesUsed, DefectsUsed
+from fleetsim.batch.parts import (
+    PART_EVENTS,
+    Maker,
+    Part,
+    WrittenEvents,
+    part_of,
+    tasks_of,
+    write_events,
+)
 from fleetsim.batch.plan import (
     Request,
     Target,
     WriteOptions,
     amount,
     batches_present,
+    check_kinds,
     events_to_make,
     plan_targets,
     starts_of,
 )
 from fleetsim.batch.publish import alone, stage_batch
 from fleetsim.generate.config import Config
+from fleetsim.generate.defects import defect_rates
 from fleetsim.generate.fleet import Fleet
 from fleetsim.generate.model import STREAM_VERSION
 from fleetsim.generate.producer import Producer
@@ -89,6 +101,7 @@ def write_batches(
         raise InputError("format", f"found {found(options.format)}; {allowed}")
     if maker and not options.part_events:
         options = msgspec.structs.replace(options, part_events=PART_EVENTS)
+    check_kinds(config, options.format)
     starts = starts_of(config, start_us, options.batches)
     request = Request(config, fleet, output, starts, options)
     with _writing(request):
@@ -113,6 +126,7 @@ def _writing(request: Request) -> Iterator[None]:
     elif not output.exists():  # refused before any folder is made
         plan_targets(request, {})
     with alone(output, _BATCH_NAMES):
+        clear_ledgers(output)
         yield
 
 
@@ -143,16 +157,23 @@ class _Makers:
             self._producer.__exit__(*exception)
 
     def make(
-        self, target: Target, folder: Path, progress: Callable[[int], object] | None
+        self,
+        target: Target,
+        folder: Path,
+        ledger: Path | None,
+        progress: Callable[[int], object] | None,
     ) -> dict[str, Any]:
         """Make the files of a batch in a folder; return what its record says of them."""
         options = self._request.options
+        rates = defect_rates(self._request.config)
         if not options.part_events:
             name = FORMATS[options.format].events_name
-            count, written = self._here(target, folder, name, None, progress)
-            return {"event_count": count, **written._asdict()}
-        parts = self._parts(target, folder, options.part_events, progress)
-        return {
+            made = self._here(target, folder, ledger, name, None, progress)
+            defects = {"defects": DefectsUsed(rates, made.ledger_sha256)} if rates else {}
+            return {"event_count": made.events, **made.written._asdict(), **defects}
+        parts = self._parts(target, folder, ledger, options.part_events, progress)
+        defects = {"defects": DefectsUsed(rates, None)} if rates else {}
+        return defects | {
             "event_count": sum(part.rows for part in parts),
             "bytes": sum(part.bytes for part in parts),
             "sha256": None,  # each part has its own
@@ -165,6 +186,7 @@ class _Makers:
         self,
         target: Target,
         folder: Path,
+        ledger: Path | None,
         part_events: int,
         progress: Callable[[int], object] | None,
     ) -> tuple[Part, ...]:
@@ -179,24 +201,26 @@ class _Makers:
             format=request.options.format,
             folder=folder,
             kernel=request.options.kernel,
+            ledger=ledger,
         )
         if self._maker:
             made = dict(self._maker(tasks, progress))
             return tuple(made[number] for number in sorted(made))
         found = []
         for task in tasks:
-            rows, written = self._here(target, folder, task.name, task.drivers, progress)
-            found.append(Part(task.name, rows, *written))
+            made_here = self._here(target, folder, ledger, task.name, task.drivers, progress)
+            found.append(part_of(task.name, made_here))
         return tuple(found)
 
     def _here(
         self,
         target: Target,
         folder: Path,
+        ledger: Path | None,
         name: str,
         drivers: range | None,
         progress: Callable[[int], object] | None,
-    ) -> tuple[int, Written]:
+    ) -> WrittenEvents:
         assert self._producer is not None  # noqa: S101 - or else a maker makes it
         request = self._request
         return write_events(
@@ -208,6 +232,7 @@ class _Makers:
             name=name,
             drivers=drivers,
             progress=progress,
+            ledger=ledger,
         )
 
 
@@ -221,11 +246,17 @@ def _write(
     """Make one batch, which has its name when it is complete."""
     stage = None
     try:
-        with stage_batch(target.path, META_NAME, replace=request.options.force) as stage:
-            files = makers.make(target, stage.folder, progress)
+        options, wanted = request.options, bool(request.config.defects)
+        with (
+            stage_batch(target.path, META_NAME, replace=options.force) as stage,
+            stage_ledger(target.path, wanted=wanted, parts=bool(options.part_events)) as ledger,
+        ):
+            files = makers.make(target, stage.folder, ledger.folder, progress)
             meta = _meta_of(request, target, started, files)
             record = msgspec.json.format(msgspec.json.encode(meta), indent=2) + b"\n"
+            ledger.place(record, [ledger_name(target.path.name, part) for part in meta.ledgers])
             stage.publish(record, meta.files)
+            ledger.keep()
     except OSError as error:
         if is_remote(target.path):
             raise  # told already

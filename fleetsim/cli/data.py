@@ -224,6 +224,13 @@ def verify(target: str, companies_file: Path | None, results: str | None, as_jso
 @click.option("--config", type=PATH, required=True, help="Configuration that the data follow.")
 @click.option("--companies", "companies_file", type=PLACE, help="The companies file of the data.")
 @click.option(
+    "--ledger",
+    type=PLACE,
+    metavar="DIR",
+    help="Folder of the ledgers of injected defects: what they explain is no finding, the number "
+    "of each kind is tested, and the other tests look at the clean lines.",
+)
+@click.option(
     "--roster",
     type=click.Choice(["companies", "from-events"]),
     default="companies",
@@ -264,6 +271,7 @@ def audit(
     data: Path,
     config: Path,
     companies_file: Path | None,
+    ledger: Path | None,
     roster: str,
     read: str | None,
     interval_start: int | None,
@@ -282,8 +290,12 @@ def audit(
         raise click.UsageError("--interval-start and --batches divide the rows of --read.")
     if read is not None and scheduler:
         raise click.UsageError("--read works in this process; leave out --scheduler.")
+    if read is not None and ledger is not None:
+        raise click.UsageError("--ledger explains lines of files, and --read has none.")
     settings = config_of(config, None)
     require_workers(scheduler, "DATA_DIR", data)
+    if ledger is not None:
+        require_workers(scheduler, "--ledger", ledger)
     with ExitStack() as stack:
         mapper = None
         if scheduler:
@@ -299,6 +311,7 @@ def audit(
             read=read,
             start_us=interval_start,
             batches=batches,
+            ledger=ledger,
             alpha=alpha,
             mapper=mapper,
             progress=update,

@@ -64,7 +64,7 @@ def check(experiment: str, strict: bool, as_json: bool) -> None:
     import textwrap
 
     from fleetsim.base.project import find_project
-    from fleetsim.experiment.check import check_experiment, remedy_text
+    from fleetsim.experiment.check import check_experiment, defects_table, remedy_text
     from fleetsim.experiment.document import POWER_WORDS, power_table
     from fleetsim.experiment.spec import load_experiment
     from fleetsim.experiment.steps import check_table, run_class
@@ -78,6 +78,8 @@ def check(experiment: str, strict: bool, as_json: bool) -> None:
     else:
         tell(wrapped(f"{experiment}: {loaded.kind.extent(loaded)}") + "\n")
         tell(str(check_table(result)))
+        if result.defects:
+            tell(f"\n{defects_table(result)}")
         for finding in result.findings:
             tell(f"\n{wrapped(finding)}")
         for name, rows in result.remedies.items():

@@ -24,9 +24,11 @@ from fleetsim.experiment.criterion import Criterion, CriterionKind
 from fleetsim.experiment.kind import DEFAULT_KIND, Kind, kinds
 from fleetsim.experiment.spec import Spec
 from fleetsim.generate.config import Config
+from fleetsim.generate.defects import DEFECT_KINDS, EXPECTATIONS, MOST_LATE, DefectKind
 from fleetsim.generate.model import COMPANY_FIELDS, EVENT_FIELDS, Field, FieldKind
 from fleetsim.stats.battery import BATTERY, EntryKind
 from fleetsim.stats.controls import CONTROLS
+from fleetsim.stats.defects import defect_entry
 
 FOLDER = Path("docs", "reference")
 _NOTE = "<!-- Written by fleetsim document --all from the code; changes belong there. -->\n"
@@ -66,6 +68,11 @@ def pages(commands: click.Group) -> dict[str, str]:
 def schemas() -> dict[str, str]:
     """Return the JSON Schemas of config.yaml and experiment.yaml by file name, for editors."""
     config = _schema(Config, "A fleetsim configuration")
+    del config["$defs"]  # the only one is a defect's, which each kind has in a form of its own
+    config["properties"]["defects"] |= {
+        "properties": {name: _defect_schema(kind) for name, kind in DEFECT_KINDS.items()},
+        "additionalProperties": False,
+    }
     experiment = _schema(Spec, "A fleetsim experiment")
     own = {kind.name: _schema(kind.Keys, kind.name) for kind in kinds().values()}
     every = {key: entry for schema in own.values() for key, entry in schema["properties"].items()}
@@ -99,6 +106,61 @@ def schemas() -> dict[str, str]:
         "config.schema.json": _json(config),
         "experiment.schema.json": _json(experiment),
     }
+
+
+def _defect_schema(kind: DefectKind) -> dict[str, Any]:
+    """Return the JSON Schema of one kind of defect: a rate, or a mapping."""
+    rate = {"type": "number", "minimum": 0, "maximum": 1}
+    own: dict[str, Any] = {
+        "rate": rate | {"description": "probability that a record has this defect"},
+        "fields": {
+            "description": "the keys that it may strike; by default all of them",
+            "type": "array",
+            "items": {"enum": list(kind.fields)},
+            "minItems": 1,
+            "uniqueItems": True,
+            "default": list(kind.fields),
+        },
+        "expect": {
+            "description": "what a right ingestion does with the line",
+            "enum": list(EXPECTATIONS),
+            "default": kind.expect,
+        },
+    }
+    if not kind.fields:
+        own["fields"] = {"description": "none: it strikes the record", "type": "array"}
+        own["fields"]["maxItems"] = 0
+    if kind.name == "late":
+        own["batches"] = {
+            "description": "how many batches later the record comes",
+            "type": "integer",
+            "minimum": 1,
+            "maximum": MOST_LATE,
+            "default": 1,
+        }
+    whole = {
+        "type": "object",
+        "properties": own,
+        "required": ["rate"],
+        "additionalProperties": False,
+    }
+    return {"description": f"{kind.description}.", "oneOf": [rate, whole]}
+
+
+def _defects() -> str:
+    rows = [("kind", "what is written", "fields", "expect", "Parquet and frames")]
+    for kind in DEFECT_KINDS.values():
+        fields = ", ".join(f"`{name}`" for name in kind.fields) or "–"
+        rows.append(
+            (
+                f"`{kind.name}`",
+                kind.description,
+                "all" if len(kind.fields) == len(EVENT_FIELDS) else fields,
+                kind.expect,
+                "yes" if kind.columns else "no",
+            )
+        )
+    return markdown_table(rows)
 
 
 def _schema(kind: type[msgspec.Struct], title: str) -> dict[str, Any]:
@@ -169,6 +231,28 @@ are refused, all in one message. An editor that knows JSON Schema completes and 
 `# yaml-language-server: $schema=PATH/config.schema.json` into the first line.
 
 {_keys(Config)}
+
+## defects
+
+Each kind has a `rate`, the probability that a record has this defect; a bare number is short for
+`{{rate: NUMBER}}`. A record has one defect at most, so the rates sum to at most 1. `fields` are the
+keys that the kind may strike, all that it fits by default; `expect` is what a right ingestion does
+with the line: {", ".join(f"`{name}`" for name in EXPECTATIONS)}. `late` has `batches` too, how many
+batches later the record comes, 1 by default.
+
+```yaml
+defects:
+  missing_field: {{rate: 0.004, fields: [truck_id, event_type]}}
+  corrupt_record: 0.003
+  extra_field: {{rate: 0.003, expect: accept}}
+  late: {{rate: 0.003, batches: 1}}
+```
+
+{_defects()}
+
+Each touched line stands in `ledger/<batch_id>.jsonl` beside the folder of the batches, or in
+`ledger/<batch_id>/` with a file for each part. JSON Lines hold every kind, Parquet and data frames
+those that their columns can.
 """
 
 
@@ -266,6 +350,8 @@ _RECORDED = {
     "versions": "of fleetsim, NumPy and Python",
     "part_events": "events that a part is expected to have; only where there are parts",
     "parts": "name, rows, bytes and hashes of each part, in order; only where there are parts",
+    "defects": "rates of the injected kinds, and the hash of the ledger (null where there are "
+    "parts, each of which has its own `ledger_sha256`); only where there are any",
 }
 _HOW = {
     "uuid": "two words of the stream",
@@ -346,7 +432,7 @@ def _tests() -> str:
     tests = [("test", "question", "a small p speaks", "batches", "it does not see")]
     tests += [
         (f"`{e.name}`", e.question, words[e.kind], f"{e.batches} or more", e.misses)
-        for e in BATTERY
+        for e in (*BATTERY, defect_entry("KIND"))
     ]
     faults = [("fault", "what is wrong", "tests that are there for it")]
     faults += [
@@ -356,7 +442,8 @@ def _tests() -> str:
 
 ## The battery
 
-What every run and every audit asks of the data; an honest generator gives yes.
+What every run and every audit asks of the data; an honest generator gives yes. The last one is
+asked of each KIND of injected defects, where a ledger says which lines they are.
 
 {markdown_table(tests)}
 

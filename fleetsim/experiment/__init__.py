@@ -5,12 +5,12 @@ from fleetsim.base.face import face
 __getattr__, __dir__ = face(
     __name__,
     {
-        "check": "check_experiment remedy_text",
+        "check": "check_experiment defects_table remedy_text",
         "criterion": "by_contents by_intervals certain Criterion CriterionKind Judgement "
         "limits_of MB measured undecided",
         "document": "by_chance planned_record power_table POWER_WORDS render_document template "
         "verdict_table",
-        "expectation": "Expectation expected_line_bytes tolerance_limits",
+        "expectation": "bytes_per_event Expectation expected_line_bytes tolerance_limits",
         "figures": "DARK draw_counts draw_over_interval draw_types LIGHT MIDDLE no_event Plot "
         "printable render render_png sentence ShownFigure SIGNAL tick_label titled_figure",
         "grid": "grid_points grid_size",

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from fleetsim.base.tables import Table
 from fleetsim.experiment.criterion import Criterion, CriterionKind
 from fleetsim.experiment.expectation import (
     PASS_WANTED,
@@ -21,6 +22,7 @@ from fleetsim.experiment.prospects import Prospect, events_text
 from fleetsim.experiment.spec import Experiment
 
 IMPOSSIBLE = 0.01  # an honest run passes so rarely that claim and configuration exclude each other
+FEW = 5  # expected lines of a kind of defects, below which next to nothing is seen of it
 DOUBTFUL = 0.9  # below this, one honest run in ten or more fails
 
 
@@ -62,6 +64,8 @@ class Check:
     warnings : tuple of str
         Where a criterion sees next to nothing, or will hardly reach a verdict; a sentence each.
         The experiment is sound all the same: a warning is no finding.
+    defects : dict
+        Expected lines of each kind of injected defects; empty without any.
     """
 
     expectation: Expectation
@@ -69,6 +73,7 @@ class Check:
     findings: tuple[str, ...]
     remedies: dict[str, list[Remedy]]
     warnings: tuple[str, ...] = ()
+    defects: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the check as plain data, for ``--json``."""
@@ -102,6 +107,7 @@ class Check:
                 ]
                 for name, rows in self.remedies.items()
             },
+            **({"defects": self.defects} if self.defects else {}),
         }
 
 
@@ -130,7 +136,34 @@ def check_experiment(experiment: Experiment) -> Check:
     warnings = tuple(
         f"{row.criterion.id}: {warning}" for row in rows for warning in row.prospect.warnings
     )
-    return Check(expectation, rows, tuple(f for f in findings if f), mended, warnings)
+    warnings += _rare_kinds(expectation)
+    found = tuple(finding for finding in findings if finding)
+    return Check(expectation, rows, found, mended, warnings, expectation.defects)
+
+
+def _rare_kinds(expectation: Expectation) -> tuple[str, ...]:
+    """Warn of kinds of injected defects that a run hardly sees."""
+    warnings = []
+    for kind, lines in expectation.defects.items():
+        defect = expectation.config.defects[kind]
+        if lines >= FEW:
+            continue
+        more = ""
+        if expectation.batches <= defect.batches:
+            more = (
+                f"; they come {defect.batches} batches later, and there are {expectation.batches}"
+            )
+        warnings.append(f"defects: hardly sees {kind}: {lines:.2g} lines expected{more}.")
+    return tuple(warnings)
+
+
+def defects_table(check: Check) -> Table:
+    """Return the expected lines of each kind of injected defects as a table."""
+    rows = tuple(
+        (kind, f"{check.expectation.config.defects[kind].rate:g}", f"{lines:.4g}")
+        for kind, lines in check.defects.items()
+    )
+    return Table(("defects", "rate", "lines expected"), rows)
 
 
 def _check_criterion(

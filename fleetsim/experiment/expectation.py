@@ -14,14 +14,17 @@ from scipy import stats as laws
 
 from fleetsim.base.strict import meta_of
 from fleetsim.generate.config import Config, make_config
+from fleetsim.generate.defects import defect_rates
 from fleetsim.generate.encode import mean_width
 from fleetsim.generate.model import type_law
+from fleetsim.stats.effects import clean_share, delivered_share
 from fleetsim.stats.power import (
     dispersion_outcome,
     poisson_acceptance,
     poisson_between,
     poisson_outside,
 )
+from fleetsim.stats.sample import LATE
 
 Floats = npt.NDArray[np.float64]
 
@@ -51,6 +54,9 @@ class Expectation:
         Seeds whose counts are drawn; 0 where none are.
     repeats : int
         Cold runs whose time is measured; 0 where none is.
+    ledger : bool
+        Whether the run tells lines with injected defects from the clean ones by their ledger. Then
+        its events are the clean ones, whose count is Poisson again, and thinner.
     """
 
     config: Config
@@ -59,6 +65,7 @@ class Expectation:
     family: int
     replicates: int = 0
     repeats: int = 0
+    ledger: bool = False
 
     @property
     def level(self) -> float:
@@ -82,7 +89,22 @@ class Expectation:
     def _company_mean(self) -> float:
         """Expected events of one active company, all batches."""
         config = self.config
-        return self.batches * config.drivers_per_company * config.event_rate_per_driver
+        drawn = self.batches * config.drivers_per_company * config.event_rate_per_driver
+        return drawn * clean_share(defect_rates(config)) if self.ledger else drawn
+
+    @property
+    def defects(self) -> dict[str, float]:
+        """Expected lines of each kind of injected defects, in all batches.
+
+        Late records count where they come: those of the last batches come after the run.
+        """
+        config = self.config
+        active = config.number_of_companies * config.active_fraction
+        drawn = active * config.drivers_per_company * config.event_rate_per_driver
+        return {
+            kind: drawn * defect.rate * max(0, self.batches - defect.batches)
+            for kind, defect in config.defects.items()
+        }
 
     def _active(self, *edges: float) -> tuple[Floats, Floats]:
         """Return possible means, by the number of active companies, and their probabilities.
@@ -198,6 +220,21 @@ class Expectation:
 def tolerance_limits(mean: Any, tolerance: float) -> tuple[Any, Any]:
     """Return mean * (1 -+ tolerance), numbers or arrays, without the noise of the last digits."""
     return np.round(mean * (1 - tolerance), 9), np.round(mean * (1 + tolerance), 9)
+
+
+def bytes_per_event(config: Config, batches: int) -> float:
+    """Return the mean bytes of the files for each clean event, about; without defects, of a line.
+
+    Lines with defects are taken to be as long as others: what is cut off or put in is little beside
+    the whole file.
+    """
+    rates = defect_rates(config)
+    clean, late = clean_share(rates), rates.get(LATE, 0.0)
+    if not rates or not clean:
+        return expected_line_bytes(config)
+    lag = config.defects[LATE].batches if late else 0
+    never = late * min(lag, batches) / batches  # come after the last batch
+    return expected_line_bytes(config) * (delivered_share(rates) - never) / clean
 
 
 def expected_line_bytes(config: Config) -> float:

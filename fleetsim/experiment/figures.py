@@ -23,8 +23,9 @@ from scipy import stats as laws
 
 from fleetsim.experiment.criterion import Criterion
 from fleetsim.generate.config import Config
-from fleetsim.generate.model import count_law, type_law
+from fleetsim.generate.model import type_law
 from fleetsim.stats.categories import share_intervals
+from fleetsim.stats.effects import law_of
 from fleetsim.stats.sample import Sample
 from fleetsim.stats.times import PLOT_CELLS, cells_for
 
@@ -84,7 +85,7 @@ class ShownFigure:
 def draw_counts(ax: Axes, sample: Sample, config: Config) -> str:
     """Draw how many drivers have how many events, against the law; return the alt text."""
     counts = sample.counts.ravel()
-    n, mean = len(counts), count_law(config).mean
+    n, mean = len(counts), law_of(config, ledger=sample.defects is not None).rate
     tail = 0.5 / max(n, 1)  # beyond it less than half a driver is expected
     first = min(int(counts.min(initial=2**62)), int(laws.poisson.ppf(tail, mean)))
     last = max(int(counts.max(initial=0)), int(laws.poisson.isf(tail, mean)))

@@ -110,8 +110,9 @@ class Kind(ABC):
         """Return as a phrase how much data a run makes."""
         expectation = self.expect(experiment)
         of_many = f" in {experiment.batches} batches" if experiment.batches > 1 else ""
+        clean = "clean " if expectation.ledger and experiment.config.defects else ""
         return (
-            f"{expectation.mean:g} events expected{of_many}, standard deviation "
+            f"{expectation.mean:g} {clean}events expected{of_many}, standard deviation "
             f"{expectation.standard_deviation:.4g}"
         )
 

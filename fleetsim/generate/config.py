@@ -32,9 +32,38 @@ Seed = Annotated[
 _DURATION = "an ISO 8601 duration above zero, as PT15M"
 
 
+_DEFECTS = "a mapping of kinds of defects to a rate, or to rate, fields, expect and batches"
+
+
 def _weights(what: str) -> Meta:
     words = "a mapping of names to weights that sum to 1"
     return Meta(min_length=1, description=what, extra={"allowed": words})
+
+
+class Defect(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of defect as it is injected, every value explicit.
+
+    Attributes
+    ----------
+    rate : float
+        Probability that a record has this defect.
+    fields : tuple of str
+        The keys that it may strike, in the order of `EVENT_FIELDS`; empty for a kind without any.
+    expect : "accept", "reject", "once" or "either"
+        What a right ingestion does with the line.
+    batches : int
+        How many batches later a late record comes; 0 for every other kind.
+    """
+
+    rate: float
+    fields: tuple[str, ...]
+    expect: str
+    batches: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the canonical form, as a configuration file may have it."""
+        form = {"rate": self.rate, "fields": list(self.fields), "expect": self.expect}
+        return form | ({"batches": self.batches} if self.batches else {})
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,6 +115,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             extra={"allowed": "a number from 0 to 1"},
         ),
     ] = 1.0
+    defects: Annotated[
+        dict[str, Defect],
+        Meta(
+            description="faults that are injected, each kind with the rate of its records",
+            extra={"allowed": _DEFECTS},
+        ),
+    ] = msgspec.field(default_factory=dict)
 
     @property
     def interval_us(self) -> int:
@@ -98,8 +134,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return parse_duration(self.company_onboarding_interval) // timedelta(microseconds=1)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the effective configuration, every key with its value."""
-        return msgspec.structs.asdict(self)
+        """Return the effective configuration, every key with its value.
+
+        `defects` is left out where there are none: such data are what they were before that key.
+        """
+        values = msgspec.structs.asdict(self)
+        del values["defects"]
+        if self.defects:
+            values["defects"] = {kind: defect.as_dict() for kind, defect in self.defects.items()}
+        return values
 
     def _repr_html_(self) -> str:
         from fleetsim.base.tables import Table  # where something is shown
@@ -107,6 +150,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         rows = []
         for field in msgspec.structs.fields(self):
             value = getattr(self, field.name)
+            if field.name == "defects":
+                value = {kind: defect.rate for kind, defect in value.items()}
             if isinstance(value, dict):
                 value = ", ".join(f"{name} {weight:.12g}" for name, weight in value.items())
             about = meta_of(field.type).description or ""
@@ -153,16 +198,27 @@ def make_config(
     InputError
         One error that lists every fault.
     """
-    values, faults = check_fields(Config, {**data, **(overrides or {})})
+    data = {**data, **(overrides or {})}
+    defects = data.pop("defects", {})
+    values, faults = check_fields(Config, data)
     for key in ("company_onboarding_interval", "batch_interval"):
         if key in values:
             values[key] = _duration(key, values[key], faults)
     for key in ("event_types", "geographies"):
         if key in values:
             faults.extend(f"{key}: {fault}" for fault in _weight_faults(values[key]))
+    if defects != {}:
+        from fleetsim.generate.defects import read_defects  # which clean data do not need
+
+        values["defects"], wrong = read_defects(defects, allowed(_type_of("defects")))
+        faults += wrong
     if faults:
         raise InputError(source, *faults)
     return Config(**values)
+
+
+def _type_of(key: str) -> Any:
+    return next(field.type for field in msgspec.structs.fields(Config) if field.name == key)
 
 
 def _duration(key: str, text: str, faults: list[str]) -> str:

@@ -24,6 +24,7 @@ _PAD = b"\0"
 _HEX = np.frombuffer("".join(f"{i:02x}" for i in range(256)).encode(), np.uint8).reshape(256, 2)
 _UUID_GROUPS = ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))  # hex digits between the hyphens
 _UUID_WIDTH = 36
+_LEDGER_BYTES = 360  # of a line of the ledger, about
 _TIME_WIDTH = 27
 
 
@@ -74,6 +75,17 @@ def mean_width(config: Config, drivers: int) -> float:
         return sum(share * len(escaped(name)) for name, share in pairs)
 
     return _width(config, _mean_digits(drivers), mean)
+
+
+def defect_bytes(config: Config) -> float:
+    """Return the bytes that defects add to an event in the mean, the line of the ledger with it.
+
+    Refusing what cannot fit needs no more than that: what a patch adds or takes is little beside
+    the ledger's line, and a copy is a line more.
+    """
+    rates = {kind: defect.rate for kind, defect in config.defects.items()}
+    copies = sum(rates.get(kind, 0.0) for kind in ("duplicate", "conflicting_duplicate"))
+    return sum(rates.values()) * _LEDGER_BYTES + copies * mean_width(config, 1)
 
 
 def _width(config: Config, truck_digits: float, names: Callable[[str], float]) -> float:

@@ -24,14 +24,18 @@ CHUNK_EVENTS = 1 << 15
 class EventColumns(msgspec.Struct, frozen=True):
     """Consecutive events in the order of a batch: by driver, then by offset.
 
+    Rows that defects touch may stand elsewhere, and have times outside of the interval.
+
     driver : int64 (n,), position in the whole fleet, from 0
     drawn : by field name, what the field's stream gave: uint64 (n, 2) for a UUID, int64 (n,)
         positions in the law's names for a choice, int64 (n,) microseconds since the start of the
         interval for a time
+    replaced : what stands in place of a value: row, field's name, and the text, or None for null
     """
 
     driver: npt.NDArray[np.int64]
     drawn: dict[str, npt.NDArray[np.uint64] | npt.NDArray[np.int64]]
+    replaced: tuple[tuple[int, str, str | None], ...] = ()
 
     def __len__(self) -> int:
         return len(self.driver)
@@ -39,12 +43,20 @@ class EventColumns(msgspec.Struct, frozen=True):
     def part(self, start: int, end: int) -> EventColumns:
         """Return the events from one place to another, without a copy."""
         drawn = {name: values[start:end] for name, values in self.drawn.items()}
-        return EventColumns(self.driver[start:end], drawn)
+        replaced = tuple(
+            (row - start, name, text) for row, name, text in self.replaced if start <= row < end
+        )
+        return EventColumns(self.driver[start:end], drawn, replaced)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> EventColumns:
+        """Return a copy of some rows, in the order asked for; none of them has a replaced value."""
+        drawn = {name: values[rows] for name, values in self.drawn.items()}
+        return EventColumns(self.driver[rows], drawn)
 
     def copy(self) -> EventColumns:
         """Return a copy of everything."""
         drawn = {name: values.copy() for name, values in self.drawn.items()}
-        return EventColumns(self.driver.copy(), drawn)
+        return EventColumns(self.driver.copy(), drawn, self.replaced)
 
     @staticmethod
     def joined(parts: Sequence[EventColumns]) -> EventColumns:
@@ -54,7 +66,13 @@ class EventColumns(msgspec.Struct, frozen=True):
         drawn = {
             name: np.concatenate([part.drawn[name] for part in parts]) for name in parts[0].drawn
         }
-        return EventColumns(np.concatenate([part.driver for part in parts]), drawn)
+        replaced: list[tuple[int, str, str | None]] = []
+        before = 0
+        for part in parts:
+            replaced += [(row + before, name, text) for row, name, text in part.replaced]
+            before += len(part)
+        driver = np.concatenate([part.driver for part in parts])
+        return EventColumns(driver, drawn, tuple(replaced))
 
 
 def _nothing() -> dict[str, npt.NDArray[np.uint64] | npt.NDArray[np.int64]]:
@@ -91,7 +109,7 @@ def count_events(config: Config, eligible: npt.NDArray[np.bool_], ordinal: int =
     """
     drivers = len(eligible) * config.drivers_per_company
     total = 0
-    for block, keep in _blocks(config, eligible, range(drivers), 0):
+    for block, keep in eligible_blocks(config, eligible, range(drivers), 0):
         total += int(count_block(config, ordinal, block, drivers)[keep].sum())
     return total
 
@@ -116,20 +134,30 @@ def draw_events(
     """
     if drivers is None:
         drivers = range(len(eligible) * config.drivers_per_company)
-    for block, keep in _blocks(config, eligible, drivers, first_company):
+    for block, keep in eligible_blocks(config, eligible, drivers, first_company):
         counts = count_block(config, ordinal, block, drivers.stop)
-        ends = np.cumsum(counts)
-        first = 0
-        while first < len(counts):  # slices of whole drivers with about CHUNK_EVENTS events
-            start = int(ends[first - 1]) if first else 0
-            last = max(int(np.searchsorted(ends, start + CHUNK_EVENTS, side="right")), first + 1)
-            part = slice(first, last)
+        for part, start in slices_of(counts):
             if (keep[part] & (counts[part] > 0)).any():
-                yield _draw_drivers(config, ordinal, block, first, start, counts[part], keep[part])
-            first = last
+                yield _draw_drivers(
+                    config, ordinal, block, part.start, start, counts[part], keep[part]
+                )
 
 
-def _blocks(
+def slices_of(counts: npt.NDArray[np.int64]) -> Iterator[tuple[slice, int]]:
+    """Yield slices of whole drivers of a block with about CHUNK_EVENTS events.
+
+    Each comes with the number of the block's events before it.
+    """
+    ends = np.cumsum(counts)
+    first = 0
+    while first < len(counts):
+        start = int(ends[first - 1]) if first else 0
+        last = max(int(np.searchsorted(ends, start + CHUNK_EVENTS, side="right")), first + 1)
+        yield slice(first, last), start
+        first = last
+
+
+def eligible_blocks(
     config: Config, eligible: npt.NDArray[np.bool_], drivers: range, first_company: int
 ) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
     """Yield each block that has an eligible driver, and which of its drivers are."""
@@ -170,6 +198,54 @@ def _draw_drivers(
             position = choose(raw(field.purpose), law.thresholds)
             drawn[field.name] = np.array(law.sampling_order)[position][kept]
     return EventColumns(driver=block * BLOCK + first + local[kept], drawn=drawn)
+
+
+def draw_places(
+    config: Config,
+    ordinal: int,
+    block: int,
+    first: int,
+    start: int,
+    counts: npt.NDArray[np.int64],
+    places: npt.NDArray[np.int64],
+) -> EventColumns:
+    """Draw a few of the events of consecutive drivers of a block.
+
+    Parameters
+    ----------
+    config, ordinal, block
+    first, start : int
+        The first driver within the block, and the block's events before it.
+    counts : int64 array (n_drivers,)
+    places : int64 array (n,)
+        Which events, ascending, from 0 at the first driver's first.
+    """
+    local = np.repeat(np.arange(len(counts)), counts)
+    n = len(local)
+
+    def raw(purpose: Purpose, per_event: int = 1) -> npt.NDArray[np.uint64]:
+        return words(config.seed, purpose, ordinal, block, per_event * start, per_event * n)
+
+    drawn: dict[str, npt.NDArray[np.uint64] | npt.NDArray[np.int64]] = {}
+    for field in EVENT_FIELDS:
+        if field.purpose is None:
+            continue
+        if field.kind is FieldKind.UUID:
+            drawn[field.name] = uuid_words(raw(field.purpose, 2).reshape(-1, 2)[places])
+        elif field.kind is FieldKind.TIME:  # sorted within each driver, so all of theirs are needed
+            theirs = np.zeros(len(counts), np.bool_)
+            theirs[local[places]] = True
+            of_theirs = theirs[local]
+            offsets = np.zeros(n, np.int64)
+            offsets[of_theirs] = _sorted_offsets(
+                local[of_theirs], raw(field.purpose)[of_theirs], config.interval_us
+            )
+            drawn[field.name] = offsets[places]
+        else:
+            law = choice_law(config, field.key or field.name)
+            position = choose(raw(field.purpose)[places], law.thresholds)
+            drawn[field.name] = np.array(law.sampling_order)[position]
+    return EventColumns(driver=block * BLOCK + first + local[places], drawn=drawn)
 
 
 def _sorted_offsets(

@@ -8,6 +8,7 @@ between word and value).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import ROUND_FLOOR, Context, Decimal
 from enum import Enum, IntEnum
 from functools import lru_cache
@@ -33,6 +34,8 @@ class Purpose(IntEnum):
     EVENT_OFFSET = 2
     EVENT_ID = 3
     EVENT_TYPE = 4
+    DEFECT = 5
+    DEFECT_DETAIL = 6
     COMPANY_ID = 101
     COMPANY_GEOGRAPHY = 102
     COMPANY_ACTIVE = 103
@@ -180,6 +183,22 @@ class Categorical(msgspec.Struct, frozen=True):
         cumulated = list(accumulate(ordered, _PRECISION.add))
         floors = [_floor_words(_PRECISION.divide(part, cumulated[-1])) for part in cumulated]
         return tuple(floor for floor in floors if floor < _WORDS)
+
+
+def rate_thresholds(rates: Iterable[float]) -> tuple[int, ...]:
+    """Return floor(cumulated rate * 2**64) of rates whose sum is at most 1; the rest is nothing.
+
+    How many of them are <= a word is the place of the rate that it met; as many as there are rates
+    means none. Thresholds of 2**64 are left out, since no word reaches them.
+    """
+    return _rate_thresholds(tuple(rates))
+
+
+@lru_cache(maxsize=64)
+def _rate_thresholds(rates: tuple[float, ...]) -> tuple[int, ...]:
+    cumulated = accumulate((Decimal(repr(rate)) for rate in rates), _PRECISION.add)
+    floors = [_floor_words(part) for part in cumulated]
+    return tuple(floor for floor in floors if floor < _WORDS)
 
 
 def _floor_words(probability: Decimal) -> int:

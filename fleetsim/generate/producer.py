@@ -7,7 +7,7 @@ large ones, in threads. Content does not depend on the path, the threads or the 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from fleetsim.base.errors import FleetsimError
@@ -75,8 +75,50 @@ class Producer:
     def __exit__(self, *exception: object) -> None:
         self.threads.__exit__(*exception)
 
+    def delivered(
+        self,
+        start_us: int,
+        ordinal: int,
+        drivers: range | None = None,
+        *,
+        ledger: Callable[[bytes], object] | None = None,
+        part: str | None = None,
+    ) -> Iterator[Piece]:
+        """Yield a batch as it is delivered: with the defects of its configuration, if any.
+
+        Parameters
+        ----------
+        start_us, ordinal, drivers
+            As in `pieces`.
+        ledger : callable, optional
+            Takes the lines of the ledger, some at a time, before the piece that they are of.
+        part : str, optional
+            Name of the part's file, for the ledger.
+        """
+        if not self._config.defects:
+            return self.pieces(start_us, ordinal, drivers)
+        config, fleet, take = self._config, self._fleet, ledger or _nowhere
+        if drivers is None:
+            per_company = config.drivers_per_company
+            drivers = range(fleet.first * per_company, (fleet.first + len(fleet)) * per_company)
+        if self._piece_maker is not None and not self._columns:
+            from fleetsim.generate.kernel.dirty import CompiledInjection, fits
+
+            if fits():
+                fast = CompiledInjection(config, fleet, start_us, ordinal, drivers, take, part)
+                made: Iterator[Piece] = self._piece_maker.pieces(
+                    self.threads, start_us, ordinal, drivers, fast
+                )
+                return made
+        from fleetsim.generate.flows import ColumnFlow, LineFlow  # nothing clean data need
+        from fleetsim.generate.inject import Injection
+
+        flow = ColumnFlow(config, fleet, start_us) if self._columns else LineFlow()
+        injection = Injection(config, fleet, start_us, ordinal, drivers, flow, take, part)
+        return injection.pieces(self.pieces(start_us, ordinal, drivers))
+
     def pieces(self, start_us: int, ordinal: int, drivers: range | None = None) -> Iterator[Piece]:
-        """Yield a batch piece by piece; each is released before many more are taken.
+        """Yield a batch piece by piece, clean; each is released before many more are taken.
 
         Parameters
         ----------
@@ -93,10 +135,16 @@ class Producer:
         return self._plain(start_us, ordinal, drivers)
 
     def content(
-        self, start_us: int, ordinal: int, drivers: range | None = None
+        self,
+        start_us: int,
+        ordinal: int,
+        drivers: range | None = None,
+        *,
+        ledger: Callable[[bytes], object] | None = None,
+        part: str | None = None,
     ) -> Iterator[tuple[int, bytes]]:
-        """Yield a batch, or a part of it, as `pieces` does: number of events, and their lines."""
-        for piece in self.pieces(start_us, ordinal, drivers):
+        """Yield a batch, or a part of it, as `delivered` does: events, and their lines."""
+        for piece in self.delivered(start_us, ordinal, drivers, ledger=ledger, part=part):
             lines = bytes(piece.lines)
             if piece.release:
                 piece.release()
@@ -111,6 +159,10 @@ class Producer:
             else:
                 lines = encode_events(self._config, self._fleet, start_us, events)
                 yield Piece(len(events), None, lines, None)
+
+
+def _nowhere(lines: bytes) -> None:
+    """Take the lines of a ledger that nobody asked for."""
 
 
 _warned: set[str] = set()

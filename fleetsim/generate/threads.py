@@ -32,6 +32,7 @@ class Piece(NamedTuple):
     They may stand in a buffer that is used again after `release` was called. `paged`
     is memory that begins with a page and ends with the lines; the bytes before them are free, as
     many as all lines before have beyond whole units of `PAGE`. So a `DirectFile` needs no copy.
+    `ends` are the places in `lines` where a line ends, uint64 (events,), where they are known.
     """
 
     events: int
@@ -39,6 +40,7 @@ class Piece(NamedTuple):
     lines: Any
     release: Callable[[], object] | None
     paged: Any = None
+    ends: Any = None
 
 
 class Future:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from fleetsim.base.errors import FleetsimError
 from fleetsim.base.files import take_lock
 from fleetsim.base.strict import decoder
 from fleetsim.batch.dataset import COMPANIES_NAME, EVENTS_FOLDER, RAW_FOLDER
+from fleetsim.batch.ledger import ledger_path, read_ledger
 from fleetsim.batch.meta import EVENTS_NAME, in_time, read_meta
 from fleetsim.generate.config import Config
 from fleetsim.measure import launcher
@@ -267,7 +269,7 @@ def make_companies(config: Config, folder: Path, *, at: str | None = None) -> Pa
     at : str, optional
         ISO 8601 time at which the companies join; now by default.
     """
-    content = msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n"
+    content = msgspec.json.format(msgspec.json.encode(config.as_dict()), indent=2) + b"\n"
     (folder / CONFIG_NAME).write_bytes(content)
     when = [] if at is None else ["--at", at]
     run_child(["companies", "--config", CONFIG_NAME, "--output", COMPANIES_PATH, *when], folder)
@@ -314,7 +316,7 @@ def generate_data(
     results: list[Repeat] = []
     expected: list[str] = []
     for repeat in range(repeats):
-        output = folder / RAW_FOLDER / EVENTS_FOLDER if repeat == 0 else scratch
+        output = (folder / RAW_FOLDER if repeat == 0 else scratch) / EVENTS_FOLDER
         arguments = ["events", *common, "--output", str(output.relative_to(folder))]
         arguments += [*when, "--batches", str(batches)]
         child = run_child(arguments, folder)
@@ -362,17 +364,31 @@ def container_memory_peak() -> int | None:
 def content_fingerprint(batch: Path) -> str:
     """Return a hash of a batch's content that does not depend on when its interval starts.
 
-    Timestamps are replaced by their distance from the interval's start; all other bytes count.
+    Timestamps are replaced by their distance from the interval's start; all other bytes count. Of a
+    line with an injected defect, whose time may stand anywhere, the defect and the record count.
 
     Parameters
     ----------
     batch : Path
         A batch folder.
     """
-    start_us = parse_time(read_meta(batch).interval_start)
+    meta = read_meta(batch)
+    start_us = parse_time(meta.interval_start)
     digest = hashlib.sha256()
+    touched = array("q")
+    for entry in read_ledger(ledger_path(batch)) if meta.defects else ():
+        what = entry.line, entry.kind, entry.event_id, entry.field, entry.copy_of
+        digest.update(msgspec.json.encode(what))
+        touched.append(entry.line)
+    dirty = np.array(touched, np.int64)
     with open(batch / EVENTS_NAME, "rb") as file:
+        before = 0
         while chunk := list(islice(file, _LINES)):
+            low, high = np.searchsorted(dirty, [before + 1, before + len(chunk) + 1])
+            gone = set((dirty[low:high] - before - 1).tolist())
+            before += len(chunk)
+            if gone:
+                chunk = [line for place, line in enumerate(chunk) if place not in gone]
             digest.update(np.array([len(line) for line in chunk], "<i8").tobytes())
             digest.update(b"".join(line[: _TIME.start] + line[_TIME.stop :] for line in chunk))
             digest.update(_distances([line[_TIME] for line in chunk], start_us))

@@ -12,8 +12,9 @@ __getattr__, __dir__ = face(
         "controls": "Control control_faults CONTROLS",
         "counts": "dispersion_test poisson_count_test poisson_equivalence_test poisson_fit_test "
         "poisson_interval two_sample_rate_test",
+        "defects": "added defect_entry defect_test",
         "draws": "draw_columns sample_of",
-        "effects": "law_of",
+        "effects": "clean_share COPIES delivered_share law_of",
         "growth": "fit_power_law log_slope PowerLaw",
         "judged": "judge_tests Made make_tests record_test run_battery Test",
         "linear": "CONFIDENCE Estimate fit_linear LinearLaw",
@@ -22,7 +23,7 @@ __getattr__, __dir__ = face(
         "dispersion_power dispersion_reach Outcome poisson_acceptance poisson_between "
         "poisson_outside POWER variation_limits variation_outcome",
         "result": "TestResult",
-        "sample": "Columns Sample table_of time_cell TIME_CELLS TypePairs",
+        "sample": "Columns DefectCounts LATE Sample table_of time_cell TIME_CELLS TypePairs",
         "times": "cells_for PLOT_CELLS times_of",
         "two_samples": "dispersion_ratio homogeneity_test largest_shift rank_test",
         "variation": "variation_interval",

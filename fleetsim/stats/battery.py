@@ -524,6 +524,9 @@ def without_roster(n_batches: int) -> tuple[str, ...]:
     return tuple(entry.name for entry in entries(n_batches) if entry.roster)
 
 
-def family_size(batches: int) -> int:
-    """Return how many tests Holm's procedure adjusts together in a run of so many batches."""
-    return 1 + sum(entry.kind is EntryKind.EVIDENCE for entry in entries(batches))
+def family_size(batches: int, kinds: int = 0) -> int:
+    """Return how many tests Holm's procedure adjusts together in a run of so many batches.
+
+    Each of `kinds` of injected defects has a test of its number.
+    """
+    return 1 + kinds + sum(entry.kind is EntryKind.EVIDENCE for entry in entries(batches))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 from scipy import special
+from scipy import stats as scipy_laws
 
 from fleetsim.stats import laws
 from fleetsim.stats.arguments import (
@@ -102,6 +103,62 @@ def poisson_count_test(count: float, mean: float) -> TestResult:
         n=events,
         estimate=events / rate,
         interval=(low / rate, high / rate),
+        null=null,
+    )
+
+
+def binomial_count_test(count: float, n: float, probability: float) -> TestResult:
+    """Return the two-sided exact test that a count is binomial with a known probability.
+
+    The p-value is central, min(1, 2 min(P(X <= count), P(X >= count))).
+
+    Parameters
+    ----------
+    count : int
+        Observed successes, from 0 to `n`.
+    n : int
+        Trials, > 0.
+    probability : float
+        Of a success in one trial, from 0 to 1.
+
+    Returns
+    -------
+    TestResult
+        `statistic` is the count; `estimate` is count / (n probability) with the 95 % interval of
+        Clopper and Pearson, None where the probability is 0.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range, or the count or n is not whole.
+
+    References
+    ----------
+    Clopper and Pearson (1934), Biometrika 26, 404. doi:10.1093/biomet/26.4.404
+    """
+    successes, trials = count_of("count", count), count_of("n", n)
+    if trials == 0 or successes > trials:
+        raise ValueError(f"count is {successes} of n = {trials}, must be 0 to n, and n > 0")
+    if not 0 <= probability <= 1:
+        raise ValueError(f"probability is {probability}, must be from 0 to 1")
+    null = f"count ~ Binomial({trials}, {probability:.12g})"
+    law = scipy_laws.binom(trials, probability)
+    p_value = central(float(law.cdf(successes)), float(law.sf(successes - 1)))
+    if probability == 0:
+        note = "the probability is 0, so there is no ratio to report"
+        return TestResult(
+            "binomial_count", float(successes), p_value, n=trials, null=null, note=note
+        )
+    odds = _lower_odds(successes, trials - successes), _lower_odds(trials - successes, successes)
+    low = odds[0] / (1 + odds[0])
+    high = 1 / (1 + odds[1])
+    return TestResult(
+        "binomial_count",
+        statistic=float(successes),
+        p_value=p_value,
+        n=trials,
+        estimate=successes / trials / probability,
+        interval=(low / probability, high / probability),
         null=null,
     )
 

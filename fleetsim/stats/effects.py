@@ -8,8 +8,8 @@ equivalence, the largest under which it still shows its claim. All are computed,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -18,6 +18,7 @@ from scipy import optimize, special
 from scipy import stats as scipy_laws
 
 from fleetsim.generate.config import Config
+from fleetsim.generate.defects import defect_rates
 from fleetsim.generate.model import count_law, type_law
 from fleetsim.stats import laws, moments, power, time_tests
 from fleetsim.stats.result import TestResult
@@ -40,22 +41,57 @@ class Law:
         Relative margin of the event count.
     type_margin : float
         Margin of a type's share, as a fraction; 0.03 is 3 points.
+    defects : mapping
+        The rate of each kind of defect, where a ledger says which lines have one; then `rate` is
+        that of the clean events.
     """
 
     rate: float
     weights: tuple[float, ...]
     count_margin: float = 0.10
     type_margin: float = 0.03
+    defects: Mapping[str, float] = field(default_factory=dict)
 
 
-def law_of(config: Config, *, count_margin: float = 0.10, type_margin: float = 0.03) -> Law:
-    """Return the law that a configuration states."""
+def law_of(
+    config: Config,
+    *,
+    count_margin: float = 0.10,
+    type_margin: float = 0.03,
+    ledger: bool = False,
+) -> Law:
+    """Return the law that a configuration states.
+
+    Parameters
+    ----------
+    config : Config
+    count_margin, type_margin : float
+    ledger : bool
+        Whether the lines with defects are known and left out: the counts of the others are Poisson
+        again, thinned by the rates of the kinds that take a record away.
+    """
+    rates = defect_rates(config) if ledger else {}
     return Law(
-        rate=count_law(config).mean,
+        rate=count_law(config).mean * clean_share(rates),
         weights=type_law(config).probabilities,
         count_margin=count_margin,
         type_margin=type_margin,
+        defects=rates,
     )
+
+
+#: Kinds that add a line and leave the record itself clean.
+COPIES = frozenset({"duplicate", "conflicting_duplicate"})
+
+
+def clean_share(rates: Mapping[str, float]) -> float:
+    """Return the probability that a record stands in its own batch as it would without defects."""
+    return max(0.0, 1 - math.fsum(rate for kind, rate in rates.items() if kind not in COPIES))
+
+
+def delivered_share(rates: Mapping[str, float]) -> float:
+    """Return the lines that a record makes on average, late ones counted where they come."""
+    return 1 + math.fsum(rate for kind, rate in rates.items() if kind in COPIES)
 
 
 def mean_count(sample: Sample, law: Law) -> float:

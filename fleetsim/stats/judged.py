@@ -16,6 +16,7 @@ import msgspec
 from fleetsim.base.verdict import Verdict
 from fleetsim.stats.adjust import benjamini_hochberg, holm
 from fleetsim.stats.battery import Entry, EntryKind, entries
+from fleetsim.stats.defects import defect_entries
 from fleetsim.stats.effects import Law
 from fleetsim.stats.result import TestResult
 from fleetsim.stats.sample import Sample
@@ -67,6 +68,8 @@ class JudgedTest:
 def make_tests(sample: Sample, law: Law) -> list[Made]:
     """Make all tests that a sample has batches enough for, in the order of `BATTERY`.
 
+    Where a ledger says which lines have a defect, a test of the number of each kind follows.
+
     A line counts in all of them or in none: it does where its six fields could be read and name a
     known driver and type. Where no line does although there are some, no test is made; where files
     could not be read, none that counts events or drivers is.
@@ -89,7 +92,7 @@ def make_tests(sample: Sample, law: Law) -> list[Made]:
     why_not = _nothing_to_test(sample)
     return [
         Made(entry, sample, _refused(entry, sample, why_not) or entry.make(sample, law))
-        for entry in entries(sample.n_batches)
+        for entry in (*entries(sample.n_batches), *defect_entries(sample, law))
         if sample.has_roster or not entry.roster
     ]
 

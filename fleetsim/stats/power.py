@@ -111,6 +111,41 @@ def detectable_rate_shift(mean: float, level: float) -> float | None:
     return float(np.expm1(optimize.brentq(lack, 0, high, xtol=1e-12)))
 
 
+def binomial_acceptance(n: int, probability: float, level: float) -> tuple[float, float]:
+    """Return the least and the largest count that `stats.binomial_count_test` does not reject."""
+    tail, law = level / 2, laws.binom(n, probability)
+    least = _first(lambda k: law.cdf(k) >= tail, np.array(-1.0), np.array(float(n)))
+    beyond = _first(lambda k: law.sf(k - 1) < tail, np.array(-1.0), np.array(n + 1.0))
+    return float(least), float(beyond) - 1
+
+
+def binomial_power(n: int, probability: float, ratio: float, level: float) -> float:
+    """Return P(`stats.binomial_count_test` rejects) where ratio * probability is the truth."""
+    least, largest = binomial_acceptance(n, probability, level)
+    truth = laws.binom(n, min(1.0, ratio * probability))
+    return float(truth.cdf(least - 1) + truth.sf(largest))
+
+
+def detectable_share_shift(n: int, probability: float, level: float) -> float | None:
+    """Return the smallest relative increase of a probability that the exact binomial test catches.
+
+    A fraction: 0.2 is a rate 20 % too high. None where no increase is caught with 90 % power.
+    """
+    if n <= 0 or not 0 < probability < 1:
+        return None
+
+    def lack(log_ratio: float) -> float:
+        return binomial_power(n, probability, math.exp(log_ratio), level) - POWER
+
+    most = -math.log(probability)
+    if lack(most) < 0:
+        return None
+    high = min(most, 1e-3)
+    while lack(high) < 0:
+        high = min(most, 2 * high)
+    return math.expm1(float(optimize.brentq(lack, 0, high, xtol=1e-12)))
+
+
 def detectable_shares(n: int, df: int, level: float) -> float:
     """Return the smallest Cohen's w that the chi-square test of category shares catches.
 

@@ -6,6 +6,7 @@ test is not needed for them and not known here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,49 @@ class Columns:
         return Columns(self.batch[rows], self.driver[rows], self.kind[rows], self.offset_us[rows])
 
 
+#: The kind of defect whose records come with a later batch.
+LATE = "late"
+
+
+@dataclass(frozen=True)
+class DefectCounts:
+    """The defects of some batches, as their ledgers name them and the lines bear them out.
+
+    Attributes
+    ----------
+    found : mapping
+        Records of these batches with a defect, by kind. Of the late ones, those of batches whose
+        later batch is at hand.
+    records : int
+        Records drawn that stand in their own batch: clean or with a defect, but neither copies nor
+        late ones. It is the n of every kind but late.
+    seen : int
+        Records drawn, late ones included, of the batches whose later batch is at hand: the n of
+        late. The last batches of a data set lack it, and a data set of one batch has none.
+    unusable : str
+        Why they cannot be counted, in words; empty where they can.
+    """
+
+    found: Mapping[str, int]
+    records: int
+    seen: int
+    unusable: str = ""
+
+    def of(self, kind: str, rates: Mapping[str, float]) -> tuple[int, int, float]:
+        """Return how many there are of a kind, among how many records, and its chance for each.
+
+        Which records are late is known only where the batch that brings them is at hand, so all
+        other kinds are counted among the records that are not late, of which a share of
+        rate / (1 - rate of late) has the kind. That is exact: of a multinomial draw, the numbers of
+        the other kinds given one of them.
+        """
+        rate, late = rates.get(kind, 0.0), rates.get(LATE, 0.0)
+        if kind == LATE:
+            return self.found.get(kind, 0), self.seen, rate
+        chance = min(1.0, rate / (1 - late)) if late < 1 else 0.0
+        return self.found.get(kind, 0), self.records, chance
+
+
 @dataclass(frozen=True)
 class Sample:
     """Sufficient statistics of B batches of one fleet.
@@ -76,6 +120,8 @@ class Sample:
     unread : str
         What of the data could not be read, in words; empty where all could. What counts events or
         drivers is then no test of the data.
+    defects : DefectCounts, optional
+        Of lines that a ledger explains, which count in nothing else; None without a ledger.
     """
 
     drivers_per_company: int
@@ -89,6 +135,7 @@ class Sample:
     unplaced: int = 0
     unlisted: Ints | None = None
     unread: str = ""
+    defects: DefectCounts | None = None
 
     @property
     def n_batches(self) -> int:

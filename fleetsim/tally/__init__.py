@@ -5,7 +5,7 @@ from fleetsim.base.face import face
 __getattr__, __dir__ = face(
     __name__,
     {
-        "audit": "audit_data audit_text bytes_to_read",
+        "audit": "audit_data audit_text bytes_to_read kind_counts kinds_table",
         "batches": "Tally tally_batches",
         "faults": "FaultKind faults_table",
         "folder": "events_files",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ from fleetsim.base.verdict import Verdict
 from fleetsim.batch.dataset import COMPANIES_NAME, data_folder, events_folders
 from fleetsim.batch.meta import META_NAME
 from fleetsim.generate.config import Config
+from fleetsim.generate.defects import DEFECT_KINDS
 from fleetsim.stats.answers import answers_line
 from fleetsim.stats.battery import without_roster
+from fleetsim.stats.defects import added, defect_test
 from fleetsim.stats.effects import law_of
 from fleetsim.stats.judged import Test, judge_tests, make_tests, record_test
 from fleetsim.tally.batches import Tally, tally_batches
-from fleetsim.tally.faults import Cause, Fault, FaultKind, Faults, faults_table
+from fleetsim.tally.faults import Cause, Fault, FaultKind, Faults, faults_table, kinds_of
 from fleetsim.tally.folder import is_batch
 from fleetsim.tally.partitions import Partition, is_partition, partitions
 from fleetsim.tally.reading import Mapper
@@ -49,6 +51,37 @@ class Group:
     drivers: int | None
     tests: tuple[Test, ...]
     unplaced: int
+
+
+@dataclass(frozen=True)
+class KindCount:
+    """One kind of injected defects.
+
+    Attributes
+    ----------
+    kind : str
+    entries : int
+        Those of the ledgers.
+    found : int
+        Entries whose line stands there, with its bytes and its defect.
+    tested : int
+        Those of them that the test counts: late records of batches that are not at hand are left
+        out.
+    n : int
+        Records among which they are counted (see `DefectCounts`).
+    expected : float
+        n times the probability of each.
+    p_value : float or None
+        Of the exact two-sided binomial test, not adjusted.
+    """
+
+    kind: str
+    entries: int
+    found: int
+    tested: int
+    n: int
+    expected: float
+    p_value: float | None
 
 
 @dataclass(frozen=True)
@@ -82,6 +115,10 @@ class Audit:
         What a data set looks like, where none was found.
     read : str or None
         The query by which the events were read, if any.
+    explained : tuple of KindCount, optional
+        Of each kind of injected defects, what the ledgers explain; None without ledgers.
+    defects : bool
+        Whether the configuration injects defects.
     """
 
     data: Path
@@ -97,6 +134,8 @@ class Audit:
     left_out: tuple[str, ...] = ()
     expected: str = ""
     read: str | None = None
+    explained: tuple[KindCount, ...] | None = None
+    defects: bool = False
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -142,9 +181,12 @@ class Audit:
                 kind.value: dict(
                     zip(("number", "of"), self.examined.get(kind, (0, 0)), strict=True)
                 )
-                for kind in FaultKind
+                for kind in kinds_of(self.examined)
             },
-            "fault_counts": {kind.value: self.fault_counts.get(kind, 0) for kind in FaultKind},
+            "fault_counts": {
+                kind.value: self.fault_counts.get(kind, 0) for kind in kinds_of(self.examined)
+            },
+            **self._ledger_dict(),
             "groups": [
                 {
                     "batch_ids": list(group.batch_ids),
@@ -156,6 +198,12 @@ class Audit:
                 for group in self.groups
             ],
         }
+
+    def _ledger_dict(self) -> dict[str, Any]:
+        """Return what the ledgers explain; nothing where none were asked for."""
+        if self.explained is None:
+            return {}
+        return {"explained": [asdict(row) for row in self.explained]}
 
 
 def _adjusted(test: Test) -> str:
@@ -176,6 +224,7 @@ def audit_data(
     read: str | None = None,
     start_us: int | None = None,
     batches: int | None = None,
+    ledger: Path | None = None,
     alpha: float = 0.05,
     mapper: Mapper | None = None,
     progress: Callable[[int], object] | None = None,
@@ -200,6 +249,10 @@ def audit_data(
         With `read`, the start of the first interval.
     batches : int, optional
         With `read`, how many intervals there are.
+    ledger : Path, optional
+        The folder of the batches' ledgers. What they explain is no finding, and the tests look at
+        the other lines; what they do not explain is one, and so is an entry that no line bears out.
+        Not with `read`, whose rows have no numbers.
     alpha : float
         Level of all tests together.
     mapper : Mapper, optional
@@ -210,25 +263,42 @@ def audit_data(
     Raises
     ------
     InputError
-        Where there is no such folder, or the companies file that was named cannot be read. What is
-        wrong inside of the folder is a finding.
+        Where there is no such folder, or the companies file that was named cannot be read, or
+        ledgers are asked for together with a query. What is wrong inside of a folder is a finding.
     FleetsimError
         Where a storage or a worker fails.
     """
     faults = Faults()
+    if ledger is not None:
+        _require_ledgers(ledger)
+        if read is not None:
+            raise InputError("ledger", "found a ledger and a query; allowed: one of them")
     if read is not None:
         from fleetsim.tally.query import Query  # where it is asked for
 
         with Query(read, data, config, start_us=start_us, batches=batches) as query:
             place = _Place(data, data / COMPANIES_NAME, [*query.sources()], [])
             made = _audited(
-                config, data, place, companies, from_events, faults, alpha, None, progress
+                config, data, place, companies, from_events, faults, alpha, None, None, progress
             )
         return replace(made, read=read)
     located = _located(data, config, faults)
     if located is None:
         return _nothing_read(data, alpha, faults)
-    return _audited(config, data, located, companies, from_events, faults, alpha, mapper, progress)
+    return _audited(
+        config, data, located, companies, from_events, faults, alpha, ledger, mapper, progress
+    )
+
+
+def _require_ledgers(folder: Path) -> None:
+    """Refuse a folder of ledgers that is not there."""
+    if is_remote(folder):
+        require(folder)
+        return
+    with told(folder):
+        there = folder.is_dir()
+    if not there:
+        raise InputError(str(folder), "no such folder; expected the ledgers of the batches")
 
 
 def _audited(
@@ -239,6 +309,7 @@ def _audited(
     from_events: bool,
     faults: Faults,
     alpha: float,
+    ledger: Path | None,
     mapper: Mapper | None,
     progress: Callable[[int], object] | None,
 ) -> Audit:
@@ -253,6 +324,7 @@ def _audited(
             any_seed=True,
             lenient=True,
             faults=faults,
+            ledger=ledger,
             mapper=mapper,
             progress=progress,
         )
@@ -281,12 +353,14 @@ def _audited(
         groups=_groups(config, tally, alpha),
         roster="companies" if listed else "from-events" if from_events else "none",
         left_out=() if listed else without_roster(most),
+        explained=kind_counts(config, tally),
+        defects=bool(config.defects),
     )
 
 
 def _groups(config: Config, tally: Tally, alpha: float) -> tuple[Group, ...]:
     """Return the tests on the batches of each roster, judged together."""
-    law = law_of(config)
+    law = law_of(config, ledger=tally.explained is not None)
     made = [make_tests(sample, law) for sample in tally.samples]
     rows = iter(judge_tests([test for tests in made for test in tests], law, alpha=alpha))
     return tuple(
@@ -299,6 +373,32 @@ def _groups(config: Config, tally: Tally, alpha: float) -> tuple[Group, ...]:
         )
         for sample, (first, end), tests in zip(tally.samples, tally.spans, made, strict=True)
     )
+
+
+def kind_counts(config: Config, tally: Tally) -> tuple[KindCount, ...] | None:
+    """Return what the ledgers explain of each kind, held to its law over all batches."""
+    if tally.explained is None:
+        return None
+    own, rates = tally.explained, law_of(config, ledger=True).defects
+    counts = added([sample.defects for sample in tally.samples if sample.defects is not None])
+    rows = []
+    for kind in DEFECT_KINDS:
+        if not (rates.get(kind) or own.entries[kind]):
+            continue
+        result = defect_test(counts, kind, rates)
+        number, n, chance = counts.of(kind, rates)
+        rows.append(
+            KindCount(
+                kind=kind,
+                entries=own.entries[kind],
+                found=own.found[kind],
+                tested=number,
+                n=n,
+                expected=n * chance,
+                p_value=result.p_value,
+            )
+        )
+    return tuple(rows)
 
 
 def _nothing_read(data: Path, alpha: float, faults: Faults) -> Audit:
@@ -434,6 +534,13 @@ def audit_text(audit: Audit) -> str:
     parts.append(str(faults_table(audit.faults, audit.fault_counts, audit.examined)))
     if len(audit.causes) > 1:
         parts.append(str(_causes_table(audit)))
+    if audit.explained is not None:
+        parts.append(_explained_text(audit.explained))
+    elif audit.defects:
+        parts.append(
+            "The configuration injects defects, and each is a finding here; --ledger DIR tells "
+            "those that the ledger explains from the others."
+        )
     parts += [_group_text(group) for group in audit.groups]
     if audit.read is not None:
         parts.append(
@@ -456,6 +563,34 @@ def audit_text(audit: Audit) -> str:
     if audit.expected:
         parts.append(audit.expected)
     return "\n\n".join(parts)
+
+
+def _explained_text(kinds: tuple[KindCount, ...]) -> str:
+    """Return what the ledgers explain as text."""
+    text = f"Explained by the ledger; these lines count in no other test:\n\n{kinds_table(kinds)}"
+    away = sum(row.found - row.tested for row in kinds)
+    if away:
+        text += (
+            f"\n{away} late records are of batches that are not at hand, and are not among those "
+            "that the test expects."
+        )
+    return text
+
+
+def kinds_table(kinds: tuple[KindCount, ...]) -> Table:
+    """Return what the ledgers explain of each kind as a table."""
+    rows = tuple(
+        (
+            row.kind,
+            str(row.entries),
+            str(row.found),
+            number(row.expected, 4) if row.n else "–",
+            number(row.p_value, 3),
+        )
+        for row in kinds
+    )
+    header = ("kind", "entries", "found", "expected", "p")
+    return Table(header, rows, "explained by the ledger")
 
 
 def _causes_table(audit: Audit) -> Table:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from uuid import UUID
@@ -28,10 +28,11 @@ from fleetsim.batch.companies import read_companies
 from fleetsim.batch.meta import in_time
 from fleetsim.generate.config import Config
 from fleetsim.generate.fleet import Fleet
-from fleetsim.stats.sample import Sample
+from fleetsim.stats.sample import LATE, Sample
 from fleetsim.stats.times import times_of
 from fleetsim.tally.faults import Cause, Fault, FaultKind, Faults
 from fleetsim.tally.folder import read_record, size_of, start_of, time_or_none
+from fleetsim.tally.ledger import Explained, Ledger, count_defects
 from fleetsim.tally.partitions import Partition, size_of_files
 from fleetsim.tally.reading import Mapper, OpenBatch, Reading
 from fleetsim.tally.store import DuplicateId, EventStore
@@ -65,6 +66,8 @@ class Tally:
     examined : dict
         Of each kind, what was asked for faults of it, and how many there are to ask: lines, or
         batches.
+    explained : Explained, optional
+        What the ledgers of all batches explain; None where none were asked for.
     """
 
     batch_ids: tuple[str, ...]
@@ -78,6 +81,7 @@ class Tally:
     fault_counts: dict[FaultKind, int]
     causes: dict[Cause, int] = field(default_factory=dict)
     examined: dict[FaultKind, tuple[int, int]] = field(default_factory=dict)
+    explained: Explained | None = None
 
     @property
     def sample(self) -> Sample:
@@ -121,6 +125,7 @@ def tally_batches(
     any_seed: bool = False,
     lenient: bool = False,
     faults: Faults | None = None,
+    ledger: Path | None = None,
     mapper: Mapper | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Tally:
@@ -141,6 +146,9 @@ def tally_batches(
         Whether bad lines of the companies file are faults, and their companies left out.
     faults : Faults, optional
         What was found already; what is found is added.
+    ledger : Path, optional
+        The folder of the batches' ledgers: what they explain is no fault and in no sample but in
+        its `defects`.
     mapper : Mapper, optional
         Reads files of up to some gigabytes somewhere else, where paths and URLs mean the same; by
         default all are read here. The result is the same.
@@ -165,7 +173,14 @@ def tally_batches(
             fleet = companies = None
     with EventStore(config.interval_us) as store:
         reading = Reading(
-            config, fleet, companies, store, any_seed, progress, bad_companies=bad > 0
+            config,
+            fleet,
+            companies,
+            store,
+            any_seed,
+            progress,
+            bad_companies=bad > 0,
+            ledger=None if ledger is None else Ledger(ledger, config),
         )
         opened = [reading.open(number, batch) for number, batch in enumerate(ordered)]
         reading.read(mapper)
@@ -177,13 +192,19 @@ def tally_batches(
                     FaultKind.FOLDER, left.name, "left by a writer that did not finish", "left over"
                 )
         samples, spans = [], []
+        carriers = {} if ledger is None else _carriers(config, opened)
         # Duplicate ids are searched for beside the statistics: both mostly wait for sorts.
         with ThreadPoolExecutor(1) as helper:
             searching = helper.submit(store.duplicates, faults.room(FaultKind.DUPLICATE, ""))
             for _, group in groupby(opened, key=lambda batch: batch.eligible.tobytes()):
                 alike = list(group)
                 spans.append((alike[0].number, alike[-1].number + 1))
-                samples.append(_sample(config, alike, store, *spans[-1], roster=fleet is not None))
+                sample = _sample(config, alike, store, *spans[-1], roster=fleet is not None)
+                if ledger is not None:
+                    counted = [(b.id, b.partial.lines, b.explained) for b in alike]
+                    defects = count_defects(counted, [carriers.get(b.number) for b in alike])
+                    sample = replace(sample, defects=defects)
+                samples.append(sample)
             _add_duplicates(*searching.result(), reading, faults)
     sizes = [size_of_files(b) if isinstance(b, Partition) else size_of(b) for b in ordered]
     return Tally(
@@ -198,6 +219,7 @@ def tally_batches(
         fault_counts=dict(faults.counts),
         causes=dict(faults.causes),
         examined=_examined(opened, fleet is not None),
+        explained=None if ledger is None else _explained(opened),
     )
 
 
@@ -241,7 +263,7 @@ def _read_fleet(
 
 def _examined(batches: list[OpenBatch], roster: bool) -> dict[FaultKind, tuple[int, int]]:
     """Return of each kind of faults what was asked for them, and how many there are to ask."""
-    lines = sum(batch.partial.lines for batch in batches)
+    lines = sum(batch.partial.lines - batch.explained.lines for batch in batches)
     asked = {
         FaultKind.FOLDER: (sum(batch.rows is None for batch in batches), len(batches)),
         FaultKind.LINE: (lines, lines),
@@ -249,9 +271,41 @@ def _examined(batches: list[OpenBatch], roster: bool) -> dict[FaultKind, tuple[i
     }
     for kind in (FaultKind.MEMBER, FaultKind.DUPLICATE, FaultKind.TIME):
         asked[kind] = (sum(batch.partial.examined[kind] for batch in batches), lines)
+    if any(batch.ledger for batch in batches):
+        entries = _explained(batches).entries.total()
+        asked[FaultKind.LEDGER] = (entries, entries)
     if not roster:  # types are held to the configuration, but nobody to anything
         asked[FaultKind.MEMBER] = (0, lines)
     return asked
+
+
+def _explained(batches: Iterable[OpenBatch]) -> Explained:
+    return sum((batch.explained for batch in batches), Explained())
+
+
+def _carriers(config: Config, batches: list[OpenBatch]) -> dict[int, Explained]:
+    """Return what explains the batch that brings the late records of a batch, by its number.
+
+    It begins so many intervals later as records are late, and has the ordinal that follows by as
+    many: where batches were made of the same ordinals in other intervals, nobody brings them.
+    """
+    if LATE not in config.defects:
+        return {}
+    later = config.defects[LATE].batches
+    by_start = {batch.start_us: batch for batch in batches if batch.start_us is not None}
+    found = {}
+    for batch in batches:
+        if batch.start_us is None:
+            continue
+        carrier = by_start.get(batch.start_us + later * config.interval_us)
+        if carrier is None:
+            continue
+        if batch.meta and carrier.meta:
+            same = batch.meta.seed == carrier.meta.seed
+            if not same or carrier.meta.ordinal != batch.meta.ordinal + later:
+                continue
+        found[batch.number] = carrier.explained
+    return found
 
 
 def _check_fleet(config: Config, fleet: Fleet, companies: Path, faults: Faults) -> None:
@@ -283,7 +337,10 @@ def _unread(batches: list[OpenBatch]) -> str:
     """Return how many files of batches could not be read, in words; empty where all could."""
     files = sum(len(batch.files.names) for batch in batches)
     unread = sum(batch.unread for batch in batches)
-    return f"{unread} of {files} files could not be read" if unread else ""
+    if unread:
+        return f"{unread} of {files} files could not be read"
+    useless = sum(bool(batch.explained.unusable) for batch in batches)
+    return f"the ledgers of {useless} of {len(batches)} batches are of no use" if useless else ""
 
 
 def _sample(
@@ -312,7 +369,7 @@ def _sample(
         type_pairs=np.sum([partial.pairs.finish() for partial in partials], axis=0),
         times=times_of(sizes, config.interval_us, by_batch, whole),
         outside=sum(partial.outside for partial in partials),
-        unplaced=sum(partial.lines for partial in partials) - sum(placed),
+        unplaced=sum(b.partial.lines - b.explained.lines for b in batches) - sum(placed),
         unlisted=None if roster else np.array(placed, np.int64),
         unread=_unread(batches),
     )

@@ -22,6 +22,7 @@ class FaultKind(Enum):
     DUPLICATE = "duplicate"  # an event id that stands twice
     TIME = "time"  # a timestamp outside [start, end)
     META = "meta"  # the record and the file disagree
+    LEDGER = "ledger"  # a ledger of defects and the lines disagree; only where one is given
 
     @property
     def words(self) -> str:
@@ -36,6 +37,7 @@ _WORDS = {
     FaultKind.DUPLICATE: "event_id twice",
     FaultKind.TIME: "timestamp outside the interval",
     FaultKind.META: "record against files and configuration",
+    FaultKind.LEDGER: "ledger of defects against the lines",
 }
 
 
@@ -113,7 +115,7 @@ def faults_table(
     caption : str, optional
     """
     rows = []
-    for kind in FaultKind:
+    for kind in kinds_of(examined):
         asked, there = examined.get(kind, (0, 0))
         first = next((str(fault) for fault in faults if fault.kind is kind), None)
         if first is None:
@@ -130,7 +132,12 @@ def faults_table(
     return Table(header, tuple(rows), caption)
 
 
-_UNITS = {FaultKind.FOLDER: "batches", FaultKind.META: "batches"}
+_UNITS = {FaultKind.FOLDER: "batches", FaultKind.META: "batches", FaultKind.LEDGER: "entries"}
+
+
+def kinds_of(examined: Mapping[FaultKind, tuple[int, int]]) -> list[FaultKind]:
+    """Return the kinds that may occur: those of a ledger only where there is one."""
+    return [kind for kind in FaultKind if kind is not FaultKind.LEDGER or kind in examined]
 
 
 def counts_of(causes: Mapping[Cause, int]) -> Counter[FaultKind]:

@@ -35,13 +35,15 @@ from fleetsim.generate.model import EVENT_FIELDS, FieldKind, type_law
 from fleetsim.stats.sample import TIME_CELLS, TypePairs, table_of, time_cell
 from fleetsim.tally.diagnosis import Diagnosis, Roster, diagnose
 from fleetsim.tally.faults import EXAMPLES, Cause, FaultKind
-from fleetsim.tally.lines import Bounds, LineReader, Membership, NotPlainError, Rows
+from fleetsim.tally.ledger import KINDS, Explained, LedgerFile, Marks, read_marks
+from fleetsim.tally.lines import Bounds, LineReader, Membership, NotPlainError, RawLine, Rows
 from fleetsim.tally.partial import (
     Growing,
     LineFault,
     Partial,
     count,
     first_faults,
+    merge,
     misplaced,
     misplaced_cause,
     misplaced_fault,
@@ -108,6 +110,8 @@ class FileTask(msgspec.Struct, frozen=True):
         How many of its lines count.
     stated : Stated
         What is said of the file.
+    ledger : LedgerFile, optional
+        The ledger of its defects.
     """
 
     file: int
@@ -119,6 +123,7 @@ class FileTask(msgspec.Struct, frozen=True):
     companies_sha256: str
     companies_used: int
     stated: Stated = Stated()
+    ledger: LedgerFile | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +152,7 @@ class FileTally:
     sha256: str
     error: str
     more: str = ""
+    explained: Explained | None = None
 
 
 def listed_in(bad: bool) -> str:
@@ -204,6 +210,7 @@ class FileReader:
         file: int = 0,
         rows_of: Callable[[], Any] | None = None,
         stated: Stated = Stated(),  # noqa: B008 (a constant)
+        ledger: LedgerFile | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> FileTally:
         """Return the tally of a file, and hand on its events.
@@ -225,6 +232,8 @@ class FileReader:
             Opens a stream of the lines, where there is no file.
         stated : Stated
             What is said of the file; what goes on far beyond that is not read.
+        ledger : LedgerFile, optional
+            The ledger of its defects. What it explains is no event and no fault.
         progress : callable, optional
             Called with numbers of bytes as they are read.
 
@@ -235,18 +244,25 @@ class FileReader:
         """
         lines = copy.copy(self._lines)
         growing = Growing(self.n_types)
+        explained: Explained | None = None
+        marks: Marks | None = None
+        if ledger is not None:
+            read = read_marks(ledger, place(ledger.path))
+            explained, marks = (None, read) if isinstance(read, Marks) else (read, None)
         seen, error, sha256 = 0, "", ""
         opened: Callable[[Path], Any] | None = None
         if format != "jsonl":
             opened = partial(FORMATS[format].reader, longest=self._longest)
-        bounds = self._bounds(format, stated)
+        bounds = self._bounds(format, stated, 0 if marks is None else len(marks))
         where: Path | None = path
         if rows_of is not None:
             stream = rows_of
             where, opened = None, lambda _: stream()
         with told(path):
             try:
-                for rows in lines.read(where, eligible, opened=opened, bounds=bounds):
+                for rows in lines.read(where, eligible, opened=opened, bounds=bounds, marks=marks):
+                    if marks is not None and rows.explained is not None:
+                        self._check_kinds(rows.explained, marks, eligible, start_us)
                     part, events = self._tally(rows, file, eligible, start_us)
                     growing.add(part)
                     take(events)
@@ -262,10 +278,54 @@ class FileReader:
                     sha256 = hash_file(path)
                 except OSError as fault:
                     error = error or _why(fault, path, format)
-        return FileTally(growing.finish(), lines.bytes, lines.sha256, sha256, error, more)
+        if marks is not None:
+            explained = marks.finish()
+            _take_ids(marks, take)
+            if not error:  # or all of its lines are missing, which is told already
+                growing.add(_borne_out(marks, file, self.n_types))
+        whole = growing.finish()
+        return FileTally(whole, lines.bytes, lines.sha256, sha256, error, more, explained)
 
-    def _bounds(self, format: str, stated: Stated) -> Bounds:
-        """Return where the reading of a file stops."""
+    def _check_kinds(self, rows: Rows, marks: Marks, eligible: Flags, start_us: int | None) -> None:
+        """Hold the lines that a ledger explains to the defect that it names.
+
+        Which of several lines is the copy, and what stood in place of a value, the lines do not
+        say; what is wrong with one by itself they do.
+        """
+        number, us = rows.number, rows.drawn[_TIME]
+        kind = marks.kinds_of(number)
+        seen = np.full(len(number), _IN_PLACE)
+        if start_us is not None:
+            seen[(us < start_us) | (us - start_us >= self.config.interval_us)] = _AWAY
+        seen[rows.membership != Membership.MEMBER] = _STRANGER
+        seen[rows.membership == Membership.UNKNOWN_COMPANY] = _UNKNOWN
+        for name in _CHOICES:
+            seen[rows.drawn[name] < 0] = _NO_CHOICE
+        fits = seen == _PLACES[kind]
+        if start_us is None:
+            fits |= (_PLACES[kind] == _AWAY) & (seen == _IN_PLACE)
+        if self.fleet is None:  # nobody is unknown
+            fits |= (_PLACES[kind] == _UNKNOWN) & (seen <= _AWAY)
+        wrong = number[~fits].tolist()
+        wrong += self._other_defects(rows.deviating, marks, eligible)
+        if wrong:
+            marks.reject(sorted(wrong))
+
+    def _other_defects(self, lines: list[RawLine], marks: Marks, eligible: Flags) -> list[int]:
+        """Return which lines in no canonical form have another defect than the ledger names."""
+        if not lines:
+            return []
+        roster = self._roster_of(eligible)
+        kinds = marks.kinds_of(np.array([line.number for line in lines]))
+        wrong = []
+        for line, kind in zip(lines, kinds.tolist(), strict=True):
+            causes = {cause for _, cause, _ in diagnose(line, roster).findings}
+            if not any(cause.startswith(_CAUSES[kind]) for cause in causes):
+                wrong.append(line.number)
+        return wrong
+
+    def _bounds(self, format: str, stated: Stated, marks: int) -> Bounds:
+        """Return where the reading of a file stops, of which a ledger names so many lines."""
         lines = math.inf if stated.rows is None else max(0, stated.rows) + MORE_LINES
         most = [math.inf]
         if format == "jsonl":
@@ -273,7 +333,7 @@ class FileReader:
         else:
             most += [] if stated.rows is None else [stated.rows * self._width]
             most += [] if stated.size is None else [stated.size // _LEAST_BYTES * self._width]
-        return Bounds(lines, max(0, min(most)) + MORE_BYTES, SHORT_LINES, LINE_BYTES)
+        return Bounds(lines, max(0, min(most)) + MORE_BYTES, SHORT_LINES + marks, LINE_BYTES)
 
     def _tally(
         self, rows: Rows, file: int, eligible: Flags, start_us: int | None
@@ -379,13 +439,68 @@ class FileReader:
         raw = [*rows.deviating, *rows.strangers]
         if not raw:
             return [], []
-        if self._roster is None:
-            self._roster = Roster.of(self.config, self.fleet, eligible, self._listed)
-        roster = replace(self._roster, eligible=eligible)
+        roster = self._roster_of(eligible)
         read = [(line.number, diagnose(line, roster)) for line in raw]
         return read, [LineFault(file, number, *f) for number, d in read for f in d.findings]
 
+    def _roster_of(self, eligible: Flags) -> Roster:
+        if self._roster is None:
+            self._roster = Roster.of(self.config, self.fleet, eligible, self._listed)
+        return replace(self._roster, eligible=eligible)
 
+
+# What a line in canonical form is found to be.
+_IN_PLACE, _AWAY, _STRANGER, _UNKNOWN, _NO_CHOICE = range(5)
+_NEVER = -1  # a line with such a defect is not in canonical form
+_PLACES = np.array(
+    [
+        {
+            "invalid_enum": _NO_CHOICE,
+            "orphan_reference": _UNKNOWN,
+            "out_of_interval": _AWAY,
+            "duplicate": _IN_PLACE,
+            "conflicting_duplicate": _IN_PLACE,
+            "late": _AWAY,
+        }.get(kind, _NEVER)
+        for kind in KINDS
+    ]
+)
+_NULL, _NO_TEXT = (
+    tuple(f"{field.name} is {what}" for field in EVENT_FIELDS) for what in ("null", "not text")
+)
+#: What the causes of the faults of a line in no canonical form begin with, by the place of a kind.
+_CAUSES: list[tuple[str, ...]] = [
+    {
+        "missing_field": ("missing key",),
+        "null_value": _NULL,
+        "wrong_type": _NO_TEXT,
+        "malformed_timestamp": ("no time", f"form of {_TIME}"),
+        "naive_timestamp": (f"form of {_TIME}",),
+        "invalid_enum": tuple(f"unknown {name}" for name in _CHOICES),
+        "extra_field": ("extra key",),
+        "duplicate_key": ("key twice",),
+        "corrupt_record": ("not JSON", "not UTF-8", "not an object"),  # a cut may be in a character
+        "invalid_utf8": ("not UTF-8",),
+    }.get(kind, ())
+    for kind in KINDS
+]
+
+
+def _borne_out(marks: Marks, file: int, n_types: int) -> Partial:
+    """Return the faults of the entries of a ledger as a partial of no lines."""
+    faults, causes = marks.faults(file, EXAMPLES)
+    return replace(merge([], n_types), faults=first_faults(faults), causes=causes)
+
+
+def _take_ids(marks: Marks, take: Callable[[Events], object]) -> None:
+    """Hand on the ids of explained records, which stand nowhere else."""
+    line, event_id = marks.own_ids()
+    for start in range(0, len(line), _IDS_AT_ONCE):
+        some = slice(start, start + _IDS_AT_ONCE)
+        take(Events(event_id[some], line[some], np.full(len(line[some]), -1)))
+
+
+_IDS_AT_ONCE = 1 << 16
 _NOBODY = count(np.zeros(0, np.int64))
 _OUTSIDE = "outside the interval"
 
@@ -493,6 +608,7 @@ def tally_file(task: FileTask) -> tuple[FileTally, Events]:
         take,
         file=task.file,
         stated=task.stated,
+        ledger=task.ledger,
     )
     none = Events(np.zeros((0, 2), np.uint64), np.zeros(0, np.int32), np.zeros(0, np.int32))
     return tally, Events(*(np.concatenate(column) for column in zip(none, *events, strict=True)))

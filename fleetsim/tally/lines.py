@@ -14,7 +14,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ from fleetsim.generate.config import Config
 from fleetsim.generate.encode import driver_digits
 from fleetsim.generate.fleet import Fleet
 from fleetsim.generate.model import EVENT_FIELDS, Field, FieldKind, choice_law
+from fleetsim.tally.ledger import Marks
 from fleetsim.tally.values import (
     DEVIATING,
     TEXT_BYTES,
@@ -117,6 +118,9 @@ class Rows:
         The lines that are not in canonical form.
     strangers : list of RawLine
         The canonical lines that are no members or have a choice of -1.
+    explained : Rows, optional
+        Those of the lines that a ledger names with their bytes; they stand nowhere else here, but
+        `lines` counts them.
     """
 
     lines: int
@@ -127,6 +131,7 @@ class Rows:
     drawn: Columns
     deviating: list[RawLine]
     strangers: list[RawLine]
+    explained: Rows | None = None
 
     def __len__(self) -> int:
         return len(self.number)
@@ -260,6 +265,7 @@ class LineReader:
         opened: Callable[[Path], Any] | None = None,
         chunk_bytes: int = CHUNK_BYTES,
         bounds: Bounds = Bounds(),  # noqa: B008 (a constant)
+        marks: Marks | None = None,
     ) -> Iterator[Rows]:
         """Yield the lines of a file, some thousand at a time.
 
@@ -275,6 +281,8 @@ class LineReader:
             Bytes read at once; memory is bounded by it and by the longest line that is possible.
         bounds : Bounds
             Where reading stops before the end. A line that has begun there is not handed out.
+        marks : Marks, optional
+            Lines that a ledger names. Those with its bytes are handed out apart.
 
         Raises
         ------
@@ -290,6 +298,8 @@ class LineReader:
             start = self._limit - kept
             if dropped and len(ends):
                 self.lines += 1
+                if marks is not None:
+                    marks.unread(self.lines)
                 yield _only(RawLine(self.lines, head, dropped + int(ends[0]) - start))
                 start, dropped, ends = int(ends[0]), 0, ends[1:]
             for first in range(0, len(ends), SLAB_LINES):
@@ -297,7 +307,7 @@ class LineReader:
                 slab = slab[: int(min(len(slab), bounds.lines - self.lines))]
                 short += int((np.diff(slab, prepend=start) < SHORT_BYTES).sum())
                 if len(slab):
-                    yield self._slab(buffer, start, slab, eligible)
+                    yield self._slab(buffer, start, slab, eligible, marks)
                     start = int(slab[-1])
                 if self.lines >= bounds.lines and start < filled:
                     self.stopped = "lines"
@@ -320,6 +330,8 @@ class LineReader:
                 return
         if kept or dropped:
             self.lines += 1
+            if marks is not None:  # a line without its end is not what was written
+                marks.unread(self.lines)
             yield _only(RawLine(self.lines, head if dropped else carry.tobytes(), dropped + kept))
 
     def _chunks(
@@ -355,7 +367,9 @@ class LineReader:
                 buffer, spare = spare, buffer
         self.sha256 = digest.hexdigest()
 
-    def _slab(self, buffer: Bytes, start: int, ends: Numbers, eligible: Flags) -> Rows:
+    def _slab(
+        self, buffer: Bytes, start: int, ends: Numbers, eligible: Flags, marks: Marks | None
+    ) -> Rows:
         """Return consecutive lines; the first begins at `start`, each ends before its `ends`."""
         starts = np.concatenate([[start], ends[:-1]])
         line, columns = self._columns(buffer, starts, ends)
@@ -378,17 +392,28 @@ class LineReader:
                 made.append(RawLine(before + i + 1, bytes(view[start : start + shown]), length))
             return made
 
+        def rows(some: Flags | None) -> Rows:
+            """Return the lines of a mask, or all of them."""
+            here = slice(None) if some is None else some[line]
+            odd = deviating if some is None else deviating & some
+            return Rows(
+                lines=len(ends) if some is None else int(some.sum()),
+                number=before + 1 + line[here],
+                driver=driver[here],
+                company=company[here],
+                membership=membership[here],
+                drawn={name: column[here] for name, column in drawn.items()},
+                deviating=raw(np.flatnonzero(odd)),
+                strangers=raw(line[here][strange[here]]),
+            )
+
         self.lines += len(ends)
-        return Rows(
-            lines=len(ends),
-            number=before + 1 + line,
-            driver=driver,
-            company=company,
-            membership=membership,
-            drawn=drawn,
-            deviating=raw(np.flatnonzero(deviating)),
-            strangers=raw(line[strange]),
-        )
+        if marks is None:
+            return rows(None)
+        explained = marks.compare(view, starts, ends, before + 1)
+        if not explained.any():
+            return rows(None)
+        return replace(rows(~explained), lines=len(ends), explained=rows(explained))
 
     def _columns(self, buffer: Bytes, starts: Numbers, ends: Numbers) -> tuple[Numbers, Columns]:
         """Return which lines have the canonical form, and their values."""

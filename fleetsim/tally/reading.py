@@ -18,7 +18,7 @@ import numpy.typing as npt
 from fleetsim.base.clock import batch_name
 from fleetsim.base.errors import FleetsimError
 from fleetsim.base.files import open_plain
-from fleetsim.base.storage import is_remote, told
+from fleetsim.base.storage import is_remote, place, told
 from fleetsim.batch.formats import FORMATS
 from fleetsim.batch.meta import BatchMeta
 from fleetsim.generate.config import Config
@@ -43,6 +43,7 @@ from fleetsim.tally.folder import (
     start_of,
     time_or_none,
 )
+from fleetsim.tally.ledger import Explained, Ledger, LedgerFile, check_rates
 from fleetsim.tally.partial import Partial, count, merge, misplaced_cause
 from fleetsim.tally.partitions import Partition
 from fleetsim.tally.store import EventStore
@@ -72,6 +73,7 @@ class OpenBatch:
         first: int,
         fleet: Fleet | None,
         companies_used: Callable[[BatchMeta | None], int],
+        ledger: Ledger | None = None,
     ) -> None:
         self.number, self.source, self.name, self.first = number, source, source.name, first
         self.path = path = source.path if isinstance(source, Partition) else source
@@ -91,6 +93,8 @@ class OpenBatch:
         self.eligible: Flags = members(fleet, self.start_us, self.used)
         self.read: dict[int, FileTally] = {}  # by the number of the file
         self.unread = 0  # files that could not be read
+        self.ledger = ledger
+        self.explained = Explained()
 
     def _open_partition(self, source: Partition) -> None:
         """Look at a batch whose folder has the name of its time, and not of its id."""
@@ -109,8 +113,9 @@ class OpenBatch:
             why = "neither its name nor a record nor an event says which interval it is"
             self.faults.add(FaultKind.TIME, source.name, why, "no interval")
 
-    def _id(self) -> str:
-        """Return the id that a record has to name."""
+    @property
+    def id(self) -> str:
+        """The id that a record has to name."""
         if self.start_us is None or not isinstance(self.source, Partition):
             return self.name
         return batch_name(self.start_us)
@@ -134,6 +139,13 @@ class OpenBatch:
         rows, recorded = next((p.rows, p.bytes) for p in meta.parts or () if p.name == name)
         return Stated(rows, recorded, size)
 
+    def ledger_of(self, file: int) -> LedgerFile | None:
+        """Return where the ledger of a file stands; None where none is asked for."""
+        if self.ledger is None:
+            return None
+        part = self.path_of(file).name if self.files.parts else None
+        return self.ledger.file_of(self.id, self.meta, part)
+
     def add_to(self, store: EventStore, file: int, events: Events) -> None:
         """Give events of a file to a store."""
         store.add(self.number, *events, file=file)
@@ -143,6 +155,7 @@ class OpenBatch:
         tallies = [self.read[file] for file in sorted(self.read)]
         self.read.clear()
         self.partial: Partial = merge((tally.partial for tally in tallies), n_types)
+        self._explain(tallies)
         for name, tally in zip(self.files.names, tallies, strict=True):
             if tally.more:  # said before the lines at fault, which may be very many
                 self.faults.add(FaultKind.LINE, self.name, f"{name} {tally.more}")
@@ -171,7 +184,7 @@ class OpenBatch:
             seed = self.meta.seed if any_seed else config.seed
             check_record(
                 self.meta,
-                self._id(),
+                self.id,
                 self.files,
                 tallies,
                 msgspec.structs.replace(config, seed=seed),
@@ -179,12 +192,25 @@ class OpenBatch:
                 roster,
                 self.faults,
             )
+            if self.ledger is not None:
+                check_rates(self.meta, self.id, config, self.faults)
         # Tables over the whole fleet, eligible or not; the counts behind them are not kept.
         drivers = self.drivers * config.drivers_per_company
         self.counts = self.partial.drivers.table(drivers)
         by_company = self.partial.company_types.table(self.companies * n_types)
         self.types_by_company = by_company.reshape(self.companies, n_types)
         self.partial = replace(self.partial, drivers=_NOTHING, company_types=_NOTHING)
+
+    def _explain(self, tallies: list[FileTally]) -> None:
+        """Add up what the ledgers of all files explain, and say which are of no use."""
+        if self.ledger is None:
+            return
+        for name, tally in zip(self.files.names, tallies, strict=True):
+            own = tally.explained or Explained()
+            self.explained += own
+            if own.unusable:
+                where = f"{self.name}/{name}" if self.files.parts else self.name
+                self.faults.add(FaultKind.LEDGER, where, f"ledger: {own.unusable}", "no ledger")
 
 
 _NOTHING = count(np.zeros(0, np.int64))
@@ -203,7 +229,9 @@ class Reading:
         progress: Callable[[int], object] | None,
         *,
         bad_companies: bool = False,
+        ledger: Ledger | None = None,
     ) -> None:
+        self.ledger = ledger
         self.config, self.fleet, self.store = config, fleet, store
         self.any_seed, self.progress = any_seed, progress
         self.companies, self.bad_companies = companies, bad_companies
@@ -213,7 +241,9 @@ class Reading:
 
     def open(self, number: int, source: Path | Partition) -> OpenBatch:
         """Return the next batch, of which no line has been read."""
-        batch = OpenBatch(number, source, len(self.batch_of), self.fleet, self._companies_used)
+        batch = OpenBatch(
+            number, source, len(self.batch_of), self.fleet, self._companies_used, self.ledger
+        )
         self.batch_of += [batch] * len(batch.files.names)
         return batch
 
@@ -241,6 +271,7 @@ class Reading:
                 file=file,
                 rows_of=batch.rows,
                 stated=batch.stated_of(file),
+                ledger=batch.ledger_of(file),
                 progress=self.progress,
             )
             self._take(file, tally)
@@ -271,6 +302,7 @@ class Reading:
             companies_sha256=self.fleet.sha256 if self.fleet else "",
             companies_used=batch.used,
             stated=batch.stated_of(file),
+            ledger=_ledger_everywhere(batch.ledger_of(file)),
         )
 
     def _take(self, file: int, tally: FileTally) -> None:
@@ -315,6 +347,12 @@ class Reading:
             with told(self.companies), open_plain(self.companies) as file:
                 self.hashes[lines] = hashlib.sha256(b"".join(islice(file, lines))).hexdigest()
         return self.hashes[lines]
+
+
+def _ledger_everywhere(file: LedgerFile | None) -> LedgerFile | None:
+    if file is None:
+        return None
+    return msgspec.structs.replace(file, path=_everywhere(place(file.path)))
 
 
 def _everywhere(where: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -16,11 +17,19 @@ from fleetsim.experiment.check import (
     IMPOSSIBLE,
     Check,
     check_experiment,
+    defects_table,
     remedy_text,
 )
-from fleetsim.experiment.expectation import PASS_WANTED, Expectation, Remedy, expected_line_bytes
+from fleetsim.experiment.expectation import (
+    PASS_WANTED,
+    Expectation,
+    Remedy,
+    bytes_per_event,
+    expected_line_bytes,
+)
 from fleetsim.generate.config import Config
 from fleetsim.kinds.baseline.criteria import CRITERIA, Criterion
+from fleetsim.stats.battery import family_size
 
 RATE, COMPANIES, DRIVERS = (
     "event_rate_per_driver",
@@ -314,3 +323,55 @@ def test_remedies_are_phrases() -> None:
     assert remedy_text(Remedy(DRIVERS, 10, None, None)) == (
         "drivers_per_company 10: no allowed value reaches the range"
     )
+
+
+def test_expected_defects_are_told_and_rare_kinds_named() -> None:
+    """Lines of each kind; fewer than five are a warning and no finding; late ones come later."""
+    rates: dict[str, Any] = {
+        "null_value": 0.01,
+        "wrong_type": 0.0005,
+        "duplicate": 0.02,
+        "late": {"rate": 0.1, "batches": 2},
+    }
+    config = config_of(**baseline().config.as_dict(), defects=rates)
+    clean = criterion("jsonl_valid")
+    check = checked(config, clean, batches=2)
+    assert check.defects == {
+        "null_value": pytest.approx(70),
+        "wrong_type": pytest.approx(3.5),
+        "duplicate": pytest.approx(140),
+        "late": 0,
+    }
+    assert check.findings == ()
+    assert check.warnings == (
+        "defects: hardly sees wrong_type: 3.5 lines expected.",
+        "defects: hardly sees late: 0 lines expected; they come 2 batches later, and there are 2.",
+    )
+    assert check.as_dict()["defects"] == check.defects
+    assert re.search(r"^null_value +0\.01 +70$", str(defects_table(check)), re.MULTILINE)
+    assert check.expectation.mean == pytest.approx(7000 * (1 - 0.01 - 0.0005 - 0.1))
+    more = checked(config, clean, batches=5)
+    assert more.defects["late"] == pytest.approx(3 * 3500 * 0.1)
+    assert more.expectation.family == check.expectation.family + 1 + (
+        family_size(5) - family_size(2)
+    )
+
+
+def test_without_defects_nothing_is_said_of_them() -> None:
+    """The check of other experiments is what it was."""
+    check = check_experiment(baseline())
+    assert check.defects == {}
+    assert "defects" not in check.as_dict()
+
+
+def test_bytes_of_a_clean_event_hold_its_share_of_the_dirty_lines() -> None:
+    """Copies add lines, touched lines have no clean event, late ones of the last batch are away."""
+    config = baseline().config
+    line = expected_line_bytes(config)
+    assert bytes_per_event(config, 4) == line
+    rates = {"null_value": 0.1, "duplicate": 0.05, "late": 0.1}
+    dirty = config_of(**config.as_dict(), defects=rates)
+    lines = 1.05 - 0.1 / 4  # of a record, in four batches of which the last one's never come
+    assert bytes_per_event(dirty, 4) == pytest.approx(line * lines / 0.8)
+    nothing = config_of(**config.as_dict(), defects={"null_value": 1})
+    assert bytes_per_event(nothing, 4) == line

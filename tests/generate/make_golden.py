@@ -21,6 +21,8 @@ from fleetsim.generate.model import STREAM_VERSION
 GOLDEN = Path(__file__).resolve().parent / "golden"
 BASELINE = GOLDEN.parents[2] / "experiments" / "001-baseline" / "config.yaml"
 MANIFEST = "manifest.json"
+#: The data sets, each a folder, by the configuration it is made from: clean, and with defects.
+SETS = {"data": "config.yaml", "dirty": "dirty.yaml"}
 
 #: Two cohorts and two batches; the first interval crosses midnight.
 AT = "2025-11-08T23:50:00Z"
@@ -81,17 +83,18 @@ def _run(arguments: list[list[str]]) -> None:
 
 
 def make(golden: Path) -> None:
-    """Write the data set and the manifest beside the configuration of a golden folder."""
+    """Write the data sets and the manifest beside the configurations of a golden folder."""
     with tempfile.TemporaryDirectory() as scratch:
-        data = Path(scratch) / "data"
-        _run(commands(golden / "config.yaml", data))
+        for name, config in SETS.items():
+            _run(commands(golden / config, Path(scratch) / name))
         larger = []
         for number, (seed, ordinal) in enumerate(LARGER):
             folder = Path(scratch) / str(number)
             _run(larger_commands(folder, seed, ordinal))
             larger.append(larger_entry(folder, seed, ordinal))
-        shutil.rmtree(golden / "data", ignore_errors=True)
-        shutil.copytree(data, golden / "data")
+        for name in SETS:
+            shutil.rmtree(golden / name, ignore_errors=True)
+            shutil.copytree(Path(scratch) / name, golden / name)
     manifest = {
         "stream_version": STREAM_VERSION,
         "files": hashes(golden),

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import dirty_twin
 import make_golden
 import pytest
 import twin
@@ -42,19 +43,20 @@ def test_the_manifest_is_of_the_present_stream_version(manifest) -> None:
 def test_the_golden_files_are_those_of_the_manifest(manifest) -> None:
     """No file was edited, added or lost."""
     assert make_golden.hashes(GOLDEN) == manifest["files"]
-    assert len(manifest["files"]) == 6
+    assert len(manifest["files"]) == 14
 
 
 def test_the_golden_files_stay_small() -> None:
-    """They are read by people: under 60 kB in total."""
-    assert sum(path.stat().st_size for path in GOLDEN.rglob("*") if path.is_file()) < 60_000
+    """They are read by people: under 90 kB in total."""
+    assert sum(path.stat().st_size for path in GOLDEN.rglob("*") if path.is_file()) < 90_000
 
 
-def test_the_command_line_makes_the_golden_bytes(tmp_path: Path, fleetsim_cli: Cli) -> None:
-    """Companies and events byte for byte, the records in all but clock and versions."""
-    for command in make_golden.commands(GOLDEN / "config.yaml", tmp_path):
+@pytest.mark.parametrize("name", make_golden.SETS)
+def test_the_command_line_makes_the_golden_bytes(tmp_path: Path, fleetsim_cli: Cli, name) -> None:
+    """Companies, events and ledgers byte for byte, the records in all but clock and versions."""
+    for command in make_golden.commands(GOLDEN / make_golden.SETS[name], tmp_path):
         assert fleetsim_cli(*command).code == 0
-    golden = GOLDEN / "data"
+    golden = GOLDEN / name
     names = sorted(path.relative_to(golden) for path in golden.rglob("*"))
     assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == names
     for name in names:
@@ -78,9 +80,28 @@ def test_the_twin_makes_the_golden_bytes() -> None:
     assert {company["geography"] for company in fleet} == set(config["geographies"])
 
 
-def test_the_golden_batches_verify(fleetsim_cli: Cli) -> None:
+def test_the_twin_makes_the_golden_defects() -> None:
+    """Dirty lines and ledgers follow from the specification; every kind is among them."""
+    config = yaml.safe_load((GOLDEN / "dirty.yaml").read_text())
+    start_us = (twin.datetime.fromisoformat(AT) - twin.EPOCH) // twin.timedelta(microseconds=1)
+    fleet = twin.companies(config, start_us, cohorts=2)
+    assert (GOLDEN / "dirty" / "companies.jsonl").read_bytes() == twin.content(fleet)
+    kinds = set()
+    for ordinal, batch in enumerate(sorted((GOLDEN / "dirty" / "events").iterdir())):
+        lines, ledger = dirty_twin.delivered(
+            config, fleet, start_us + ordinal * 900_000_000, ordinal
+        )
+        assert (batch / "events.jsonl").read_bytes() == b"".join(lines)
+        made = (GOLDEN / "dirty" / "ledger" / f"{batch.name}.jsonl").read_bytes()
+        assert made == dirty_twin.ledger_lines(ledger)
+        kinds |= {entry["kind"] for entry in ledger}
+    assert kinds == set(dirty_twin.KINDS)
+
+
+@pytest.mark.parametrize("name", make_golden.SETS)
+def test_the_golden_batches_verify(fleetsim_cli: Cli, name) -> None:
     """`fleetsim verify` finds nothing in them."""
-    outcome = fleetsim_cli("verify", GOLDEN / "data")
+    outcome = fleetsim_cli("verify", GOLDEN / name)
     assert (outcome.code, outcome.out.count("reproduced")) == (0, 2)
 
 
@@ -130,7 +151,8 @@ def test_making_golden_data_again_is_refused() -> None:
 def test_golden_data_of_another_version_are_made_again(tmp_path, monkeypatch, version) -> None:
     """Without a manifest, or with one of another version, the data and the manifest are written."""
     monkeypatch.setattr(make_golden, "LARGER", LARGER[:1])
-    shutil.copy(GOLDEN / "config.yaml", tmp_path)
+    for config in make_golden.SETS.values():
+        shutil.copy(GOLDEN / config, tmp_path)
     if version is not None:
         (tmp_path / MANIFEST).write_text(json.dumps({"stream_version": version}))
         (tmp_path / "data").mkdir()

@@ -90,7 +90,9 @@ def test_purposes_and_the_block_have_the_documented_numbers() -> None:
     """The constants of the addresses are those that the twin states on its own."""
     assert BLOCK == twin.ROWS_OF_A_BLOCK
     assert {purpose.name: int(purpose) for purpose in Purpose} == {
-        name: value for name, value in vars(twin).items() if name.startswith(("EVENT_", "COMPANY_"))
+        name: value
+        for name, value in vars(twin).items()
+        if name.startswith(("EVENT_", "COMPANY_", "DEFECT"))
     }
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import mmap
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,9 @@ from fleetsim.generate.kernel import compiled
 from fleetsim.generate.kernel.layout import Layout, event_layout
 from fleetsim.generate.model import FieldKind, Purpose, count_law
 from fleetsim.generate.threads import PAGE, Future, Piece, Threads
+
+if TYPE_CHECKING:
+    from fleetsim.generate.kernel.dirty import CompiledInjection
 
 #: Size of a piece of lines [bytes]: threads seldom meet, and memory stays small (measured: pieces
 #: of an eighth take twice as long).
@@ -42,6 +45,7 @@ class _Slot:
     drawn: npt.NDArray[np.uint64]
     offsets: npt.NDArray[np.uint64]
     out: npt.NDArray[np.uint8]
+    ends: npt.NDArray[np.uint64]
     template: npt.NDArray[np.uint8]
     segments: npt.NDArray[np.uint64]
 
@@ -90,6 +94,7 @@ class PieceMaker:
             drawn=np.empty((layout.columns, room), np.uint64),
             offsets=np.empty(len(self._table) + 1, np.uint64),
             out=_paged(0 if self._columns else PAGE + room * self._width + compiled.SLACK),
+            ends=np.empty(0 if self._columns else room, np.uint64),
             template=np.empty(width, np.uint8),
             segments=np.empty((layout.segments, 2), np.uint64),
         )
@@ -141,11 +146,14 @@ class PieceMaker:
         )
 
     def _encode(self, slot: _Slot, n: int, start_us: int, at: int) -> int:
+        how = self._how(slot, start_us)
+        out, stop = slot.out[at:], np.uint64(n)
+        return int(compiled.encode(out, slot.ends, slot.drawn, np.uint64(0), stop, *how))
+
+    def _how(self, slot: _Slot, start_us: int) -> tuple[Any, ...]:
+        """Return what `compiled.encode` takes behind the events' places."""
         layout, config = self._layout, self._config
-        size = compiled.encode(
-            slot.out[at:],
-            slot.drawn,
-            np.uint64(n),
+        return (
             np.uint64(start_us % DAY_US),
             interval_dates(start_us, compiled.DAY_COLUMN),
             np.uint64(config.drivers_per_company),
@@ -161,10 +169,14 @@ class PieceMaker:
             slot.template,
             slot.segments,
         )
-        return int(size)
 
     def pieces(
-        self, threads: Threads, start_us: int, ordinal: int, drivers: range | None = None
+        self,
+        threads: Threads,
+        start_us: int,
+        ordinal: int,
+        drivers: range | None = None,
+        injection: CompiledInjection | None = None,
     ) -> Iterator[Piece]:
         """Yield a batch, or the part of some drivers, in pieces.
 
@@ -172,6 +184,7 @@ class PieceMaker:
 
         Lines are written here: that takes a fraction of the time of their hash, which no number of
         threads makes faster, and then each piece can begin where the pages of the file want it.
+        `injection` writes them with their defects.
         """
         ahead = min(threads.jobs, _AHEAD)
         while self._slots < ahead + (
@@ -184,6 +197,7 @@ class PieceMaker:
         cursor = np.array([drivers.start, 0, 0], np.uint64)
         making: deque[tuple[_Slot, int, Future]] = deque()
         more, position = True, 0
+        behind = _Behind(threads)
         try:
             while more or making:
                 while more and len(making) < ahead:
@@ -201,20 +215,36 @@ class PieceMaker:
                 if making:
                     slot, n, future = making.popleft()
                     content = future.result()
-                    release = partial(self._free.put, slot)
                     if self._columns:
-                        yield Piece(n, content, None, release)
-                        continue
-                    first = position % PAGE
-                    end = first + self._encode(slot, n, start_us, first)
-                    position += end - first
-                    lines, paged = slot.out[first:end].data, slot.out[:end].data
-                    yield Piece(n, None, lines, release, paged)
+                        yield Piece(n, content, None, partial(self._free.put, slot))
+                    elif injection is not None:
+                        yield from behind.then(self._inject, injection, slot, n, start_us)
+                    else:
+                        piece = self._written(slot, n, start_us, position % PAGE)
+                        position += len(piece.lines)
+                        yield piece
+            yield from behind.last()
+            if injection is not None:
+                yield from injection.rest()
         finally:
+            with suppress(Exception):
+                list(behind.last())
             for slot, _, future in making:  # left early: the room is ours again when they end
                 with suppress(Exception):
                     future.result()
                 self._free.put(slot)
+
+    def _written(self, slot: _Slot, n: int, start_us: int, first: int) -> Piece:
+        """Return the lines of drawn events, from a place in a page on."""
+        end = first + self._encode(slot, n, start_us, first)
+        lines, paged = slot.out[first:end].data, slot.out[:end].data
+        return Piece(n, None, lines, partial(self._free.put, slot), paged)
+
+    def _inject(self, injection: CompiledInjection, slot: _Slot, n: int, start_us: int) -> Piece:
+        try:
+            return injection.piece(slot.drawn, n, self._how(slot, start_us))
+        finally:
+            self._free.put(slot)
 
     def _make(self, slot: _Slot, n_runs: int, n: int, ordinal: int) -> EventColumns | None:
         self._draw(slot, n_runs, slot.drawn, 0, ordinal)
@@ -229,6 +259,26 @@ class PieceMaker:
             else:
                 named[row.name] = drawn[first].view(np.int64)
         return EventColumns(driver=drawn[0].view(np.int64), drawn=named)
+
+
+class _Behind:
+    """Work that takes pieces one after the other, each while the one before is written."""
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+        self._future: Future | None = None
+
+    def then(self, work: Callable[..., Piece], *arguments: Any) -> Iterator[Piece]:
+        """Yield the piece before, if there is one, when the next one is under way."""
+        done = list(self.last())
+        self._future = self._threads.submit(work, *arguments)
+        yield from done
+
+    def last(self) -> Iterator[Piece]:
+        """Yield the piece that is under way, if there is one."""
+        future, self._future = self._future, None
+        if future is not None:
+            yield future.result()
 
 
 def _paged(size: int) -> npt.NDArray[np.uint8]:
@@ -246,4 +296,21 @@ def compile_kernel() -> None:
     )
     layout = event_layout(config)
     if layout is not None:
-        PieceMaker(config, fleet, layout, columns=False)  # which tries it out
+        _compile_injection(PieceMaker(config, fleet, layout, columns=False))  # which tries it out
+
+
+def _compile_injection(maker: PieceMaker) -> None:
+    """Compile also what puts defects into lines, by a batch of which one is late."""
+    from fleetsim.generate.kernel.dirty import CompiledInjection
+
+    config = make_config(maker._config.as_dict(), {"defects": {"late": 1}})
+    fleet = Fleet(
+        np.full((1, 36), ord("0"), np.uint8), np.ones(1, np.bool_), np.zeros(1, np.int64), sha256=""
+    )
+    layout = event_layout(config)
+    assert layout is not None  # noqa: S101 - the maker has one
+    dirty = PieceMaker(config, fleet, layout, columns=False)
+    injection = CompiledInjection(config, fleet, DAY_US, 1, range(1), lambda lines: None)
+    for piece in dirty.pieces(Threads(1), DAY_US, 1, None, injection):
+        if piece.release:
+            piece.release()

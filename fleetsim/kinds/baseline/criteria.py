@@ -24,7 +24,7 @@ from fleetsim.experiment.criterion import (
     limits_of,
     measured,
 )
-from fleetsim.experiment.expectation import Expectation, expected_line_bytes, tolerance_limits
+from fleetsim.experiment.expectation import Expectation, bytes_per_event, tolerance_limits
 from fleetsim.experiment.prospects import (
     battery_prospect,
     count_law_prospect,
@@ -84,7 +84,14 @@ def _folder_claim(evidence: Evidence) -> str:
 
 
 def _lines_claim(evidence: Evidence) -> str:
-    lines = evidence.tally.lines
+    lines, explained = evidence.tally.lines, evidence.tally.explained
+    if explained is not None:
+        return (
+            f"The ledger explains {explained.lines} of {lines} lines, each with its bytes and its "
+            f"defect. All {lines - explained.lines} others are JSON with exactly the keys, order "
+            "and forms of the data model; every company, driver and truck is in the roster and no "
+            "event_id stands twice."
+        )
     return (
         f"All {lines} lines are JSON with exactly the keys, order and forms of the data model; "
         "every company, driver and truck is in the roster and no event_id stands twice."
@@ -101,7 +108,8 @@ def _meta_claim(evidence: Evidence) -> str:
 def _times_claim(evidence: Evidence) -> str:
     looked_at = evidence.tally.timed
     note = f"None of {looked_at} timestamps lies outside [start, end)."
-    left = evidence.tally.lines - looked_at
+    explained = evidence.tally.explained
+    left = evidence.tally.lines - looked_at - (explained.lines if explained else 0)
     return f"{note} {left} of the lines have other faults and are no events." if left else note
 
 
@@ -195,7 +203,7 @@ def _judge_spread(criterion: Criterion, evidence: Evidence) -> Judgement:
     else:
         verdict = Verdict.PASS if low < below and above < high else Verdict.INCONCLUSIVE
     deviation = float(np.std(evidence.replicates, ddof=1))
-    sigma = math.sqrt(evidence.mean)
+    sigma = math.sqrt(evidence.drawn)
     relative = f" ({100 / sigma:.1f} % of the mean)" if sigma else ""
     note = (
         f"Over {n} seeds the count has the standard deviation {deviation:.2f} events; "
@@ -292,7 +300,7 @@ def _judge_size_range(criterion: Criterion, evidence: Evidence) -> Judgement:
     if evidence.tally.unread:
         return _unread(evidence, low, high)
     size = evidence.tally.batch_disk_bytes / MB
-    line = expected_line_bytes(evidence.config)
+    line = bytes_per_event(evidence.config, len(evidence.tally.batch_ids))
     passed = low <= size <= high
     note = (
         f"{size:.3f} MB on the disk (allocated blocks, as du shows them) "
@@ -310,7 +318,7 @@ def _judge_size_range(criterion: Criterion, evidence: Evidence) -> Judgement:
 
 def _judge_size_law(criterion: Criterion, evidence: Evidence) -> Judgement:
     tolerance = criterion.tolerance or 0.0
-    line = expected_line_bytes(evidence.config)
+    line = bytes_per_event(evidence.config, len(evidence.tally.batch_ids))
     expected = evidence.mean * line / MB
     size = evidence.tally.batch_bytes / MB
     low, high = (float(limit) for limit in tolerance_limits(expected, tolerance))
@@ -335,12 +343,12 @@ def _range_chance(criterion: Criterion, expectation: Expectation) -> float:
 
 def _size_window(criterion: Criterion, expectation: Expectation) -> tuple[float, float]:
     low, high = limits_of(criterion)
-    line = expected_line_bytes(expectation.config)
+    line = bytes_per_event(expectation.config, expectation.batches)
     return low * MB / line, high * MB / line
 
 
 def _megabytes(low: float, high: float, expectation: Expectation) -> str:
-    line = expected_line_bytes(expectation.config)
+    line = bytes_per_event(expectation.config, expectation.batches)
     return f"{low * line / MB:.2f} to {high * line / MB:.2f} MB"
 
 
@@ -411,6 +419,7 @@ CRITERIA: dict[str, CriterionKind] = {
             FaultKind.LINE,
             FaultKind.MEMBER,
             FaultKind.DUPLICATE,
+            FaultKind.LEDGER,
             claim=_lines_claim,
             looked_at=lambda tally: tally.lines,
             of_lines=True,

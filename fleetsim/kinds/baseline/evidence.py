@@ -33,7 +33,10 @@ class Evidence:
     replicates : int64 array (n_replicates,)
         Event counts of as many seeds, drawn in memory; the run's own is the first.
     mean : float
-        Events that the configuration and the eligible drivers lead to expect, all batches.
+        Events that the configuration and the eligible drivers lead to expect, all batches: those
+        without injected defects.
+    drawn : float
+        The same with those that have one.
     alpha : float
         Level at which the adjusted p-values decide.
     tests : tuple of Test
@@ -45,6 +48,7 @@ class Evidence:
     repeats: tuple[Repeat, ...]
     replicates: npt.NDArray[np.int64]
     mean: float
+    drawn: float
     alpha: float
     tests: tuple[Test, ...]
 
@@ -125,7 +129,12 @@ def gather(
         How far a share of an event type may lie from its weight, as a fraction.
     """
     sample = tally.sample
-    law = law_of(config, count_margin=count_margin, type_margin=type_margin)
+    law = law_of(
+        config,
+        count_margin=count_margin,
+        type_margin=type_margin,
+        ledger=tally.explained is not None,
+    )
     spread = _spread(replicates)
     made = [*make_tests(sample, law), Made(spread, sample, spread.make(sample, law))]
     return Evidence(
@@ -135,6 +144,7 @@ def gather(
         repeats=data.repeats,
         replicates=replicates,
         mean=sample.counts.size * law.rate,
+        drawn=sample.counts.size * config.event_rate_per_driver,
         alpha=alpha,
         tests=tuple(record_test(row) for row in judge_tests(made, law, alpha=alpha)),
     )

@@ -54,11 +54,16 @@ class Baseline(Kind):
         """Return what the model says before a run."""
         from dataclasses import replace
 
-        return replace(
+        from fleetsim.stats.battery import family_size
+
+        expected = replace(
             super().expect(experiment),
             replicates=experiment.keys.replicates,
             repeats=experiment.keys.repeats,
+            ledger=True,
         )
+        kinds = sum(lines > 0 for lines in expected.defects.values())
+        return replace(expected, family=family_size(experiment.batches, kinds))
 
     def criteria(self) -> Mapping[str, CriterionKind]:
         """Return the kinds of criteria by name."""

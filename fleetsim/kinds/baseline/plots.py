@@ -87,7 +87,7 @@ def _repeats(figure: Figure, evidence: Evidence, criteria: Sequence[Criterion]) 
 
 def _replicates(figure: Figure, evidence: Evidence, criteria: Sequence[Criterion]) -> str:
     ax = figure.subplots()
-    counts, mean = evidence.replicates, evidence.mean
+    counts, mean = evidence.replicates, evidence.drawn
     low, high = int(counts.min()), int(counts.max())
     width = max(1, round((high - low) / 40))
     edges = np.arange(low, high + 2 * width, width) - 0.5
@@ -98,7 +98,8 @@ def _replicates(figure: Figure, evidence: Evidence, criteria: Sequence[Criterion
     mark = "D" if len(steps) < 20 else "-"
     ax.plot(steps, law, mark, ms=4, color=SIGNAL, lw=1.5, label=f"Poisson({mean:.6g})")
     ax.axvline(mean, color=DARK, ls="--", lw=1.2, label=f"configured mean {mean:.6g}")
-    run = evidence.tally.lines
+    tally = evidence.tally
+    run = tally.lines if tally.explained is None else int(counts[0])  # of records, not lines
     ax.axvline(run, color="black", lw=1, label=f"this run {run}")
     ax.set(xlabel="events of a run", ylabel=f"seeds in {width} events" if width > 1 else "seeds")
     ax.set_ylim(top=1.5 * ax.get_ylim()[1])

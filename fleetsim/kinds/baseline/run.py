@@ -11,7 +11,7 @@ from fleetsim.base.progress import notebook_bar
 from fleetsim.base.project import Project
 from fleetsim.base.tables import Stack, Table
 from fleetsim.batch.companies import read_companies
-from fleetsim.batch.dataset import RUN_DATA
+from fleetsim.batch.dataset import LEDGER_FOLDER, RUN_DATA
 from fleetsim.batch.meta import DROPPED_NAME, EVENTS_NAME, read_meta
 from fleetsim.experiment.record import Measurements
 from fleetsim.experiment.spec import Experiment
@@ -20,6 +20,7 @@ from fleetsim.kinds.baseline.criteria import margins
 from fleetsim.kinds.baseline.evidence import Evidence, gather, replicate_counts
 from fleetsim.measure.cold import DataSet, generate_data
 from fleetsim.stats.answers import answers_table, tests_table
+from fleetsim.tally.audit import kind_counts, kinds_table
 from fleetsim.tally.batches import Tally, tally_batches
 from fleetsim.tally.faults import faults_table
 
@@ -67,14 +68,20 @@ class Run(BaseRun):
         )
         return Table((f"{len(repeats)} cold runs", "least", "median", "most"), rows)
 
-    def inspect(self) -> Table:
-        """Read the files back from the disk; return what was found in them."""
-        data = self._need(self._data, "generate")
-        self._tally = tally_batches(self.experiment.config, data.companies, list(data.batches))
-        caption = f"{self._tally.lines} lines in {len(self._tally.batch_ids)} batch folder(s)"
-        return faults_table(
-            self._tally.faults, self._tally.fault_counts, self._tally.examined, caption
-        )
+    def inspect(self) -> Table | Stack:
+        """Read the files back from the disk; return what was found in them.
+
+        Where the configuration injects defects, the batches' own ledgers tell them from others,
+        and a second table says what they explain.
+        """
+        data, config = self._need(self._data, "generate"), self.experiment.config
+        ledger = data.companies.parent / LEDGER_FOLDER if config.defects else None
+        tally = tally_batches(config, data.companies, list(data.batches), ledger=ledger)
+        self._tally = tally
+        caption = f"{tally.lines} lines in {len(tally.batch_ids)} batch folder(s)"
+        faults = faults_table(tally.faults, tally.fault_counts, tally.examined, caption)
+        kinds = kind_counts(config, tally)
+        return faults if kinds is None else Stack((faults, kinds_table(kinds)))
 
     def test(self) -> Stack:
         """Draw the counts of the replicate seeds, make all tests; return answers and figures."""

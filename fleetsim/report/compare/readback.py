@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from fleetsim.base.errors import InputError
 from fleetsim.base.files import open_plain
-from fleetsim.batch.dataset import COMPANIES_NAME, RUN_EVENTS
+from fleetsim.batch.dataset import COMPANIES_NAME, LEDGER_FOLDER, RUN_EVENTS
 from fleetsim.batch.meta import read_meta
 from fleetsim.experiment.record import Record, read_record
 from fleetsim.experiment.results import refuse_links
 from fleetsim.generate.config import Config, make_config
-from fleetsim.generate.model import count_law, type_law
+from fleetsim.generate.model import type_law
+from fleetsim.stats.effects import law_of
 from fleetsim.stats.sample import Sample
 from fleetsim.tally.batches import Tally, tally_batches
 from fleetsim.tally.folder import events_files
@@ -82,8 +83,8 @@ class RunData:
 
     @property
     def rate(self) -> float:
-        """Events per driver and batch that the configuration asks for."""
-        return count_law(self.config).mean
+        """Events per driver and batch that the configuration asks for, those without a defect."""
+        return law_of(self.config, ledger=self.tally.explained is not None).rate
 
     @property
     def faults(self) -> int:
@@ -145,7 +146,8 @@ def read_back(folder: Path) -> WholeRun:
         return WholeRun(folder, record, None, why)
     try:
         config = make_config(record.config)
-        tally = tally_batches(config, events.parent / COMPANIES_NAME, batches)
+        ledger = events.parent / LEDGER_FOLDER if config.defects else None
+        tally = tally_batches(config, events.parent / COMPANIES_NAME, batches, ledger=ledger)
     except InputError as error:  # its place is a path of this machine, and no news
         return WholeRun(folder, record, None, f"its data cannot be read: {'; '.join(error.faults)}")
     if tally.unread:
