@@ -9,7 +9,7 @@ __getattr__, __dir__ = face(
         "dataset": "COMPANIES_NAME data_folder EVENTS_FOLDER events_folders LEDGER_FOLDER "
         "ledger_name RAW_FOLDER RUN_DATA RUN_EVENTS",
         "formats": "damaged FORMATS TEXT_TYPES TIME_TYPES",
-        "ledger": "ledger_path LedgerEntry read_ledger",
+        "ledger": "ledger_path read_ledger",
         "memory": "EventBatch generate_batch make_fleet",
         "meta": "BatchMeta DROPPED_NAME EVENTS_NAME in_time META_NAME read_meta",
         "parts": "PART_EVENTS parts_on tasks_of",
