@@ -6,6 +6,7 @@ import importlib
 import io
 import os
 import sys
+from contextlib import suppress
 
 import click
 
@@ -78,6 +79,7 @@ def main(wall_ns: int, monotonic_ns: int) -> None:
 def _run(state: State, signals: Signals) -> int:
     try:
         code: int = cli.main(standalone_mode=False, prog_name="fleetsim", obj=state)
+        sys.stdout.flush()  # what cannot be written is told here, and not at the very end
     except (click.exceptions.Abort, KeyboardInterrupt):  # the other one within click's own care
         signals.last_word(say, "interrupted")
         code = 130
@@ -95,6 +97,7 @@ def _run(state: State, signals: Signals) -> int:
         sys.stderr.close()
         code = 1
     except Exception as error:
+        _drop_output()
         told = _told(state, error)
         code = _failure(state, told, told.exit_code)
     return code
@@ -118,6 +121,19 @@ def _open_streams() -> None:
             setattr(sys, name, nowhere)
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Let what stdout still holds lead nowhere, where it cannot be written.
+
+    Python would try again at the end, and exit with 120.
+    """
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
 
 
 def _told(state: State, error: Exception) -> FleetsimError:

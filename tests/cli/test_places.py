@@ -48,6 +48,7 @@ PLACES: dict[tuple[str, str], str] = {
     ("audit", "data"): f"audit {{place}} --config {CONFIG}",
     ("audit", "config"): "audit {data} --config {place}/c.yaml",
     ("audit", "companies_file"): f"audit {{data}} --config {CONFIG} --companies {{place}}/c.jsonl",
+    ("audit", "ledger"): f"audit {{data}} --config {CONFIG} --ledger {{place}}/l",
     ("check", "experiment"): "check {place}/experiment.yaml",
     ("run", "experiment"): "run {place}/experiment.yaml",
     ("run", "file"): f"run {SMOKE} -f {{place}}/p.yaml",

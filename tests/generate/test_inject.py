@@ -166,8 +166,8 @@ def test_no_parser_takes_a_malformed_timestamp(variant) -> None:
             twin.datetime.fromisoformat(text)
         for kind in ("TIMESTAMP", "TIMESTAMPTZ"):
             query = f"SELECT TRY_CAST(? AS {kind})"
-            assert duckdb.execute(query, [instant]).fetchone() != (None,)
-            assert duckdb.execute(query, [text]).fetchone() == (None,), (kind, text)
+            assert duckdb.execute(query, [instant]).fetchall() != [(None,)]
+            assert duckdb.execute(query, [text]).fetchall() == [(None,)], (kind, text)
     assert len(malformed) == 10
 
 
