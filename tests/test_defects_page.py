@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-from support import AT_US, ROOT
+import yaml
+from support import AT, AT_US, ROOT, Cli
 
 from fleetsim import make_fleet
 from fleetsim.base.clock import Instant
@@ -64,6 +65,26 @@ def test_the_line_of_a_kind_is_that_of_the_generator(kind: str, tmp_path: Path) 
         assert (value is None) == (name not in part)
         assert value is None or f"line {entry.line} of" in part
         assert value is None or f"{value}. " in part.replace("\n", " ")
+
+
+def test_the_commands_of_the_page_work(
+    tmp_path: Path, fleetsim_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other, with the rates of the page, and at a fixed time: chance is fixed too."""
+    monkeypatch.chdir(tmp_path)
+    (rates,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    values = {**CONFIG, "number_of_companies": 50, "seed": 3}
+    Path("config.yaml").write_text(yaml.safe_dump(values) + rates)
+    (block,) = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    commands = block.splitlines()
+    assert len(commands) == 4
+    for command in commands:
+        typed = command.replace("--now", f"--interval-start {AT}").split()[1:]
+        done = fleetsim_cli(*typed, *(["--at", AT] if "companies" in typed[:1] else []))
+        assert done.code == 0, done
+        if "audit" in command:
+            assert "Nothing found" in done.out
+            assert "Explained by the ledger" in done.out
 
 
 def test_every_kind_is_there_in_its_order() -> None:

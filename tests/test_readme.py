@@ -21,8 +21,9 @@ from fleetsim.experiment.record import read_record
 from fleetsim.experiment.steps import Summary
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-#: Pages whose commands need what an ordinary environment has not; tests/cluster runs them.
-ELSEWHERE = ["scaling.md"]
+#: Pages whose commands belong together, or need what an ordinary environment has not; tests/cluster
+#: and tests/test_defects_page.py run them.
+ELSEWHERE = ["scaling.md", "defects.md"]
 README = PAGES[0].read_text(encoding="utf-8")
 #: Words that stand for the reader's own, and what is taken for them here.
 OWN = {
