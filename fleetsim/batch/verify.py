@@ -57,6 +57,8 @@ class Compared(msgspec.Struct, frozen=True):
         Hashes of the record that were computed again.
     companies : int
         Lines of the companies file that were read; 0 where none were.
+    ledger_entries : int
+        Lines of ledgers that were read and are equal; unset for a batch without defects.
     """
 
     files: int = 0
@@ -64,9 +66,12 @@ class Compared(msgspec.Struct, frozen=True):
     bytes: int = 0
     hashes: tuple[str, ...] = ()
     companies: int = 0
+    ledger_entries: int | msgspec.UnsetType = msgspec.UNSET
 
     def __str__(self) -> str:
         parts = [f"{self.lines} lines of {self.bytes} bytes"] if self.files else []
+        if self.ledger_entries is not msgspec.UNSET:
+            parts.append(f"{self.ledger_entries} entries of the ledger")
         return ", ".join([*parts, *self.hashes, f"{self.companies} companies"])
 
 
@@ -273,6 +278,9 @@ def verify_batch(batch: Path, companies: Path | None = None) -> Verification:
             why = f"{DROPPED_NAME} says that the events are gone" if dropped else "no file of it"
             findings.append(f"{name}: not compared: {why}")
     compared = _compared(meta, {} if dropped else comparisons, len(fleet), dropped=dropped)
+    if config.defects:
+        entries = sum(ledger.count for ledger in ledgers.values() if not ledger.findings)
+        compared = msgspec.structs.replace(compared, ledger_entries=entries)
     return Verification(meta.batch_id, count, tuple(findings), not dropped, compared)
 
 
@@ -302,6 +310,8 @@ class _LedgerComparison:
     Attributes
     ----------
     findings : list of str
+    count : int
+        Lines that were made so far.
     sha256 : str
         Of what was made.
     """
@@ -310,7 +320,7 @@ class _LedgerComparison:
         self.findings: list[str] = []
         self._path, self._wanted = path, wanted
         self._digest = hashlib.sha256()
-        self._count = 0
+        self.count = 0
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> _LedgerComparison:
@@ -332,9 +342,9 @@ class _LedgerComparison:
                 if there != lines:
                     name = f"{LEDGER_FOLDER}/{self._path.name}"
                     self.findings.append(
-                        _first_difference(name, self._count, there, lines, self._file, "ledger")
+                        _first_difference(name, self.count, there, lines, self._file, "ledger")
                     )
-        self._count += lines.count(b"\n")
+        self.count += lines.count(b"\n")
 
     def finish(self, *, whole: bool) -> None:
         """Look at what follows, where everything was made."""
@@ -342,7 +352,7 @@ class _LedgerComparison:
             with _damage(self._path, self.findings):
                 if self._file.read(1):
                     name = f"{LEDGER_FOLDER}/{self._path.name}"
-                    self.findings.append(f"{name}: goes on after the {self._count} lines of it")
+                    self.findings.append(f"{name}: goes on after the {self.count} lines of it")
 
     @property
     def sha256(self) -> str:

@@ -97,7 +97,10 @@ def test_every_format_holds_the_batch_and_the_ledger_of_the_twin(
         assert [e.line for e in read_ledger(path, meta.defects.ledger_sha256)] == [
             entry["line"] for entry in ledger
         ]
-    assert fleetsim_cli("verify", dirty.batch, "--companies", dirty.companies).code == 0
+    verified = fleetsim_cli("verify", dirty.batch, "--companies", dirty.companies)
+    assert verified.code == 0
+    assert " entries of the ledger" in verified.out
+    assert " 0 entries" not in verified.out
 
 
 @pytest.mark.parametrize("format", list(FORMATS))
