@@ -48,15 +48,16 @@ def main() -> None:
                 for left in ("events", "ledger"):
                     shutil.rmtree(folder / output / left, ignore_errors=True)
                 words = ["events", "--config", config, "--output", f"{output}/events", *MAKE]
-                making[rates].append(_run(folder, words))
+                making[rates].append(_run(folder, words)[0])
         print(_table("made with defects [s]", {k: runs[1:] for k, runs in making.items()}))
         audits: dict[str, list[Child]] = {"no ledger": [], "ledger": []}
         for _ in range(max(1, asked.rounds // 2)):
             audit = ["audit", "dirty", "--config", "dirty.yaml", "--json"]
-            audits["no ledger"].append(_run(folder, audit))
-            audits["ledger"].append(_run(folder, [*audit, "--ledger", "dirty/ledger"]))
+            audits["no ledger"].append(_run(folder, audit)[0])
+            child, printed = _run(folder, [*audit, "--ledger", "dirty/ledger"])
+            audits["ledger"].append(child)
         print(f"\n{_table('audited with [s]', audits)}")
-        print(f"\n{_counts(folder)}")
+        print(f"\n{_counts(printed)}")
         print(f"\nabout {asked.events} events, {asked.rounds} rounds")
 
 
@@ -79,12 +80,12 @@ def _prepare(folder: Path, events: int) -> None:
         shutil.copy(folder / "companies.jsonl", folder / name)
 
 
-def _run(folder: Path, words: list[str]) -> Child:
+def _run(folder: Path, words: list[str]) -> tuple[Child, str]:
     child, printed = run_command([sys.executable, "-P", "-m", "fleetsim", *words], folder)
     # A finding (exit 3) is no fault of the benchmark: without a ledger each defect is one.
     if child.exit_code not in (0, 3):
         sys.exit(f"{words}: exit code {child.exit_code}\n{printed}")
-    return child
+    return child, printed
 
 
 def _table(title: str, found: dict[str, list[Child]]) -> Table:
@@ -103,10 +104,8 @@ def _table(title: str, found: dict[str, list[Child]]) -> Table:
     return Table((title, "least", "median", "most", "CPU", "peak [MB]"), tuple(rows))
 
 
-def _counts(folder: Path) -> Table:
+def _counts(printed: str) -> Table:
     """Return how many defects of each kind there are, and what is expected, with p-values."""
-    words = ["audit", "dirty", "--config", "dirty.yaml", "--json", "--ledger", "dirty/ledger"]
-    _, printed = run_command([sys.executable, "-P", "-m", "fleetsim", *words], folder)
     rows = [
         (row["kind"], str(row["found"]), f"{row['expected']:.1f}", f"{row['p_value']:.3g}")
         for row in json.loads(printed)["explained"]

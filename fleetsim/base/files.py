@@ -262,7 +262,7 @@ def exclusive(folder: Path, names: str = "*") -> Iterator[None]:
                 for form in (f".{names}{PARTIAL}", f".{names}.*{PARTIAL}")
                 for path in folder.glob(form)
             ):
-                _remove(left)
+                remove(left)
         yield
     finally:
         os.close(descriptor)
@@ -290,7 +290,7 @@ def staging_folder(final: Path) -> Iterator[Path]:
             # Under another name, or else a worker could add a file while the others are removed.
             gone = partial.with_name(f"{partial.name.removesuffix(PARTIAL)}.gone{PARTIAL}")
             partial.rename(gone)
-            _remove(gone)
+            remove(gone)
 
 
 def claim_folder(folder: Path) -> int:
@@ -343,7 +343,7 @@ def _clear(left: Path) -> None:
         lock = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         if left.is_symlink():  # `point_link` holds the parent while there is one of its own
-            _remove(left)
+            remove(left)
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -351,7 +351,7 @@ def _clear(left: Path) -> None:
             gone = left.with_name(f".{token_hex(8)}.gone{PARTIAL}")
             left.rename(gone)
             left = gone
-        _remove(left)
+        remove(left)
     except OSError:  # it is held, or cannot be removed
         return
     finally:
@@ -441,7 +441,8 @@ def _exchange(one: Path, other: Path) -> None:
         )
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or a folder, itself and not what a link names; nothing where there is none."""
     if path.is_dir() and not path.is_symlink():
         import shutil
 

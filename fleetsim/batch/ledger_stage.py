@@ -12,14 +12,21 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from fleetsim.base.errors import FleetsimError
-from fleetsim.base.files import PARTIAL, make_folder, staging_folder, sync, take_lock, write_file
+from fleetsim.base.files import (
+    PARTIAL,
+    make_folder,
+    remove,
+    staging_folder,
+    sync,
+    take_lock,
+    write_file,
+)
 from fleetsim.base.storage import is_remote, sizes, told
 from fleetsim.batch.dataset import LEDGER_FOLDER, data_folder
 from fleetsim.batch.meta import META_NAME
@@ -136,7 +143,7 @@ def _take_back(root: Path, batch: Path) -> None:
     new, old = root / _NEW, root / _OLD
     if new.is_dir() and not any(new.iterdir()):  # it was moved to its place
         for name in _names(batch.name):
-            _remove(place / name)
+            remove(place / name)
     if old.is_dir():
         for path in old.iterdir():
             os.rename(path, place / path.name)
@@ -169,20 +176,13 @@ def clear_ledgers(output: Path) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not left["gone"]:
                 _take_back(root, output / left["batch"])
-            _remove(root)
+            remove(root)
         except BlockingIOError:
             continue
         except OSError:  # a file system without locks: it may be another's
             continue
         finally:
             os.close(lock)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 @contextmanager

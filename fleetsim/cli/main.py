@@ -73,6 +73,7 @@ def main(wall_ns: int, monotonic_ns: int) -> None:
     _open_streams()
     with unwinding() as signals:
         code = _run(state, signals)
+        _drop_output()
     sys.exit(code)
 
 
@@ -97,7 +98,6 @@ def _run(state: State, signals: Signals) -> int:
         sys.stderr.close()
         code = 1
     except Exception as error:
-        _drop_output()
         told = _told(state, error)
         code = _failure(state, told, told.exit_code)
     return code

@@ -7,7 +7,7 @@ dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -168,6 +168,17 @@ def eligible_blocks(
             yield block, keep
 
 
+def _words_of(
+    config: Config, ordinal: int, block: int, start: int, n: int
+) -> Callable[..., npt.NDArray[np.uint64]]:
+    """Return what draws the words of n events of a block, one or more of a purpose for each."""
+
+    def raw(purpose: Purpose, per_event: int = 1) -> npt.NDArray[np.uint64]:
+        return words(config.seed, purpose, ordinal, block, per_event * start, per_event * n)
+
+    return raw
+
+
 def _draw_drivers(
     config: Config,
     ordinal: int,
@@ -180,10 +191,7 @@ def _draw_drivers(
     """Draw the events of consecutive drivers of a block; `start` events of it come before them."""
     local = np.repeat(np.arange(len(counts)), counts)
     kept = keep[local]
-    n = len(local)
-
-    def raw(purpose: Purpose, per_event: int = 1) -> npt.NDArray[np.uint64]:
-        return words(config.seed, purpose, ordinal, block, per_event * start, per_event * n)
+    raw = _words_of(config, ordinal, block, start, len(local))
 
     drawn: dict[str, npt.NDArray[np.uint64] | npt.NDArray[np.int64]] = {}
     for field in EVENT_FIELDS:
@@ -222,9 +230,7 @@ def draw_places(
     """
     local = np.repeat(np.arange(len(counts)), counts)
     n = len(local)
-
-    def raw(purpose: Purpose, per_event: int = 1) -> npt.NDArray[np.uint64]:
-        return words(config.seed, purpose, ordinal, block, per_event * start, per_event * n)
+    raw = _words_of(config, ordinal, block, start, n)
 
     drawn: dict[str, npt.NDArray[np.uint64] | npt.NDArray[np.int64]] = {}
     for field in EVENT_FIELDS:

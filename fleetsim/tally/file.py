@@ -36,7 +36,15 @@ from fleetsim.stats.sample import TIME_CELLS, TypePairs, table_of, time_cell
 from fleetsim.tally.diagnosis import Diagnosis, Roster, diagnose
 from fleetsim.tally.faults import EXAMPLES, Cause, FaultKind
 from fleetsim.tally.ledger import KINDS, Explained, LedgerFile, Marks, read_marks
-from fleetsim.tally.lines import Bounds, LineReader, Membership, NotPlainError, RawLine, Rows
+from fleetsim.tally.lines import (
+    Bounds,
+    LineReader,
+    Membership,
+    NotPlainError,
+    RawLine,
+    Rows,
+    name_of,
+)
 from fleetsim.tally.partial import (
     Growing,
     LineFault,
@@ -52,10 +60,7 @@ from fleetsim.tally.partial import (
 Ints: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
-_ID, _TYPE, _TIME = (
-    next(field.name for field in EVENT_FIELDS if field.kind is kind)
-    for kind in (FieldKind.UUID, FieldKind.CHOICE, FieldKind.TIME)
-)
+_ID, _TYPE, _TIME = (name_of(kind) for kind in (FieldKind.UUID, FieldKind.CHOICE, FieldKind.TIME))
 _CHOICES = [field.name for field in EVENT_FIELDS if field.kind is FieldKind.CHOICE]
 
 

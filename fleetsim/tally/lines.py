@@ -211,7 +211,8 @@ def _layout() -> list[_Part]:
     return parts
 
 
-def _name_of(kind: FieldKind) -> str:
+def name_of(kind: FieldKind) -> str:
+    """Return the name of the first field of a kind."""
     return next(field.name for field in EVENT_FIELDS if field.kind is kind)
 
 
@@ -457,7 +458,7 @@ class LineReader:
                 at += length
                 keep(columns[name] != DEVIATING)
         # An id that is one of the roster's has its form; only the others are looked at.
-        named, company = columns[_name_of(FieldKind.DRIVER)], columns[_name_of(FieldKind.COMPANY)]
+        named, company = columns[name_of(FieldKind.DRIVER)], columns[name_of(FieldKind.COMPANY)]
         columns["company"] = self._company(company)
         columns["agree"] = named == company
         valid = np.ones(len(line), np.bool_)
@@ -479,14 +480,14 @@ class LineReader:
 
     def _members(self, columns: Columns, eligible: Flags) -> tuple[Numbers, Numbers, Bytes]:
         """Return company, driver and `Membership` of each line."""
-        named, company = _name_of(FieldKind.DRIVER), columns["company"]
+        named, company = name_of(FieldKind.DRIVER), columns["company"]
         number = columns[f"{named} number"]
         if self._listed:
             driver = company * self._per_company + number
-            truck = columns[_name_of(FieldKind.TRUCK)]
+            truck = columns[name_of(FieldKind.TRUCK)]
         else:
             company = np.zeros_like(company)
-            driver = _unlisted(columns[_name_of(FieldKind.COMPANY)], number)
+            driver = _unlisted(columns[name_of(FieldKind.COMPANY)], number)
             truck = driver + 1  # nobody says which one is the driver's
         faults = {
             Membership.UNKNOWN_COMPANY: company < 0,

@@ -23,16 +23,16 @@ from fleetsim.base.clock import DAY_US, batch_name, parse_time
 from fleetsim.batch.formats import FORMATS
 from fleetsim.batch.meta import META_NAME
 from fleetsim.generate.config import Config
-from fleetsim.generate.model import EVENT_FIELDS, FieldKind
+from fleetsim.generate.model import FieldKind
 from fleetsim.tally.faults import FaultKind, Faults
 from fleetsim.tally.folder import BatchFiles, is_batch
+from fleetsim.tally.lines import LINE_BYTES, name_of
 
 _KEY = re.compile(r"([A-Za-z_][\w-]*)=(.+)", re.ASCII)
 _SUFFIXES = {form.events_name.partition(".")[2]: name for name, form in FORMATS.items()}
 _DATES = ("date", "dt", "ds", "day")
-_TIME = next(field.name for field in EVENT_FIELDS if field.kind is FieldKind.TIME)
+_TIME = name_of(FieldKind.TIME)
 _TRIED = 100  # lines of a file in which a time is looked for
-_LINE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _first_time(path: Path, form: str) -> int | None:
             lines = file if hasattr(file, "peek") else io.BufferedReader(file)  # type: ignore[type-var]
             for _ in range(_TRIED):
                 try:
-                    return parse_time(json.loads(lines.readline(_LINE_BYTES))[_TIME])
+                    return parse_time(json.loads(lines.readline(LINE_BYTES))[_TIME])
                 except (ValueError, KeyError, TypeError, IndexError, RecursionError):
                     continue
     except (OSError, EOFError, ValueError, zlib.error):

@@ -24,6 +24,7 @@ from fleetsim.base.errors import FleetsimError, InputError, found
 from fleetsim.generate.config import Config
 from fleetsim.generate.model import EVENT_FIELDS, FieldKind, type_law
 from fleetsim.tally.folder import BatchFiles
+from fleetsim.tally.lines import name_of
 from fleetsim.tally.partitions import Partition
 
 WHERE = "--read"
@@ -31,7 +32,7 @@ MEMORY = "256MB"
 _ROWS = 1 << 13  # fetched at once
 _TEXT = 4096  # characters of a text that are looked at, beside those of the longest type
 _NAMES = [field.name for field in EVENT_FIELDS]
-_TIME = next(field.name for field in EVENT_FIELDS if field.kind is FieldKind.TIME)
+_TIME = name_of(FieldKind.TIME)
 _TIME_TYPE = "TIMESTAMP WITH TIME ZONE"
 _MOST_BATCHES = 100_000
 _MOST_COUNTS = 10**8  # drivers x batches
