@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import shutil
-import sys
 import tempfile
 import weakref
 from collections.abc import Callable
@@ -28,7 +27,7 @@ from zmq import IPC_PATH_MAX_LEN
 
 from fleetsim.base.progress import UNWATCHED
 from fleetsim.base.project import ROOT_VARIABLE
-from fleetsim.runner.warm import Nursery
+from fleetsim.runner.warm import Nursery, program
 from fleetsim.runner.watch import Watch
 
 _SILENCE = 0.01  # seconds; a message from another process of this machine takes a tenth of it
@@ -77,7 +76,7 @@ class OwnKernelManager(AsyncKernelManager):
     @property
     def kernel_spec(self) -> KernelSpec:
         """The kernel's command line."""
-        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        command = [*program("fleetsim.runner.app", "launch()"), "-f", "{connection_file}"]
         # Errors of cells come as messages; what the kernel logs is noise, such as the interrupt
         # that is part of every shutdown.
         command.append("--IPKernelApp.log_level=CRITICAL")

@@ -33,17 +33,23 @@ if TYPE_CHECKING:
 #: What is imported before the first fork, beside the runs of the package's own kinds. None of these
 #: starts a thread or opens a socket: a fork would take the lock along and leave the thread behind.
 PRELOADED = (
-    "ipykernel.kernelapp",
+    "fleetsim.runner.app",
     "ipykernel.debugger",  # every kernel imports it, half of the time of its start
     "pandas",  # DuckDB imports it when asked for a frame
     "fleetsim.kinds.explore.playground",  # no kind; for the rehearsal
 )
-# Without the working folder, which may hold any module; IPython adds it later. Not by ``-m``:
-# warnings of a main module are shown, as that threads of NumPy are not forked along.
-_MAIN = (
-    "import sys; sys.path[:] = filter(None, sys.path);from fleetsim.runner.warm import main; main"
-)
 _PATIENCE = 60  # seconds for an answer; importing takes two or three
+
+
+def program(module: str, call: str) -> list[str]:
+    """Return the command line of a call in a process of its own.
+
+    It starts without the working folder, which may hold any module; IPython adds it later. It is
+    not started by ``-m``: warnings of a main module are shown, as that threads of NumPy are not
+    forked along.
+    """
+    code = f"import sys; sys.path[:] = filter(None, sys.path); import {module}; {module}.{call}"
+    return [sys.executable, "-c", code]
 
 
 class Nursery:
@@ -58,7 +64,8 @@ class Nursery:
         self._pipe, there = Pipe()
         with there:
             self._process = subprocess.Popen(
-                [sys.executable, "-X", "faulthandler", "-c", f"{_MAIN}({there.fileno()})"],
+                program(__name__, f"main({there.fileno()})"),
+                env=os.environ | {"PYTHONFAULTHANDLER": "1"},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[there.fileno()],
                 start_new_session=True,  # no Ctrl-C of the terminal comes through
@@ -255,7 +262,8 @@ def _forked(
 def _become_kernel(server: int, argv: list[str], environment: dict[str, str], cwd: str) -> None:
     """Run as a kernel until it is told to end."""
     import numpy as np
-    from ipykernel.kernelapp import IPKernelApp
+
+    from fleetsim.runner.app import QuietKernelApp
 
     os.environ.clear()
     os.environ.update(environment)
@@ -263,4 +271,4 @@ def _become_kernel(server: int, argv: list[str], environment: dict[str, str], cw
     sys.argv = ["ipykernel_launcher", *argv]
     np.random.seed()  # noqa: NPY002 (the global state: it would be the same in every kernel)
     # It looks every second whether its parent is still there.
-    IPKernelApp.launch_instance([*argv, f"--IPKernelApp.parent_handle={server}"])
+    QuietKernelApp.launch_instance([*argv, f"--IPKernelApp.parent_handle={server}"])

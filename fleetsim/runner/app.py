@@ -1,0 +1,29 @@
+"""The program of a kernel: ipykernel's own, which ends without a word."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from ipykernel.kernelapp import IPKernelApp
+
+
+class QuietKernelApp(IPKernelApp):
+    """A kernel that says nothing of what it leaves unfinished at its end.
+
+    Told to end in the middle of an answer, as at every Ctrl-C, it would say on stderr that a task
+    of its own 'was destroyed but it is pending'. While it works, what asyncio has to say of the
+    tasks of cells is shown as ever.
+    """
+
+    def start(self) -> None:
+        """Serve until it is told to end."""
+        try:
+            super().start()  # type: ignore[no-untyped-call]
+        finally:
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+
+
+def launch() -> None:
+    """Serve as a kernel by the arguments of this process; never returns before its end."""
+    QuietKernelApp.launch_instance(sys.argv[1:])

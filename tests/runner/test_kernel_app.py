@@ -1,0 +1,51 @@
+"""The program of a kernel: while it works it warns of lost tasks, at its end it is silent."""
+
+import sys
+import tempfile
+
+import pytest
+from jupyter_client.manager import KernelManager
+
+from fleetsim.runner.kernel import OwnKernelManager
+
+# A task that waits for something which nobody else knows is destroyed when garbage is collected: at
+# the latest at the end of all, when stderr is the process's own again.
+LOSE = """
+import asyncio, atexit, gc, sys
+async def wait():
+    await asyncio.get_running_loop().create_future()
+def lose():
+    asyncio.ensure_future(wait())
+def collect():
+    sys.stderr = sys.__stderr__
+    gc.collect()
+asyncio.get_running_loop().call_soon(lose)
+atexit.register(collect)
+"""
+INTERRUPT = """
+def interrupt():
+    raise KeyboardInterrupt
+asyncio.get_running_loop().call_later(0.2, interrupt)
+"""
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_what_a_kernel_leaves_unfinished_at_its_end_is_not_said(plain):
+    """A loop that ends by KeyboardInterrupt leaves tasks; plain ipykernel is the control."""
+    command = OwnKernelManager().kernel_spec.argv
+    if plain:
+        command = [sys.executable, "-m", "ipykernel_launcher", *command[3:]]
+    manager = KernelManager()
+    manager.kernel_spec.argv[:] = command
+    with tempfile.TemporaryFile() as stderr:
+        manager.start_kernel(stderr=stderr)
+        try:
+            client = manager.blocking_client()
+            client.start_channels()
+            client.wait_for_ready(timeout=60)
+            client.execute_interactive(LOSE + INTERRUPT, timeout=60)
+            assert manager.provisioner.process.wait(60) == 0
+        finally:
+            manager.shutdown_kernel(now=True)
+        stderr.seek(0)
+        assert (b"Task was destroyed" in stderr.read()) == plain
