@@ -181,7 +181,9 @@ def _text_value(config: dict, start_us: int, row: dict, kind: str, w: list[int])
     if kind == "orphan_reference":
         return make_uuid(w[2], w[3])
     end = start_us + length
-    us = [start_us - 1 - scale(w[2], length), end, end + 1 + scale(w[2], length)][scale(w[1], 3)]
+    # What may come late is not outside: a time before is one before that.
+    before = start_us - defects_of(config).get("late", {"batches": 0})["batches"] * length
+    us = [before - 1 - scale(w[2], length), end, end + 1 + scale(w[2], length)][scale(w[1], 3)]
     return time_text(us if YEAR_1 <= us < YEAR_10000 else end)
 
 

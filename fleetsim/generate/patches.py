@@ -14,6 +14,7 @@ from fleetsim.base.clock import LAST_US, format_time
 from fleetsim.generate.config import Config
 from fleetsim.generate.encode import driver_digits
 from fleetsim.generate.model import EVENT_FIELDS, Field, FieldKind, escaped
+from fleetsim.generate.strikes import earliest_late
 
 #: Name of an event type that no configuration has, or gets a number until none has.
 UNDEFINED = "undefined event"
@@ -150,6 +151,7 @@ class Patches:
     def __init__(self, config: Config, start_us: int) -> None:
         self._config = config
         self._start_us, self._length = start_us, config.interval_us
+        self._before_us = earliest_late(config, start_us)
         self._start = _EPOCH + timedelta(microseconds=start_us)
         self.spans = spans_of(config)
         self._digits = driver_digits(config)
@@ -240,13 +242,13 @@ class Patches:
         return self._in_place(fields, lambda text, w, _: self._outside(w))
 
     def _outside(self, w: list[int]) -> bytes:
-        """Return a time before the interval, its end, or one after it."""
+        """Return a time before all that may come late, the interval's end, or one after it."""
         start_us, length = self._start_us, self._length
         end_us, variant = start_us + length, w[1] * 3 >> _SHIFT
         if variant == 1:
             return self._time(end_us)
         far = w[2] * length >> _SHIFT
-        us = end_us + 1 + far if variant else start_us - 1 - far
+        us = end_us + 1 + far if variant else self._before_us - 1 - far
         return self._time(us if _FIRST_US <= us <= LAST_US else end_us)
 
     def _time(self, us: int) -> bytes:

@@ -69,6 +69,12 @@ def late_source(config: Config, start_us: int, ordinal: int) -> LateSource | Non
     return LateSource(start_us - late.batches * config.interval_us, ordinal - late.batches)
 
 
+def earliest_late(config: Config, start_us: int) -> int:
+    """Return the start of the earliest interval whose records may come with a batch [us]."""
+    late = config.defects.get("late")
+    return start_us - (late.batches * config.interval_us if late else 0)
+
+
 def draw_strikes(
     config: Config, fleet: Fleet, start_us: int, ordinal: int, drivers: range
 ) -> Iterator[Strikes]:

@@ -847,10 +847,12 @@ def _put_value(rep, src, start, stop, op, field, w, laws):
         if variant != 1:
             far = _of(w[2], length)
             if variant == 0:
-                us = start_us - 1 - far
+                us = times[3] - 1 - far
+                outside = us < times[4]
             else:
                 us += 1 + far
-            if us < times[2] or us > times[3]:
+                outside = us > times[2]
+            if outside:
                 us = start_us + length
         r = _put_moment(rep, r, days, us)
     else:

@@ -28,11 +28,11 @@ from fleetsim.generate.kernel.pieces import _paged
 from fleetsim.generate.model import EVENT_FIELDS, FieldKind, Purpose, count_law, escaped
 from fleetsim.generate.patches import EXTRA_KEYS, names_not_configured
 from fleetsim.generate.streams import BLOCK
-from fleetsim.generate.strikes import draw_late, late_source
+from fleetsim.generate.strikes import draw_late, earliest_late, late_source
 from fleetsim.generate.threads import PAGE, Piece
 
 _SLOTS = 1100  # copies that can wait: one for each of the events within reach, and some
-_BEFORE_DAYS, _DAYS = 2, 7  # dates that a time may be moved to, about that of the start
+_BEFORE_DAYS, _DAYS = 2, 9  # dates that a time may be moved to, about that of the start
 _FIRST_US = -62_135_596_800_000_000  # the year 1
 _ENTRY = 700  # bytes of a ledger's line, but for the values in it
 _NEVER = 2**62
@@ -299,15 +299,23 @@ def _tables(config: Config, start_us: int, part: str | None, late_us: int | None
     spans[:, 1] = [len(text) for text in texts]
     spans[1:, 0] = np.cumsum(spans[:-1, 1])
     joined = np.frombuffer(b"".join(texts) + bytes(compiled.SLACK), np.uint8)
-    midnight = start_us // DAY_US * DAY_US - _BEFORE_DAYS * DAY_US
+    midnight = _midnight(start_us)
+    before_us = earliest_late(config, start_us)
+    far = _midnight(before_us) - _DAYS * DAY_US  # these dates stand behind the others
     laws = (
         joined,
         spans,
         spans[own : own + len(names)],
         spans[own + len(names) : own + 4 * len(names)],
-        _dates(midnight),
+        np.concatenate([_dates(midnight, _DAYS), _dates(_midnight(before_us), _BEFORE_DAYS + 3)]),
         np.array(
-            [start_us - midnight, config.interval_us, _FIRST_US - midnight, LAST_US - midnight],
+            [
+                start_us - midnight,
+                config.interval_us,
+                LAST_US - midnight,
+                before_us - far,
+                _FIRST_US - far,
+            ],
             np.int64,
         ),
     )
@@ -321,10 +329,15 @@ def _tables(config: Config, start_us: int, part: str | None, late_us: int | None
     return ops, fields.astype(np.uint64), _shape(config), spans[own + 4 * len(names) :], laws, forms
 
 
-def _dates(midnight: int) -> npt.NDArray[np.uint8]:
+def _midnight(us: int) -> int:
+    """Return the start of the first day whose date is kept for times about this one."""
+    return us // DAY_US * DAY_US - _BEFORE_DAYS * DAY_US
+
+
+def _dates(midnight: int, days: int) -> npt.NDArray[np.uint8]:
     """Return the dates of some days as ``2025-11-08T``, each in 16 bytes; others stay empty."""
-    rows = np.zeros((_DAYS + 2, 16), np.uint8)
-    for day in range(_DAYS):
+    rows = np.zeros((days, 16), np.uint8)
+    for day in range(days):
         at = midnight + day * DAY_US
         if _FIRST_US <= at <= LAST_US:
             rows[day, :11] = np.frombuffer(format_time(at)[:11].encode(), np.uint8)
