@@ -34,6 +34,8 @@ for batch in sorted((landing / "events").iterdir()):
     events = events.drop_duplicates("event_id")
     columns = ["event_id", "driver_id", "company_id", "truck_id", "event_type", "timestamp"]
     with open(output / "accepted" / "events.jsonl", "a", encoding="utf-8") as file:
-        events[columns].to_json(file, orient="records", lines=True, date_format="iso", date_unit="us")
+        events[columns].to_json(
+            file, orient="records", lines=True, date_format="iso", date_unit="us"
+        )
     with open(done_file, "a", encoding="utf-8") as file:
         file.write(batch.name + "\n")

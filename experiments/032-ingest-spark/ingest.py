@@ -109,7 +109,9 @@ def silver(rows: DataFrame, batch_id: str) -> None:
 def ingest(records: DataFrame, _: int) -> None:
     """Ingest the batches whose records a micro-batch brought."""
     spark = records.sparkSession
-    companies = [row.company_id for row in spark.read.json(str(LANDING / "companies.jsonl")).collect()]
+    companies = [
+        row.company_id for row in spark.read.json(str(LANDING / "companies.jsonl")).collect()
+    ]
     for row in records.distinct().collect():
         record = Path(unquote(urlsplit(row.file_path).path))
         meta = json.loads(record.read_text())

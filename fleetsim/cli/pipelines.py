@@ -11,7 +11,16 @@ from typing import Any
 import click
 
 from fleetsim.base.errors import InputError, found, nearest
-from fleetsim.cli.shared import FINDING, PATH, PLACE, json_text, load_numpy, named_experiment, say, tell
+from fleetsim.cli.shared import (
+    FINDING,
+    PATH,
+    PLACE,
+    json_text,
+    load_numpy,
+    named_experiment,
+    say,
+    tell,
+)
 
 _GAPS = ("--every", "--speed", "--by-hand")
 
@@ -50,7 +59,9 @@ def deliver(
     steps = _deliveries(loaded, variant)
     seconds = _gap(every, speed, loaded.config.interval_us / 1e6)
     interval = loaded.keys.interval
-    plan = FeedPlan(config=loaded.config.as_dict(), interval=interval, variant=variant or "reference")
+    plan = FeedPlan(
+        config=loaded.config.as_dict(), interval=interval, variant=variant or "reference"
+    )
     with batches_of(loaded.config, interval) as batches:
         feed = Feed(landing, plan, batches)
         left = list(islice(steps, len(feed.done), None))

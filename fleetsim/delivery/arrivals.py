@@ -9,7 +9,7 @@ from fleetsim.batch.ledger import ledger_path
 from fleetsim.batch.meta import EVENTS_NAME
 from fleetsim.delivery.landing import half_of
 from fleetsim.delivery.plan import CUT, Delivery
-from fleetsim.reconcile.result import Arrival
+from fleetsim.reconcile.delivered import Arrival
 
 
 def arrivals_of(deliveries: Sequence[Delivery], batches: Sequence[Path]) -> list[Arrival]:

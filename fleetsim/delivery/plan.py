@@ -117,7 +117,9 @@ def _variant_faults(
     listed = ", ".join(str(batch) for batch in sorted(wanted))
     for batch in sorted({delivery.batch for delivery in deliveries} - wanted):
         near = nearest(str(batch), map(str, sorted(wanted)))
-        faults.append(f"{where}: found batch {batch}, which deliveries has not{near}; it has {listed}")
+        faults.append(
+            f"{where}: found batch {batch}, which deliveries has not{near}; it has {listed}"
+        )
     for batch in sorted(wanted - there):
         faults.append(f"{where}: batch {batch} never comes whole; deliveries has {listed}")
     last = {delivery.batch: place for place, delivery in enumerate(deliveries)}

@@ -412,7 +412,9 @@ def _choice_faults(
         if value is None or known is None:
             continue
         if name not in known:
-            fault = f"{label}{name}: found {found(value)}; a criterion of kind {values.get('kind')} "
+            fault = (
+                f"{label}{name}: found {found(value)}; a criterion of kind {values.get('kind')} "
+            )
             faults.append(fault + f"has no {name}")
         elif value not in known[name]:
             listed = ", ".join(known[name])

@@ -29,7 +29,8 @@ from fleetsim.experiment.spec import Experiment
 from fleetsim.generate.defects import DEFECT_KINDS
 from fleetsim.kinds.pipeline.evidence import QUANTITIES, Cost, Evidence, StartRecord
 from fleetsim.kinds.pipeline.keys import PipelineKeys
-from fleetsim.reconcile.result import Reconciliation, WrongLine, must_be_refused
+from fleetsim.kinds.pipeline.words import must_be_refused, needless, what_came_out, what_was_done
+from fleetsim.reconcile.result import SURPLUS, UNEXPECTED, Reconciliation, WrongLine
 from fleetsim.stats.variation import variation_interval
 
 CONFIDENCE = 0.95
@@ -111,7 +112,7 @@ def _judge_unexpected(criterion: Criterion, evidence: Evidence) -> Judgement:
     found = evidence.found
     note = f"{found.unexpected} of {found.accepted_rows} accepted rows belong to no delivered line."
     return _at_most(
-        criterion, found.unexpected, note + _first(found, lambda line: line.outcome == "unexpected")
+        criterion, found.unexpected, note + _first(found, lambda line: line.outcome == UNEXPECTED)
     )
 
 
@@ -161,19 +162,18 @@ def _judge_precision(criterion: Criterion, evidence: Evidence) -> Judgement:
     low, found = criterion.low or 0.0, evidence.found
     if found.rejected_rows is None:
         return undecided("there is no output of refused lines", low, None)
-    if not found.refusals_all:
+    refusals = found.refusals_right + needless(found)
+    if not refusals:
         return undecided("no line was refused", low, None)
-    observed = found.refusals_right / found.refusals_all
-    note = f"{found.refusals_right} of {found.refusals_all} refusals had to be."
+    observed = found.refusals_right / refusals
+    note = f"{found.refusals_right} of {refusals} refusals had to be."
 
-    def needless(line: WrongLine) -> bool:
+    def not_needed(line: WrongLine) -> bool:
         valid = line.outcome in ("rejected", "accepted and rejected")
-        return line.outcome == "surplus rejection" or (
-            valid and not must_be_refused(line.kind, line.expect)
-        )
+        return line.outcome == SURPLUS or (valid and not must_be_refused(line.kind, line.expect))
 
     verdict = Verdict.PASS if observed >= low else Verdict.FAIL
-    return Judgement(observed, verdict, note + _first(found, needless), low, None)
+    return Judgement(observed, verdict, note + _first(found, not_needed), low, None)
 
 
 def _judge_unaccounted(criterion: Criterion, evidence: Evidence) -> Judgement:
@@ -204,11 +204,13 @@ def _first(found: Reconciliation, which: Callable[[WrongLine], bool]) -> str:
         return ""
     where = f"line {line.line} of {line.batch_id} (delivery {line.delivery})" if line.line else ""
     what = f" {line.kind}" if line.kind else ""
-    text = line.text if len(line.text) <= _SHOWN else f"{line.text[:_SHOWN]}..."
+    text, out = line.text or "", what_came_out(line)
+    text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
     if not where:
-        return f" The first: {line.came_out or text}."
-    done = f", {line.done}" if line.done else ""
-    out = f"; what came out: {line.came_out}" if line.came_out else ""
+        return f" The first: {out or text}."
+    done = what_was_done(line)
+    done = f", {done}" if done else ""
+    out = f"; what came out: {out}" if out else ""
     return f" The first:{what} {where}{done}, {line.outcome}: {text}{out}."
 
 
@@ -235,7 +237,11 @@ def _judge_variants(tried: Relation) -> Callable[[Criterion, Evidence], Judgemen
 def _judge_crash_safe(criterion: Criterion, evidence: Evidence) -> Judgement:
     struck = [kill for kill in evidence.kills if kill.struck]
     if not struck:
-        why = "no kill struck: the pipeline had ended before" if evidence.kills else "nothing was killed"
+        why = (
+            "no kill struck: the pipeline had ended before"
+            if evidence.kills
+            else "nothing was killed"
+        )
         return undecided(why, None, 0.0)
     fatal = [kill for kill in struck if kill.fatal]
     note = f"{len(fatal)} of {len(struck)} kills that struck led to another outcome."
@@ -418,9 +424,7 @@ CRITERIA: dict[str, CriterionKind] = {
     "precision": CriterionKind(
         "the share of refusals that had to be", ("low",), _judge_precision, measured
     ),
-    "unaccounted": _counted(
-        "every line is accepted or reported as refused", _judge_unaccounted
-    ),
+    "unaccounted": _counted("every line is accepted or reported as refused", _judge_unaccounted),
     "idempotent": _counted(
         "a repeated delivery changes nothing",
         _judge_variants(Relation.REPEAT),

@@ -24,7 +24,13 @@ from fleetsim.delivery.plan import CUT, Delivery
 from fleetsim.experiment.criterion import Criterion, Judgement
 from fleetsim.kinds.pipeline.criteria import CRITERIA
 from fleetsim.kinds.pipeline.evidence import Evidence
-from fleetsim.kinds.pipeline.words import answer, balance_table, matrix_table, wrong_table
+from fleetsim.kinds.pipeline.words import (
+    answer,
+    balance_table,
+    expects_of,
+    matrix_table,
+    wrong_table,
+)
 from fleetsim.reconcile.outcome import reconcile
 from fleetsim.reconcile.outputs import Queries
 from fleetsim.reconcile.result import Reconciliation
@@ -42,6 +48,7 @@ class Elsewhere:
     found: Reconciliation
     answer: str
     judged: dict[str, tuple[Criterion, Judgement]]
+    expects: dict[str, str]
 
     @property
     def is_wrong(self) -> bool:
@@ -59,7 +66,7 @@ class Elsewhere:
         tables = [
             Table(("criterion", "observed", "verdict", "why"), rows),
             balance_table(self.found),
-            matrix_table(self.found),
+            matrix_table(self.found, self.expects),
         ]
         return tuple([*tables, wrong_table(self.found)] if self.found.wrong else tables)
 
@@ -128,13 +135,18 @@ def reconcile_landing(
         _check_hashes(rows, made)
         kept = Path(scratch, "outcome.parquet")
         found = reconcile(
-            arrivals, Queries(accepted, rejected), (output or Path("/")).absolute(), outcome=kept
+            arrivals,
+            Queries(accepted, rejected),
+            (output or Path("/")).absolute(),
+            outcome=kept,
+            accepted="--accepted",
+            rejected="--rejected",
         )
         if outcome is not None:
             shutil.move(kept, outcome)
     evidence = Evidence(config, None, reconciliation=found)  # type: ignore[arg-type]
     judged = {name: _judged(name, evidence) for name in JUDGED}
-    return Elsewhere(found, answer(evidence), judged)
+    return Elsewhere(found, answer(evidence), judged, expects_of(config))
 
 
 def _made_again(batches: Batches, deliveries: list[Delivery]) -> list[Path]:

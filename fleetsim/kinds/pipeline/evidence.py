@@ -154,6 +154,7 @@ class PipelineRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The part of ``result.json`` that only an experiment on a pipeline has."""
 
     answer: str
+    expects: dict[str, str]
     reconciliation: Reconciliation
     variants: list[VariantRecord]
     kills: list[KillRecord]
@@ -167,7 +168,7 @@ class PipelineRecord(msgspec.Struct, frozen=True, kw_only=True):
         """Return the lines by kind and outcome, as the document shows them."""
         from fleetsim.kinds.pipeline.words import matrix_table  # which knows this module
 
-        return matrix_table(self.reconciliation)
+        return matrix_table(self.reconciliation, self.expects)
 
     def variants_table(self) -> Table:
         """Return the variants, as the document shows them."""

@@ -18,12 +18,12 @@ from fleetsim.kinds.pipeline.evidence import (
     StartRecord,
     VariantRecord,
 )
-from fleetsim.kinds.pipeline.keys import PipelineKeys
+from fleetsim.kinds.pipeline.keys import PipelineKeys, queries_of
 from fleetsim.kinds.pipeline.trial import Plan, Trial, spread
 from fleetsim.measure.cold import DataSet, generate_data
 from fleetsim.measure.series import Size, config_of_size, running_order
-from fleetsim.reconcile.outcome import accepted_difference, outcome_difference, reconcile
-from fleetsim.reconcile.outputs import Queries
+from fleetsim.reconcile.compare import accepted_difference, outcome_difference
+from fleetsim.reconcile.outcome import reconcile
 from fleetsim.reconcile.result import Reconciliation
 
 #: The trial that all others are held against.
@@ -69,7 +69,7 @@ class Examination:
         self._setting, self._data = setting, data
         self.evidence = Evidence(setting.config, setting.keys)
         pipeline = setting.keys.under_test
-        self._queries = Queries(pipeline.accepted, pipeline.rejected or None)
+        self._queries = queries_of(pipeline)
         self._accepted_reference = self._accepted(REFERENCE)
 
     @property

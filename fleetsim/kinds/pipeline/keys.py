@@ -6,17 +6,20 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import cached_property
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from fleetsim.base.clock import parse_duration
-from fleetsim.base.errors import found, nearest
+from fleetsim.base.errors import InputError, found, nearest
 from fleetsim.base.strict import check_fields, text, whole
 from fleetsim.delivery.plan import Delivery, read_deliveries, read_variants
 from fleetsim.experiment.parameters import Interval
 from fleetsim.measure.series import Sizes, rising_faults
+
+if TYPE_CHECKING:
+    from fleetsim.reconcile.outputs import Queries
 
 #: What `{name}` in a command stands for.
 PLACEHOLDERS = ("landing", "output", "python")
@@ -180,7 +183,7 @@ def _struct_faults(value: Any, form: type[msgspec.Struct], where: str) -> list[s
 
 def _pipeline_faults(value: Any) -> list[str]:
     """Return what is wrong with the key `pipeline`."""
-    from fleetsim.reconcile.outputs import query_faults
+    from fleetsim.reconcile.outputs import check_queries
 
     if faults := _struct_faults(value, Pipeline, "pipeline"):
         return faults
@@ -194,10 +197,20 @@ def _pipeline_faults(value: Any) -> list[str]:
         ]
     try:
         if parse_duration(pipeline.timeout) > MOST_TIME:
-            faults.append(f"pipeline.timeout: found {found(pipeline.timeout)}; allowed: at most P1D")
+            faults.append(
+                f"pipeline.timeout: found {found(pipeline.timeout)}; allowed: at most P1D"
+            )
     except ValueError as error:
         faults.append(f"pipeline.timeout: {error}")
-    for name in ("accepted", "rejected"):
-        if query := getattr(pipeline, name):
-            faults += [f"pipeline.{name}: {fault}" for fault in query_faults(query)]
+    try:
+        check_queries(queries_of(pipeline))
+    except InputError as error:
+        faults += [f"{error.where}: {fault}" for fault in error.faults]
     return faults
+
+
+def queries_of(pipeline: Pipeline) -> Queries:
+    """Return how the output of a pipeline is read; what is empty is as the contract has it."""
+    from fleetsim.reconcile.outputs import ACCEPTED, Queries
+
+    return Queries(pipeline.accepted or ACCEPTED, pipeline.rejected or None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,7 +18,7 @@ from fleetsim.kinds.pipeline.keys import (
     PipelineRepeats,
     key_faults,
 )
-from fleetsim.measure.series import config_of_size, size_faults
+from fleetsim.measure.series import size_faults
 
 if TYPE_CHECKING:
     from fleetsim.experiment.criterion import CriterionKind

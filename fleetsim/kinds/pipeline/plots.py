@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from fleetsim.experiment.criterion import MB
 from fleetsim.experiment.figures import DARK, LIGHT, MIDDLE, SIGNAL, Plot, sentence
 from fleetsim.kinds.pipeline.evidence import QUANTITIES, Cost, Evidence
+from fleetsim.kinds.pipeline.words import expects_of, in_order, wrong_cells
 from fleetsim.reconcile.result import OUTCOMES
 from fleetsim.stats.growth import PowerLaw
 
@@ -48,7 +49,7 @@ def _flow(figure: Figure, evidence: Evidence, criteria: object) -> str:
     whole.set(xlabel="", ylabel="delivered lines", xticks=[0], xticklabels=[f"{left} lines"])
     whole.yaxis.set_major_locator(MaxNLocator(integer=True))
     whole.set_xlim(-0.8, 0.8)
-    kinds = list(found.matrix)[::-1]
+    kinds = in_order(found, expects_of(evidence.config))[::-1]
     parts = _shares(evidence, kinds)
     start = np.zeros(len(kinds))
     for part, (colour, hatch) in _PARTS.items():
@@ -81,7 +82,8 @@ def _matrix(figure: Figure, evidence: Evidence, criteria: object) -> str:
     """Draw the number of lines of each kind with each outcome; wrong cells are framed."""
     found = evidence.found
     ax = figure.subplots()
-    kinds = list(found.matrix)
+    expects, marked = expects_of(evidence.config), wrong_cells(found)
+    kinds = in_order(found, expects)
     counts = np.array([[found.matrix[kind].get(o, 0) for o in OUTCOMES] for kind in kinds])
     totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
     ax.imshow(np.sqrt(counts / totals), cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
@@ -91,7 +93,7 @@ def _matrix(figure: Figure, evidence: Evidence, criteria: object) -> str:
             count = counts[row, column]
             if not count:
                 continue
-            wrong = (kind, outcome) in found.wrong_cells
+            wrong = (kind, outcome) in marked
             ax.text(
                 column,
                 row,
@@ -108,7 +110,7 @@ def _matrix(figure: Figure, evidence: Evidence, criteria: object) -> str:
                 ax.add_patch(box)
                 told.append(f"{count} {kind} are {outcome}")
     ax.set_xticks(range(len(OUTCOMES)), [o.replace(" and ", "\nand ") for o in OUTCOMES])
-    ax.set_yticks(range(len(kinds)), [f"{kind}: {found.expects[kind]}" for kind in kinds])
+    ax.set_yticks(range(len(kinds)), [f"{kind}: {expects.get(kind, '')}" for kind in kinds])
     ax.tick_params(length=0, labelsize=8)
     ax.xaxis.tick_top()
     for spine in ax.spines.values():

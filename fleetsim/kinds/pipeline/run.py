@@ -20,6 +20,7 @@ from fleetsim.kinds.pipeline.words import (
     answer,
     balance_table,
     cost_table,
+    expects_of,
     growth_table,
     kills_table,
     matrix_table,
@@ -71,7 +72,7 @@ class PipelineRun(BaseRun):
     def deliver(self) -> Stack:
         """Deliver the batches to the pipeline and reconcile; return balance and outcomes."""
         found = self._under_way().deliver()
-        tables = [balance_table(found), matrix_table(found)]
+        tables = [balance_table(found), matrix_table(found, expects_of(self.experiment.config))]
         if found.wrong:
             tables.append(wrong_table(found))
         return Stack(tuple(tables))
@@ -117,6 +118,7 @@ class PipelineRun(BaseRun):
         evidence = self.evidence()
         section = PipelineRecord(
             answer=answer(evidence),
+            expects=expects_of(evidence.config),
             reconciliation=evidence.found,
             variants=evidence.variants,
             kills=evidence.kills,

@@ -181,9 +181,7 @@ def files_of(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of each file below a folder by its path, without documents and caches."""
     hashes = {}
     for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(
-            name for name in folders if name[0] != "." and name not in _SKIPPED
-        )
+        folders[:] = sorted(name for name in folders if name[0] != "." and name not in _SKIPPED)
         for name in sorted(files):
             path = Path(parent, name)
             if name[0] != "." and name not in _SKIPPED and path.is_file():

@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import median
 
+import msgspec
+
 from fleetsim.base.tables import Table, number
 from fleetsim.experiment.criterion import MB
+from fleetsim.generate.config import Config
 from fleetsim.kinds.pipeline.evidence import Cost, Evidence, KillRecord, VariantRecord
-from fleetsim.reconcile.result import CLEAN, OUTCOMES, Reconciliation
+from fleetsim.reconcile.result import CLEAN, FRAGMENT, OUTCOMES, Reconciliation, WrongLine
 
 #: What a variant tries, in words.
 RELATIONS = {
@@ -74,8 +77,7 @@ def _others(found: Reconciliation) -> list[str]:
         said.append(f"{found.duplicated} are accepted more than once")
     if found.unexpected:
         said.append(f"{found.unexpected} accepted rows belong to no delivered line")
-    refused = found.refusals_all - found.refusals_right
-    if refused:
+    if refused := needless(found):
         said.append(f"{refused} refusals are wrong")
     return said
 
@@ -104,7 +106,9 @@ def _circumstances(evidence: Evidence) -> list[str]:
         said.append(f"The accepted rows are others after {names}.")
     elif evidence.variants:
         count = len(evidence.variants)
-        said.append(f"The accepted rows are the same in {'all ' if count > 1 else ''}{count} variants.")
+        said.append(
+            f"The accepted rows are the same in {'all ' if count > 1 else ''}{count} variants."
+        )
     struck = [kill for kill in evidence.kills if kill.struck]
     fatal = [kill for kill in struck if kill.fatal]
     if fatal:
@@ -112,6 +116,44 @@ def _circumstances(evidence: Evidence) -> list[str]:
     elif struck:
         said.append(f"After {len(struck)} kills the outcome is the same.")
     return said
+
+
+def needless(found: Reconciliation) -> int:
+    """Return the refusals that had not to be: of good lines, of no line, and repeated ones."""
+    return found.refusals_all - found.refusals_right + found.balance.surplus_rejections
+
+
+def must_be_refused(kind: str | None, expect: str | None) -> bool:
+    """Return whether a right ingestion refuses a line; of two conflicting records the second."""
+    return expect == "reject" or (kind == "conflicting_duplicate" and expect == "once")
+
+
+def expects_of(config: Config) -> dict[str, str]:
+    """Return what a right ingestion does with the lines of each kind, in a word or two."""
+    expects = {
+        kind: "reject" if must_be_refused(kind, defect.expect) else defect.expect
+        for kind, defect in config.defects.items()
+    }
+    return {CLEAN: "accept", **expects, FRAGMENT: "either"}
+
+
+def what_was_done(line: WrongLine) -> str:
+    """Return what was done to a line, in a phrase."""
+    if line.field is None:
+        return ""
+    return f"{line.field} {shown_value(line.original)} became {shown_value(line.injected)}"
+
+
+def shown_value(value: object) -> str:
+    """Return a value of a ledger as JSON, or 'nothing'."""
+    return "nothing" if value is None else msgspec.json.encode(value).decode()
+
+
+def what_came_out(line: WrongLine) -> str:
+    """Return the six values of an accepted row."""
+    if line.came_out is None:
+        return ""
+    return ", ".join(f"{name} {value!r}" for name, value in line.came_out.items())
 
 
 def balance_table(found: Reconciliation) -> Table:
@@ -134,15 +176,26 @@ def balance_table(found: Reconciliation) -> Table:
     return Table(("lines", "number", "note"), tuple(rows), caption)
 
 
-def matrix_table(found: Reconciliation) -> Table:
+def wrong_cells(found: Reconciliation) -> set[tuple[str, str]]:
+    """Return which kinds of lines have outcomes that should not be."""
+    return {(line.kind or CLEAN, line.outcome) for line in found.wrong}
+
+
+def in_order(found: Reconciliation, expects: Mapping[str, str]) -> list[str]:
+    """Return the kinds that were delivered, in the order of their definition."""
+    known = list(expects)
+    return sorted(found.matrix, key=lambda kind: known.index(kind) if kind in known else len(known))
+
+
+def matrix_table(found: Reconciliation, expects: Mapping[str, str]) -> Table:
     """Return the number of lines of each kind with each outcome, wrong ones marked."""
-    rows = []
-    for kind, counts in found.matrix.items():
-        cells = []
+    rows, wrong = [], wrong_cells(found)
+    for kind in in_order(found, expects):
+        counts, cells = found.matrix[kind], []
         for outcome in OUTCOMES:
             count = counts.get(outcome, 0)
-            cells.append(f"{count} ✗" if count and (kind, outcome) in found.wrong_cells else str(count))
-        rows.append((kind, found.expects[kind], *cells))
+            cells.append(f"{count} ✗" if count and (kind, outcome) in wrong else str(count))
+        rows.append((kind, expects.get(kind, ""), *cells))
     caption = "lines by kind and outcome; ✗ marks what should not be"
     return Table(("kind", "expected", *OUTCOMES), tuple(rows), caption)
 
@@ -154,12 +207,13 @@ def wrong_table(found: Reconciliation) -> Table:
             line.kind or CLEAN,
             line.outcome,
             f"{line.batch_id}:{line.line}" if line.line else "",
-            line.text,
-            line.came_out,
+            line.text or "",
+            what_was_done(line),
+            what_came_out(line) or (f"refused: {line.reason}" if line.reason else ""),
         )
         for line in found.wrong
     )
-    header = ("kind", "outcome", "batch:line", "delivered", "what came out")
+    header = ("kind", "outcome", "batch:line", "delivered", "what was done to it", "what came out")
     return Table(header, rows, fold=f"the first {len(rows)} wrong lines, up to ten of each cell")
 
 
@@ -215,7 +269,9 @@ def growth_table(evidence: Evidence) -> Table:
     """Return the exponent of each quantity with its interval."""
     rows = []
     for law in evidence.growth():
-        interval = "–" if law.interval is None else f"{law.interval[0]:.3f} to {law.interval[1]:.3f}"
+        interval = (
+            "–" if law.interval is None else f"{law.interval[0]:.3f} to {law.interval[1]:.3f}"
+        )
         startup = "–" if law.startup is None else f"{law.startup:.3f}"
         exponent = "–" if law.exponent is None else number(law.exponent)
         rows.append((law.quantity, str(law.sizes), exponent, interval, startup, law.note))
