@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
+COLUMNS = ["event_id", "driver_id", "company_id", "truck_id", "event_type", "timestamp"]
+
 landing, output = Path(os.environ["FLEETSIM_LANDING"]), Path(os.environ["FLEETSIM_OUTPUT"])
-(output / "accepted").mkdir(parents=True, exist_ok=True)
+(output / "accepted").mkdir(exist_ok=True)
 done_file = output / "done.txt"
 done = set(done_file.read_text().split()) if done_file.exists() else set()
 companies = pd.read_json(landing / "companies.jsonl", lines=True)
@@ -26,16 +28,13 @@ for batch in sorted((landing / "events").iterdir()):
             except ValueError:
                 continue  # not JSON
     events = pd.DataFrame(rows)
-    events["timestamp"] = pd.to_datetime(
-        events["timestamp"], utc=True, errors="coerce", format="ISO8601"
-    )
-    events = events.dropna(subset=["event_id", "driver_id", "timestamp"])
+    times = pd.to_datetime(events["timestamp"], utc=True, errors="coerce", format="ISO8601")
+    events = events.assign(timestamp=times).dropna(subset=COLUMNS)
     events = events[events["company_id"].isin(companies["company_id"])]
     events = events.drop_duplicates("event_id")
-    columns = ["event_id", "driver_id", "company_id", "truck_id", "event_type", "timestamp"]
     with open(output / "accepted" / "events.jsonl", "a", encoding="utf-8") as file:
-        events[columns].to_json(
-            file, orient="records", lines=True, date_format="iso", date_unit="us"
-        )
+        for event in events[COLUMNS].to_dict("records"):
+            event["timestamp"] = event["timestamp"].isoformat()
+            file.write(json.dumps(event) + "\n")
     with open(done_file, "a", encoding="utf-8") as file:
         file.write(batch.name + "\n")

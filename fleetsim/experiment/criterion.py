@@ -22,6 +22,10 @@ def _limit(what: str) -> Meta:
     return Meta(description=what, extra={"allowed": "a number"})
 
 
+def _word(what: str) -> Meta:
+    return Meta(description=what, extra={"allowed": "text"})
+
+
 class Criterion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One claim of an experiment.
 
@@ -37,8 +41,8 @@ class Criterion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     low: Annotated[float | None, _limit("lower limit")] = None
     high: Annotated[float | None, _limit("upper limit")] = None
     tolerance: Annotated[float | None, _limit("fraction of what the model expects")] = None
-    defect: Annotated[str | None, text("the kind of injected defects that is looked at")] = None
-    quantity: Annotated[str | None, text("time, cpu or memory")] = None
+    defect: Annotated[str | None, _word("the only kind of injected defects to look at")] = None
+    quantity: Annotated[str | None, _word("what grows: time, cpu or memory")] = None
     unit: Annotated[
         str, Meta(description="of limits and observation", extra={"allowed": "text"})
     ] = ""

@@ -32,7 +32,7 @@ REFERENCE = "reference"
 OUTCOME_NAME = "outcome.parquet"
 _VARIANT_OUTCOMES, _EVIDENCE, _TRIALS = "outcomes", "evidence", "trials"
 
-Progress = Callable[[int], object]
+Progress = Callable[[int], object] | None
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ class Examination:
                 )
             )
             self._forget(name)
-            progress(1)
+            if progress:
+                progress(1)
         return self.evidence.variants
 
     def kills(self) -> list[Plan]:
@@ -148,7 +149,8 @@ class Examination:
             trial = self._try(Plan(name, self._setting.keys.reference))
             self.evidence.costs.append(cost_of(self.evidence.found.delivered, trial.starts))
             self._forget(name)
-            progress(1)
+            if progress:
+                progress(1)
         return self.evidence.costs
 
     def sizes(self) -> list[Size]:
@@ -167,7 +169,8 @@ class Examination:
             lines = read_meta(data.batches[0]).event_count
             self.evidence.sizes.append(cost_of(lines, trial.starts))
             self._forget(name)
-            progress(1)
+            if progress:
+                progress(1)
 
     def clear(self) -> None:
         """Delete what was only needed on the way."""

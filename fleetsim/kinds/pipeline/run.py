@@ -77,27 +77,28 @@ class PipelineRun(BaseRun):
             tables.append(wrong_table(found))
         return Stack(tuple(tables))
 
-    def vary(self, progress: Progress | None = None) -> Table:
+    def vary(self, progress: Progress = None) -> Table:
         """Try every variant, each in folders of its own; return what differs from the reference."""
         with notebook_bar(len(self.experiment.keys.tried), "variant") as update:
             return variants_table(self._delivered().vary(progress or update))
 
-    def kill(self, progress: Progress | None = None) -> Table:
+    def kill(self, progress: Progress = None) -> Table:
         """Kill the pipeline at changes of its output and at times; return what came of it."""
         examination = self._delivered()
         plans = examination.kills()
         with notebook_bar(len(plans), "kill") as update:
             for plan in plans:
                 examination.kill(plan)
-                (progress or update)(1)
+                if advance := progress or update:
+                    advance(1)
         return kills_table(examination.evidence.kills)
 
-    def repeat(self, progress: Progress | None = None) -> Table:
+    def repeat(self, progress: Progress = None) -> Table:
         """Run the reference again, each time cold; return time, CPU, memory and output."""
         with notebook_bar(self.experiment.keys.repeats - 1, "run") as update:
             return cost_table(self._delivered().repeat(progress or update))
 
-    def grow(self, progress: Progress | None = None) -> Table:
+    def grow(self, progress: Progress = None) -> Table:
         """Run it on one batch of each size, in mixed order; return how its cost grows."""
         examination = self._delivered()
         order = examination.sizes()

@@ -21,6 +21,7 @@ RELATIONS = {
     "partial": "half a file first",
 }
 _NAMED = 3  # kinds that a sentence names
+_SHOWN = 120  # characters of a line in a table
 
 
 def answer(evidence: Evidence) -> str:
@@ -150,10 +151,15 @@ def shown_value(value: object) -> str:
 
 
 def what_came_out(line: WrongLine) -> str:
-    """Return the six values of an accepted row."""
+    """Return the values of an accepted row that are not those of its line."""
     if line.came_out is None:
         return ""
-    return ", ".join(f"{name} {value!r}" for name, value in line.came_out.items())
+    other = [
+        f"{name} {'NULL' if value is None else value}"
+        for name, value in line.came_out.items()
+        if f'"{name}":"{value}"' not in (line.text or "")
+    ]
+    return ", ".join(other) or "as delivered"
 
 
 def balance_table(found: Reconciliation) -> Table:
@@ -207,7 +213,7 @@ def wrong_table(found: Reconciliation) -> Table:
             line.kind or CLEAN,
             line.outcome,
             f"{line.batch_id}:{line.line}" if line.line else "",
-            line.text or "",
+            _cut(line.text or ""),
             what_was_done(line),
             what_came_out(line) or (f"refused: {line.reason}" if line.reason else ""),
         )
@@ -215,6 +221,11 @@ def wrong_table(found: Reconciliation) -> Table:
     )
     header = ("kind", "outcome", "batch:line", "delivered", "what was done to it", "what came out")
     return Table(header, rows, fold=f"the first {len(rows)} wrong lines, up to ten of each cell")
+
+
+def _cut(text: str) -> str:
+    """Return the start and the end of a long line."""
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 40]} ... {text[-35:]}"
 
 
 def variants_table(variants: Sequence[VariantRecord]) -> Table:
