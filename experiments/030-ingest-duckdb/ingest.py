@@ -116,7 +116,7 @@ def main() -> None:
     base = duckdb.connect()
     base.execute("SET TimeZone = 'UTC'")
     base.execute(
-        f"CREATE TABLE companies AS SELECT company_id AS id FROM "
+        f"CREATE TABLE companies AS SELECT company_id::VARCHAR AS id FROM "
         f"read_json('{landing / 'companies.jsonl'}', format = 'newline_delimited')"
     )
     for batch in sorted((landing / "events").iterdir()):

@@ -1,9 +1,9 @@
 """An ingestion by Spark Structured Streaming: file source, checkpoint, bronze and silver.
 
-The stream's source are the records of whole batches, `batch_meta.json`: a file source reads each path
-once, so that a file of events that was read while it was half there would never be read again. Each
-micro-batch writes its batches by name and over what stands there: when it is run again after a kill,
-its outcome is the same.
+The stream's source are the records of whole batches, `batch_meta.json`: a file source reads each
+path once, so that a file of events that was read while half of it was there would never be read
+again. Each micro-batch writes its batches by name and over what stands there: when it is run again
+after a kill, its outcome is the same.
 """
 
 import json

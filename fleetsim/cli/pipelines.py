@@ -72,7 +72,8 @@ def deliver(
         with terminal_bar(len(left), " deliveries") as update:
             for delivery in _asked(due) if by_hand else pace(due, seconds):
                 row = feed.deliver(delivery)
-                update(1)
+                if update:
+                    update(1)
                 form = "" if row.form == "whole" else f" ({row.form})"
                 of = "" if endless else f" of {total}"
                 tell(f"{row.step}{of}: {row.path}{form}, {row.bytes} bytes, {row.time}")

@@ -208,7 +208,8 @@ def read_plan(landing: Path) -> FeedPlan | None:
         if not path.exists():
             return None
         content = path.read_bytes()
-    return _decoded(content, path, FeedPlan)
+    plan: FeedPlan = _decoded(content, path, FeedPlan)
+    return plan
 
 
 def read_deliveries_of(landing: Path) -> list[Delivered]:

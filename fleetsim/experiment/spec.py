@@ -417,10 +417,8 @@ def _choice_faults(
             )
             faults.append(fault + f"has no {name}")
         elif value not in known[name]:
-            listed = ", ".join(known[name])
-            faults.append(
-                f"{label}{name}: found {found(value)}{nearest(value, known[name])}; allowed: {listed}"
-            )
+            near, listed = nearest(value, known[name]), ", ".join(known[name])
+            faults.append(f"{label}{name}: found {found(value)}{near}; allowed: {listed}")
     return faults
 
 

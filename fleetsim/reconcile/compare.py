@@ -52,14 +52,13 @@ def _difference(a: Path, b: Path, columns: str) -> int:
         base = duckdb.connect(":memory:", config=duck_settings(folder, _MEMORY))
         try:
             sides = [
-                f"SELECT {columns}, {sign} AS more "  # noqa: S608
-                f"FROM read_parquet({quoted(str(path))})"
+                f"SELECT {columns}, {sign} AS more FROM read_parquet({quoted(str(path))})"
                 for path, sign in ((a, 1), (b, -1))
             ]
             both = " UNION ALL ".join(sides)
             # As EXCEPT ALL in both directions, in one pass.
             row = base.execute(
-                "SELECT coalesce(sum(abs(more)), 0)::BIGINT FROM "  # noqa: S608
+                "SELECT coalesce(sum(abs(more)), 0)::BIGINT FROM "
                 f"(SELECT sum(more) AS more FROM ({both}) GROUP BY {columns} HAVING more <> 0)"
             ).fetchone()
         except duckdb.Error as error:

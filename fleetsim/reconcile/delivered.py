@@ -235,15 +235,12 @@ class _Loader:
         source = pa.RecordBatchReader.from_batches(_LINES, feed.batches())
         self._base.register("source", source)
         struct = json.dumps(dict.fromkeys(NAMES, "VARCHAR"))
-        clean = (
-            f"SELECT place, line, unnest(from_json(line, '{struct}')) "  # noqa: S608
-            "FROM source"
-        )
+        clean = f"SELECT place, line, unnest(from_json(line, '{struct}')) FROM source"
         # The generator writes UTC with a Z; what DuckDB takes for an instant is one here.
         us = f"epoch_us(CAST({TIME} AS TIMESTAMP)) AS us"
         try:
             self._base.execute(
-                "INSERT INTO line SELECT place, md5_number(line), "  # noqa: S608
+                "INSERT INTO line SELECT place, md5_number(line), "
                 f"{value_hash()}, {_ids('event_id')} FROM (SELECT *, {us} FROM ({clean}))"
             )
         except duckdb.OutOfMemoryException:
@@ -319,15 +316,13 @@ class _Loader:
             f"CREATE VIEW defect_line AS SELECT * FROM read_parquet({quoted(str(self._path))})"
         )
         self._base.execute(
-            r"CREATE TABLE defect AS SELECT place, kind, expect, record, "  # noqa: S608
+            r"CREATE TABLE defect AS SELECT place, kind, expect, record, "
             r"md5_number(raw || '\x0A'::BLOB) AS b, "
             f"CASE WHEN readable THEN {value_hash()} END AS v, "
             f"CASE WHEN id_unreadable THEN {other_hash()} END AS w, "
             r"md5_number(decoded || chr(10)) AS alt FROM defect_line"
         )
-        self._base.execute(
-            f"INSERT INTO line SELECT place, b, v, {_ids('record')} FROM defect"  # noqa: S608
-        )
+        self._base.execute(f"INSERT INTO line SELECT place, b, v, {_ids('record')} FROM defect")
 
 
 def _ids(name: str) -> str:

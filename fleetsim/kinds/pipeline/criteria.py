@@ -36,6 +36,7 @@ from fleetsim.stats.variation import variation_interval
 CONFIDENCE = 0.95
 #: Kills below which a claim of no fatal one says little: it could have missed one in five.
 FEW_KILLS = 14
+_NOTHING = "no row was accepted"
 _TOLD = 200  # characters of stderr in a note
 _SHOWN = 160  # characters of a line in a note
 
@@ -93,8 +94,14 @@ def _ending(start: StartRecord) -> str:
         "timeout": f"it ran into the limit of time after {start.seconds:.1f} s",
         "output": f"its output grew to {start.output_bytes / MB:.0f} MB, beyond the limit",
     }.get(start.ended, f"exit code {start.exit_code}")
-    last = start.stderr.strip().splitlines()[-1:] or [""]
-    return f"{where}: {how}" + (f"; stderr ends with: {last[0][:_TOLD]}" if last[0] else "")
+    last = last_words(start.stderr)
+    return f"{where}: {how}" + (f"; stderr ends with: {last}" if last else "")
+
+
+def last_words(stderr: str) -> str:
+    """Return the last line of an error that says something, without the marks below it."""
+    lines = [line.strip() for line in stderr.splitlines() if any(map(str.isalnum, line))]
+    return lines[-1][:_TOLD] if lines else ""
 
 
 def _noted(evidence: Evidence) -> str:
@@ -110,6 +117,8 @@ def _judge_lost(criterion: Criterion, evidence: Evidence) -> Judgement:
 
 def _judge_unexpected(criterion: Criterion, evidence: Evidence) -> Judgement:
     found = evidence.found
+    if not found.accepted_rows:
+        return undecided(_NOTHING, None, criterion.high or 0.0)
     note = f"{found.unexpected} of {found.accepted_rows} accepted rows belong to no delivered line."
     return _at_most(
         criterion, found.unexpected, note + _first(found, lambda line: line.outcome == UNEXPECTED)
@@ -118,6 +127,8 @@ def _judge_unexpected(criterion: Criterion, evidence: Evidence) -> Judgement:
 
 def _judge_duplicated(criterion: Criterion, evidence: Evidence) -> Judgement:
     found = evidence.found
+    if not found.accepted_rows:
+        return undecided(_NOTHING, None, criterion.high or 0.0)
     note = f"{found.duplicated} records are accepted more than once."
     return _at_most(
         criterion,
@@ -128,6 +139,8 @@ def _judge_duplicated(criterion: Criterion, evidence: Evidence) -> Judgement:
 
 def _judge_altered(criterion: Criterion, evidence: Evidence) -> Judgement:
     found = evidence.found
+    if not found.accepted_rows:
+        return undecided(_NOTHING, None, criterion.high or 0.0)
     note = f"{found.altered} accepted rows have other values than the delivered line."
     return _at_most(
         criterion, found.altered, note + _first(found, lambda line: line.outcome == "altered")
@@ -142,6 +155,8 @@ def _judge_recall(criterion: Criterion, evidence: Evidence) -> Judgement:
     lines = sum(counts.values())
     if not lines:
         return undecided("no line that must be refused was delivered", low, None)
+    if found.rejected_rows is None and not found.accepted_rows:
+        return undecided(f"{_NOTHING}, and there is no output of refused lines", low, None)
     refused = sum(found.refused.get(kind, 0) for kind in counts)
     each = ", ".join(
         f"{kind} {found.refused.get(kind, 0)} of {count}" for kind, count in counts.items() if count
@@ -222,7 +237,7 @@ def _judge_variants(tried: Relation) -> Callable[[Criterion, Evidence], Judgemen
         if not variants:
             return undecided("no variant tries it", None, 0.0)
         if not evidence.found.accepted_rows:
-            return undecided("no row was accepted, in the reference neither", None, 0.0)
+            return undecided(f"{_NOTHING}, in the reference neither", None, 0.0)
         differ = sum(variant.differ for variant in variants)
         each = "; ".join(f"{v.name}: {v.differ} rows differ" for v in variants)
         failed = sum(variant.starts_failed for variant in variants)
@@ -251,8 +266,8 @@ def _judge_crash_safe(criterion: Criterion, evidence: Evidence) -> Judgement:
         ended = "" if first.recovered else ", and it never ended well again"
         note += f" The first, at {at}: {first.differ} rows and lines differ{ended}."
         last = [s for s in evidence.starts_of(first.name) if not s.well and s.ended != "killed"]
-        if last and last[-1].stderr.strip():
-            note += f" stderr ends with: {last[-1].stderr.strip().splitlines()[-1][:_TOLD]}."
+        if last and (words := last_words(last[-1].stderr)):
+            note += f" stderr ends with: {words}."
     else:
         missed = 1 - (1 - CONFIDENCE) ** (1 / len(struck))
         note += (

@@ -195,9 +195,10 @@ _PAGE = """<!DOCTYPE html>
 <title>Reconciliation</title>
 <style>
 :root {{ color-scheme: light dark; }}
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; }}
+body {{ padding: 0 1rem; }}
 table {{ border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }}
-th, td {{ padding: .25rem .7rem; border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }}
+th, td {{ padding: .25rem .7rem; border-bottom: 1px solid #8885; text-align: left; }}
 .answer {{ font-size: 1.25rem; }}
 </style>
 </head>

@@ -140,7 +140,7 @@ class KillRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GrowthRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """How one quantity grows with the delivered lines; None, and why, where no law could be fitted."""
+    """How one quantity grows with the delivered lines; None where no law fits, and `note` why."""
 
     quantity: str
     sizes: int

@@ -148,7 +148,8 @@ class PipelineKeys(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 def key_faults(values: Mapping[str, Any]) -> list[str]:
     """Return what is wrong within and between the keys, as far as they are right one by one."""
-    reference, faults = (), []
+    reference: tuple[Delivery, ...] = ()
+    faults: list[str] = []
     if "deliveries" in values:
         reference, faults = read_deliveries(values["deliveries"], "deliveries")
         faults += [

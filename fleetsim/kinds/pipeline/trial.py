@@ -148,9 +148,8 @@ class Trial:
         )
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-            self.notes.append(
-                f"{plan.name}: it wrote into the experiment's folder: {', '.join(changed[:3])}{more}"
-            )
+            listed = ", ".join(changed[:3]) + more
+            self.notes.append(f"{plan.name}: it wrote into the experiment's folder: {listed}")
 
 
 def command_of(pipeline: Pipeline, landing: Path, output: Path) -> list[str]:
