@@ -18,9 +18,9 @@ import msgspec
 
 from fleetsim.base.errors import FleetsimError, InputError, found, refused
 from fleetsim.base.strict import decoder
+from fleetsim.measure import tree_launcher
 from fleetsim.measure.cold import measure_lock
 
-_LAUNCHER = "fleetsim.measure.tree_launcher"
 #: What a command gets of the user's environment, besides PATH; all else is dropped.
 _KEPT = ("HOME", "JAVA_HOME", "TMPDIR")
 _LANGUAGE = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
@@ -177,7 +177,7 @@ def _launch(request: bytes) -> bytes:
     try:
         # A session of its own: what interrupts us does not interrupt its cleaning up.
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", _LAUNCHER],
+            [sys.executable, "-P", tree_launcher.__file__],
             stdin=here,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -210,17 +210,17 @@ def test_a_helper_that_ends_by_itself_is_not_left(run: Run, mark: str) -> None:
 
 @pytest.mark.skipif(not LINUX, reason="needs a child subreaper")
 def test_what_forks_on_and_on_is_ended(run: Run, mark: str) -> None:
-    """A bomb of 200 processes, each of which is replaced by a child at once."""
+    """A bomb of 40 processes, each of which is replaced by a child at once."""
     start = run(
         "import os, time\n"
-        "for _ in range(200):\n"
+        "for _ in range(40):\n"
         "    if os.fork() == 0:\n"
         "        os.setsid()\n"
         "        while True:\n"
         "            if os.fork(): os._exit(0)\n"
         "            time.sleep(0.01)\n"
         "time.sleep(600)",
-        kill=Kill(seconds=1.5),
+        kill=Kill(seconds=1.0),
     )
     assert start.ended == "killed"
     assert marked(mark) == []
