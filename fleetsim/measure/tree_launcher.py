@@ -36,7 +36,7 @@ TAIL = 64 << 10  # bytes that are kept of what the command prints
 _TICK = 2  # milliseconds between two looks at whatever is due
 _SAMPLE = 0.01  # seconds between two samples, unless a sample takes long
 # A look may take one part in so many of the time: what is measured needs the processor more.
-_SAMPLE_SHARE, _WATCH_SHARE = 40, 10
+_SAMPLE_SHARE, _WATCH_SHARE = 40, 20
 _SLICE = 0.002  # seconds that one look at the output may take at a stretch
 _SETTLE = 0.5  # seconds in which helpers end by themselves after the command has
 _GRACE = 1.0  # seconds between SIGTERM and SIGKILL
