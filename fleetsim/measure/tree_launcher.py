@@ -90,6 +90,7 @@ class Tail:
     def close(self) -> None:
         """Write the end of what was printed; nobody prints any more."""
         self.drain()
+        os.close(self._reads)
         with self._file as file:
             file.write(self._kept)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +24,9 @@ from hypothesis import strategies as st
 from support import wait_until
 
 from fleetsim.base.errors import FleetsimError, InputError
-from fleetsim.measure import tree_launcher
+from fleetsim.measure import tree, tree_launcher
 from fleetsim.measure.tree import Kill, Start, find_command, run_tree
-from fleetsim.measure.tree_launcher import TAIL, Watch
+from fleetsim.measure.tree_launcher import TAIL, Tail, Watch
 
 MB = 1_000_000
 LINUX = sys.platform == "linux"
@@ -121,10 +125,7 @@ def test_the_environment_is_clean(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("LANG", "de_DE.UTF-8")
     code = "import json, os, sys; json.dump([dict(os.environ), os.getcwd()], sys.stdout)"
-    monkeypatch.syspath_prepend("/nowhere")
     run(["python", "-I", "-c", code], environment={"FLEETSIM_LANDING": "here"})
-    import json
-
     variables, folder = json.loads((tmp_path / "stdout").read_text())
     variables.pop("LC_CTYPE", None)  # of the interpreter itself
     assert variables == {
@@ -385,11 +386,10 @@ run_tree([sys.executable, "-c", code, sys.argv[2]], cwd=here, environment={}, ou
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_nothing_outlives_the_caller(number: int, tmp_path: Path, mark: str) -> None:
     """However it ends: killed, told to end, interrupted."""
-    tag = f"{mark}-command"  # the caller itself has another
+    tag = f"{mark}-command"
     with subprocess.Popen(
         [sys.executable, "-c", CALLER, tmp_path, tag], stderr=subprocess.PIPE, text=True
     ) as caller:
-        # The caller has the argument too.
         wait_until(lambda: len(marked(tag)) == 3, "caller, command and child")
         os.kill(caller.pid, number)
         _, printed = caller.communicate(timeout=60)
@@ -399,12 +399,28 @@ def test_nothing_outlives_the_caller(number: int, tmp_path: Path, mark: str) -> 
     wait_until(lambda: marked(tag) == [], "the end of the tree")
 
 
+def test_a_launcher_that_is_told_to_end_ends_the_command(run: Run, mark: str) -> None:
+    """Nothing is left, and the caller hears of it."""
+    with ThreadPoolExecutor(1) as thread:
+        future = thread.submit(run, "import time; time.sleep(600)")
+        (command,) = wait_until(lambda: marked(mark), "the command")
+        command.parent().terminate()
+        with pytest.raises(FleetsimError, match="the launcher was told to end"):
+            future.result(60)
+    assert marked(mark) == []
+
+
+@pytest.mark.skipif(not LINUX, reason="reads /proc")
+def test_a_program_may_have_any_name(run: Run, tmp_path: Path) -> None:
+    """Blanks and brackets in a name do not hide its state and its parent."""
+    program = tmp_path / "a) Z 1 (b"
+    program.symlink_to(os.path.realpath("/bin/sh"))
+    start = run([str(program), "-c", "sleep 0.3; true"])
+    assert (start.exit_code, start.ended, start.processes) == (0, "exit", 2)
+
+
 def test_it_waits_for_its_turn_to_measure(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine-wide lock is held while the command runs."""
-    from contextlib import contextmanager
-
-    from fleetsim.measure import tree
-
     seen: list[str] = []
 
     @contextmanager
@@ -493,14 +509,30 @@ def test_processes_that_cannot_be_ended_are_named(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A launcher's failures reach the user in words."""
-    from fleetsim.measure import tree
-
     monkeypatch.setattr(tree, "_launch", lambda request: b'{"pids": [17, 4]}')
     with pytest.raises(FleetsimError, match=r"still there: 17 4\n  next: end them by hand"):
         run(["sh"])
     monkeypatch.setattr(tree, "_launch", lambda request: b'{"ended": "gone"}')
     with pytest.raises(FleetsimError, match="the launcher was told to end"):
         run(["sh"])
+
+
+@given(st.lists(st.integers(0, 40_000), max_size=12), st.integers(1, 3))
+def test_the_tail_is_the_end_of_all(sizes: list[int], between: int) -> None:
+    """However it was written, and however often it was taken from the pipe."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "tail")
+        tail = Tail(str(path))
+        said = b""
+        for number, size in enumerate(sizes):
+            data = os.urandom(size)
+            said += data
+            os.write(tail.writes, data)
+            if number % between == 0 or not LINUX:
+                tail.drain()
+        os.close(tail.writes)
+        tail.close()
+        assert path.read_bytes() == said[-TAIL:]
 
 
 @given(
@@ -514,8 +546,6 @@ def test_processes_that_cannot_be_ended_are_named(
 )
 def test_each_change_counts_once(steps: list[tuple[str, str]]) -> None:
     """Whatever is done to files between two looks, it is one change; nothing is none."""
-    import tempfile
-
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         watch = Watch(name)
