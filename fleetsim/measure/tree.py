@@ -60,8 +60,9 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
         On all cores, of all processes of the tree [s].
     peak_bytes : int
         Largest sampled sum over the tree: proportional shares (PSS), on macOS resident sets. Memory
-        that was there for less than the time between two samples may be missing: 10 ms and more,
-        where memory is large up to a second. 0 of a command that ended before the first sample.
+        that was there for less than the time between two samples, some 10 ms, may be missing; so
+        may that of new processes while shares of a large tree cannot be read again, up to a second.
+        0 of a command that ended before the first sample.
     largest_bytes : int
         Largest resident set of a single process, as the kernel accounted for it or as sampled. At
         least that of the launcher, some 15 MB.

@@ -178,6 +178,7 @@ class Tree:
         self._others: set[int] = set()
         self._cpu: dict[tuple[int, float], float] = {}
         self._due = self._shares_due = 0.0
+        self._added: tuple[set[psutil.Process], int] = set(), 0
         self.peak_bytes = self.largest_bytes = self.processes = 0
         self._find()  # all that are there before the command, so that the first sample is quick
 
@@ -238,21 +239,38 @@ class Tree:
             return
         self._find()
         resident: dict[psutil.Process, int] = {}
+        private = 0
         for process in self._members.values():
             with suppress(psutil.Error), process.oneshot():
                 times = process.cpu_times()
                 self._cpu[process.pid, process.create_time()] = times.user + times.system
                 if process.status() != psutil.STATUS_ZOMBIE:
-                    resident[process] = process.memory_info().rss
+                    memory = process.memory_info()
+                    resident[process] = memory.rss
+                    private += memory.rss - getattr(memory, "shared", 0)
         self.processes = max(self.processes, len(resident))
         self.largest_bytes = max(self.largest_bytes, *resident.values(), 0)
         self._due = _next(started, _SAMPLE)
-        # Shares are never more than resident sets, and take the kernel long to add up.
-        if sum(resident.values()) > self.peak_bytes and time.monotonic() >= self._shares_due:
-            started = time.monotonic()
+        self._add_up(resident, private)
+
+    def _add_up(self, resident: dict[psutil.Process, int], private: int) -> None:
+        """Add the sum of the shares, as far as it may be a new peak.
+
+        Shares are never more than resident sets, and take the kernel long to add up. Until that may
+        be done again, what the same processes have got of their own since is added to the last sum.
+        """
+        if sum(resident.values()) <= self.peak_bytes:
+            return
+        started = time.monotonic()
+        if started >= self._shares_due:
             share = sum(_share(process, rss) for process, rss in resident.items())
-            self.peak_bytes = max(self.peak_bytes, share)
             self._shares_due = _next(started, 0)
+            self._added = set(resident), share - private
+        elif self._added[0] == resident.keys():
+            share = self._added[1] + private
+        else:
+            return
+        self.peak_bytes = max(self.peak_bytes, share)
 
 
 def _next(started: float, pause: float) -> float:
