@@ -249,7 +249,7 @@ def test_memory_is_that_of_all_processes(run: Run) -> None:
     full = run(CHILDREN.format(size=100 * MB))
     assert empty.processes == full.processes == 3
     assert full.peak_bytes - empty.peak_bytes == pytest.approx(200 * MB, rel=0.05)
-    assert full.largest_bytes - empty.largest_bytes == pytest.approx(100 * MB, rel=0.1)
+    assert 100 * MB < full.largest_bytes < 125 * MB
     assert full.largest_bytes < full.peak_bytes
 
 
