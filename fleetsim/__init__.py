@@ -28,6 +28,8 @@ _HOMES = {
     "open_scaling": "kinds.scaling.run",
     "ScaleOutRun": "kinds.scale_out.run",
     "open_scale_out": "kinds.scale_out.run",
+    "PipelineRun": "kinds.pipeline.run",
+    "open_pipeline": "kinds.pipeline.run",
     "load_experiment": "experiment.spec",
     "check_experiment": "experiment.check",
     "find_project": "base.project",

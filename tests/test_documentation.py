@@ -158,6 +158,7 @@ def test_every_page_is_in_the_table_of_contents() -> None:
 
 
 @pytest.mark.notebook
+@pytest.mark.slow
 def test_the_tutorial_works_from_start_to_end(tmp_path: Path) -> None:
     """Every block but `make run`, typed one after the other, in a copy of the project."""
     copy_project(tmp_path, "experiments", "notebooks", "results/001-baseline/reference")

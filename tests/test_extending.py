@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from support import AT, NAME, ROOT, copy_project, copy_tracked
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 CONFIG = {
     "seed": 42,

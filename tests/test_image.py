@@ -17,6 +17,8 @@ from sweeps import LIBRARY, SMOKE, generate_here, smoke_project
 from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.run import run_sweep
 
+pytestmark = pytest.mark.slow
+
 
 def shown(path: Path) -> str:
     """Return all text that the cells of a notebook show."""

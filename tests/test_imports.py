@@ -27,6 +27,7 @@ FLOORS = [
     ["batch", "stats"],
     ["tally"],
     ["measure"],
+    ["reconcile"],
     ["experiment"],
     ["kinds.baseline", "kinds.calibration", "kinds.scaling", "kinds.scale_out", "kinds.explore",
      "report"],

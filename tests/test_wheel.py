@@ -60,6 +60,7 @@ def test_the_wheel_carries_the_notebooks_and_what_they_run(wheel: Path) -> None:
         assert content == (ROOT / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_an_empty_folder_becomes_a_project(site: Path, tmp_path: Path) -> None:
     """Init, list, check, new and a sweep by the library, without notebooks and with its report."""
     folder = tmp_path / "mine"

@@ -27,6 +27,7 @@ COMMANDS = {
     "data": ("companies", "events", "verify", "audit"),
     "experiments": ("check", "run", "report", "document"),
     "runs": ("sweep", "runs", "compare"),
+    "pipelines": ("deliver", "reconcile"),
     "projects": ("init", "list", "new"),
 }
 

@@ -25,13 +25,14 @@ def init(folder: Path) -> None:
 
 
 @click.command()
-@click.argument("name", metavar="ID")
-@click.option(
-    "--kind", "kind", default="baseline", show_default=True, help="Kind of the experiment."
-)
+@click.argument("names", metavar="[KIND] ID", nargs=-1, required=True)
+@click.option("--kind", "kind", help="Kind of the experiment; baseline by default.")
 @click.pass_context
-def new(ctx: click.Context, name: str, kind: str) -> None:
+def new(ctx: click.Context, names: tuple[str, ...], kind: str | None) -> None:
     """Make experiments/ID from a template of its kind, and check it."""
+    if len(names) > 2 or (len(names) == 2 and kind is not None):
+        raise click.UsageError("Give an ID, or a kind and an ID.")
+    name, kind = names[-1], names[0] if len(names) == 2 else kind or "baseline"
     from fleetsim.base.project import find_project
     from fleetsim.cli.experiments import check
     from fleetsim.experiment.starter import new_experiment

@@ -124,6 +124,7 @@ def check_experiment(experiment: Experiment) -> Check:
         if (window := row.kind.window) is not None
     }
     findings = [_chance_finding(row, expectation, windows) for row in rows]
+    findings += [_lack(row, expectation) for row in rows]
     findings.append(_exclusions(windows))
     mended = {
         row.criterion.id: _remedies(row, expectation)
@@ -205,6 +206,12 @@ def _chance_finding(
         f"{name}: {row.outlook}; it asks for {asked}, the configuration makes "
         f"{expectation.mean:g} ± {expectation.standard_deviation:.0f}: {chance}."
     )
+
+
+def _lack(row: CriterionCheck, expectation: Expectation) -> str | None:
+    """Say what the experiment lacks, so that a criterion cannot be decided."""
+    missing = row.kind.fault(row.criterion, expectation) if row.kind.fault else ""
+    return f"{row.criterion.id}: it cannot be decided; {missing}." if missing else None
 
 
 def _exclusions(windows: dict[str, tuple[float, float]]) -> str | None:

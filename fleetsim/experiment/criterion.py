@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -22,11 +22,16 @@ def _limit(what: str) -> Meta:
     return Meta(description=what, extra={"allowed": "a number"})
 
 
+def _word(what: str) -> Meta:
+    return Meta(description=what, extra={"allowed": "text"})
+
+
 class Criterion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One claim of an experiment.
 
     `low` and `high` are limits in `unit`; `tolerance` is a fraction of what the model expects;
-    `stated` is the expectation as the source words it; `method` says how it is measured.
+    `stated` is the expectation as the source words it; `method` says how it is measured. `defect`
+    and `quantity` narrow down what some kinds of criteria look at.
     """
 
     id: Annotated[str, text("unique name")]
@@ -36,6 +41,8 @@ class Criterion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     low: Annotated[float | None, _limit("lower limit")] = None
     high: Annotated[float | None, _limit("upper limit")] = None
     tolerance: Annotated[float | None, _limit("fraction of what the model expects")] = None
+    defect: Annotated[str | None, _word("the only kind of injected defects to look at")] = None
+    quantity: Annotated[str | None, _word("what grows: time, cpu or memory")] = None
     unit: Annotated[
         str, Meta(description="of limits and observation", extra={"allowed": "text"})
     ] = ""
@@ -159,8 +166,8 @@ class CriterionKind:
     ----------
     claim : str
         What a criterion of this kind claims, in a phrase.
-    limits : tuple of str
-        Which of low, high and tolerance a criterion of this kind gives.
+    limits, optional : tuple of str
+        Which of low, high and tolerance a criterion of this kind gives, and may give.
     judge : callable
         Decides a criterion on the evidence of a run.
     a_priori : callable
@@ -173,6 +180,10 @@ class CriterionKind:
         The range in another unit, as a phrase, where the criterion states it in one.
     stated_range : bool
         Whether the claim itself states that range, so that another configuration could meet it.
+    choices : mapping of str to tuple of str
+        What a criterion of this kind may name besides, ``defect`` or ``quantity``, with the values.
+    fault : callable or None
+        What the experiment lacks for this criterion, as a phrase; "" where nothing is missing.
     prospect : callable or None
         What the criterion makes of the standard alternatives, and what to beware of; see
         `fleetsim.experiment.prospects`.
@@ -186,7 +197,10 @@ class CriterionKind:
     window: Callable[[Criterion, Expectation], tuple[float, float]] | None = None
     window_text: Callable[[float, float, Expectation], str] | None = None
     stated_range: bool = False
-    prospect: Callable[[Criterion, Expectation], Prospect] | None = None
+    optional: tuple[str, ...] = ()
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    fault: Callable[[Criterion, Any], str] | None = None
+    prospect: Callable[[Criterion, Any], Prospect] | None = None
 
 
 def certain(criterion: Criterion, expectation: Expectation) -> float:

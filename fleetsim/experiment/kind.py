@@ -120,6 +120,10 @@ class Kind(ABC):
         """Return what the record's description holds besides what all kinds have."""
         return {}
 
+    def sources(self, experiment: Experiment) -> dict[str, str]:
+        """Return the SHA-256 of each file besides that a run's content depends on, by its path."""
+        return {}
+
     def check_machine(self, experiment: Experiment, results: Path) -> None:  # noqa: B027
         """Refuse a run that this machine cannot make, before anything is written.
 
@@ -144,6 +148,10 @@ class Kind(ABC):
     def section(self) -> type[msgspec.Struct] | None:
         """Return the type of its part of ``result.json``, or None where it has none."""
         return None
+
+    def files(self) -> Mapping[str, Path]:
+        """Return what a new experiment has beside its two YAML files: sources by their names."""
+        return {}
 
     def document(self) -> Path:
         """Return the template of its document: the one beside its module, or the general one.

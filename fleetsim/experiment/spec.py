@@ -94,7 +94,9 @@ class Experiment:
     `id` is the folder's name; `parameters` holds every effective parameter, by its name; `keys` are
     those that only its kind has, a `Kind.Keys`. A sweep takes every point of the grid that `axes`
     make, `seeds` times; without `keep_data` a run deletes its events when they are judged.
-    `notebook_parameters` are those that only its notebook declares, each with its value.
+    `notebook_parameters` are those that only its notebook declares, each with its value. `given` is
+    the configuration as file and parameters have it, `config` what the kind makes of it; `folder`
+    is the experiment's own.
     """
 
     id: str
@@ -114,6 +116,8 @@ class Experiment:
     config: Config
     config_file: str
     keys: Any
+    folder: Path
+    given: Config
     notebook_parameters: tuple[Parameter, ...] = ()
 
     @property
@@ -162,6 +166,7 @@ def load_experiment(
     kind, spec, keys, criteria = _read(project, path)
     config_file = path.parent / spec.config
     axes, faults = read_grid(spec.grid, kind.run_parameters)
+    given = load_config(config_file)
     experiment = Experiment(
         id=path.parent.name,
         title=spec.title,
@@ -180,7 +185,9 @@ def load_experiment(
         keep_data=spec.keep_data,
         axes=axes,
         criteria=criteria,
-        config=load_config(config_file),
+        config=given,
+        given=given,
+        folder=path.parent,
         config_file=project.relative(config_file),
         keys=keys,
     )
@@ -236,7 +243,7 @@ def with_parameters(experiment: Experiment, parameters: Mapping[str, Any]) -> Ex
     InputError
         One error that lists every fault.
     """
-    kind, config = experiment.kind, experiment.config
+    kind, config = experiment.kind, experiment.given
     values, faults = check_parameters(parameters, experiment.run_parameters)
     own = tuple(p.at(values.pop(p.name, p.default)) for p in experiment.notebook_parameters)
     scalars = {key: values.pop(key) for key in scalar_keys() if key in values}
@@ -248,10 +255,10 @@ def with_parameters(experiment: Experiment, parameters: Mapping[str, Any]) -> Ex
         raise InputError("parameters", *faults)
     keys = msgspec.structs.replace(experiment.keys, **values)
     try:
-        config = kind.settle(config, keys, scalars)
+        settled = kind.settle(config, keys, scalars)
     except InputError as error:
         raise InputError("parameters", *error.faults) from None
-    return replace(experiment, config=config, keys=keys, notebook_parameters=own)
+    return replace(experiment, config=settled, given=config, keys=keys, notebook_parameters=own)
 
 
 def _value_faults(experiment: Experiment) -> list[str]:
@@ -346,7 +353,8 @@ def _criteria(rows: list[Any], kind: Kind | None, faults: list[str]) -> tuple[Cr
             of = _all_criteria().get(name)
             other = ", of another kind of experiment" if of else nearest(name, known)
             wrong.append(f"{label}kind: found {found(name)}{other}; allowed: {', '.join(known)}")
-        wrong += _limit_faults(label, of.limits if of else None, row, values)
+        wrong += _limit_faults(label, of, row, values)
+        wrong += _choice_faults(label, of.choices if of else None, values)
         faults += wrong
         if not wrong:
             criteria.append(Criterion(**values))
@@ -362,24 +370,25 @@ def _all_criteria() -> dict[str, CriterionKind]:
 
 def _limit_faults(
     label: str,
-    needed: tuple[str, ...] | None,
+    of: CriterionKind | None,
     row: Mapping[str, Any],
     values: Mapping[str, Any],
 ) -> list[str]:
     """Return what is wrong with the limits of a criterion, as far as their types are right.
 
-    `needed` are the limits that its kind has, None where the kind is not known.
+    `of` is its kind, None where that is not known.
     """
     faults = []
     kind = values.get("kind")
+    needed, may = (of.limits, of.limits + of.optional) if of else (None, ())
     for name in ("low", "high", "tolerance"):
         value = values.get(name)
         if row.get(name) is None and needed and name in needed:
             faults.append(f"{label}{name}: missing; a criterion of kind {kind} needs {name}")
-        elif value is not None and needed is not None and name not in needed:
+        elif value is not None and needed is not None and name not in may:
             faults.append(
                 f"{label}{name}: found {found(value)}; a criterion of kind {kind} has "
-                f"{' and '.join(needed) or 'no limits'}"
+                f"{' and '.join(may) or 'no limits'}"
             )
         elif value is not None and not 0 <= value < float("inf"):
             faults.append(f"{label}{name}: found {found(value)}; allowed: a finite number from 0")
@@ -390,6 +399,28 @@ def _limit_faults(
         faults.append(
             f"{label}tolerance: found {values['tolerance']!r}; allowed: a fraction between 0 and 1"
         )
+    return faults
+
+
+def _choice_faults(
+    label: str, known: Mapping[str, tuple[str, ...]] | None, values: Mapping[str, Any]
+) -> list[str]:
+    """Return what is wrong with what a criterion narrows itself down to."""
+    faults = []
+    for name in ("defect", "quantity"):
+        value = values.get(name)
+        if value is None or known is None:
+            continue
+        if name not in known:
+            fault = (
+                f"{label}{name}: found {found(value)}; a criterion of kind {values.get('kind')} "
+            )
+            faults.append(fault + f"has no {name}")
+        elif value not in known[name]:
+            listed = ", ".join(known[name])
+            faults.append(
+                f"{label}{name}: found {found(value)}{nearest(value, known[name])}; allowed: {listed}"
+            )
     return faults
 
 

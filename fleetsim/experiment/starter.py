@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import fleetsim
 from fleetsim.base.errors import FleetsimError, InputError, found
@@ -39,6 +40,8 @@ fleetsim list                       # the experiments that are here
 fleetsim check {FIRST}         # can its criteria pass at all?
 fleetsim run {FIRST}           # its verdicts, and where the report lies
 fleetsim new 100-mine               # an experiment of your own, from a template
+fleetsim run 031-ingest-first-try   # what a usual script loses of a dirty feed
+fleetsim new pipeline 110-ingest    # a script of your own under test
 fleetsim sweep 000-smoke --engine library
 jupyter lab notebooks/explore.ipynb # half an hour of playing with data and tests
 ```
@@ -88,6 +91,12 @@ def starter_files() -> dict[str, bytes]:
     notebooks = {n: own for n, own in notebook_parameters().items() if n not in outside}
     first = {p.default for own in notebooks.values() for p in own if p.name == "experiment"}
     names = [f"experiments/{id_}/{file}" for id_ in sorted(first | {FIRST}) for file in _FILES]
+    # What such an experiment runs: its folder has files of these names too.
+    names += [
+        f"experiments/{own['experiment']}/{file}"
+        for own in _defaults(kinds().values())
+        for file in own["files"]
+    ]
     names += [f"notebooks/{name}" for name in sorted(notebooks)]
     paths = {name: kit_file(name) for name in names}
     if missing := [name for name, path in paths.items() if path is None]:
@@ -97,6 +106,14 @@ def starter_files() -> dict[str, bytes]:
         )
     files = {name: path.read_bytes() for name, path in paths.items() if path is not None}
     return {"README.md": _README.encode(), **files}
+
+
+def _defaults(known: Iterable[Kind]) -> Iterator[dict[str, Any]]:
+    """Yield the experiment that each kind's notebook runs as it stands, and its files' names."""
+    for kind in known:
+        if origin(kind) is None:
+            name = next(p.default for p in kind.parameters if p.name == "experiment")
+            yield {"experiment": name, "files": sorted(kind.files())}
 
 
 def init_project(folder: Path) -> list[str]:
@@ -204,7 +221,8 @@ def new_experiment(project: Project, name: str, kind_name: str = DEFAULT_KIND) -
         # A project of its own, since an experiment is read under the name of its folder.
         staged = Project(partial)
         home = staged.experiments / name
-        _write(home, {"config.yaml": config.encode(), "experiment.yaml": claims.encode()})
+        own = {file: path.read_bytes() for file, path in kind.files().items()}
+        _write(home, {"config.yaml": config.encode(), "experiment.yaml": claims.encode(), **own})
         document = render_document(planned_record(load_experiment(staged, name)))
         _write(home, {"experiment.md": document.encode()})
         publish_folder(home, folder)

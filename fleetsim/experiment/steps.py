@@ -379,7 +379,7 @@ def run_key(
     `sources` are the hashes of the notebook and of fleetsim, for who has them already.
     """
     notebook, source = sources or (project.notebook_hash(experiment.notebook), source_hash())
-    kind_source = kind_hash(experiment.kind)
+    kind_source, files = kind_hash(experiment.kind), experiment.kind.sources(experiment)
     content = {
         "notebook": notebook,
         "source": source,
@@ -397,6 +397,7 @@ def run_key(
         },
         "kind": experiment.kind.name,
         **({} if kind_source is None else {"kind_source": kind_source}),
+        **({"files": files} if files else {}),
         "criteria": experiment.criteria,
         "config": experiment.config.as_dict(),
         "parameters": experiment.parameters,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,9 +19,16 @@ import msgspec
 import numpy as np
 
 from fleetsim.base.clock import batch_name, format_time
-from fleetsim.base.errors import FleetsimError, InputError, found
+from fleetsim.base.errors import InputError, found
 from fleetsim.generate.config import Config
 from fleetsim.generate.model import EVENT_FIELDS, FieldKind, type_law
+from fleetsim.tally.duck import (
+    close_doors,
+    confine,
+    duck_settings,
+    one_select,
+    told_of_duckdb,
+)
 from fleetsim.tally.folder import BatchFiles
 from fleetsim.tally.lines import name_of
 from fleetsim.tally.partitions import Partition
@@ -74,9 +80,9 @@ class Query:
             raise InputError(str(data), f"no folder of this machine, which {WHERE} needs")
         self._config, self._data = config, data.resolve()
         self._folder = TemporaryDirectory(prefix="fleetsim-", ignore_cleanup_errors=True)
-        self._base = duckdb.connect(":memory:", config=_settings(self._folder.name))
+        self._base = duckdb.connect(":memory:", config=duck_settings(self._folder.name, MEMORY))
         try:
-            with _told():
+            with told_of_duckdb(WHERE):
                 self._take(sql)
                 self._divide(start_us, batches)
         except BaseException:
@@ -96,15 +102,12 @@ class Query:
 
     def _take(self, sql: str) -> None:
         """Run the query into a table, and shut the door behind it."""
-        query = _select(self._base, sql.replace("{data}", str(self._data).replace("'", "''")))
+        query = one_select(
+            self._base, sql.replace("{data}", str(self._data).replace("'", "''")), WHERE
+        )
         self._base.execute("SET TimeZone = 'UTC'")
-        try:
-            self._base.execute(f"SET allowed_directories = [{_quoted(str(self._data))}]")
-        except duckdb.Error:  # a DuckDB that cannot keep to a folder: closed after reading
-            confined = False
-        else:
-            confined = True
-            self._close_doors()
+        # A DuckDB that cannot keep to a folder is closed after reading.
+        confined = confine(self._base, str(self._data))
         rows = f"(\n{query}\n)"
         described = self._base.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()  # noqa: S608
         _check_columns({name: kind for name, kind, *_ in described})
@@ -117,11 +120,7 @@ class Query:
         moment = f'CASE WHEN isfinite("{_TIME}") THEN epoch_us("{_TIME}") END AS us'
         self._base.execute(f"CREATE TABLE taken AS SELECT {texts}, {moment} FROM {rows}")  # noqa: S608
         if not confined:
-            self._close_doors()
-
-    def _close_doors(self) -> None:
-        self._base.execute("SET enable_external_access = false")
-        self._base.execute("SET lock_configuration = true")
+            close_doors(self._base)
 
     def _divide(self, start_us: int | None, batches: int | None) -> None:
         """Divide the rows into intervals, and put them into their order."""
@@ -182,7 +181,7 @@ class Query:
             f"SELECT {columns}, us FROM event WHERE batch = ? "  # noqa: S608 (our own names)
             "ORDER BY company_id, driver_id, us"
         )
-        with _told(), self._base.cursor() as cursor:
+        with told_of_duckdb(WHERE), self._base.cursor() as cursor:
             cursor.execute(query, [batch])
             while rows := cursor.fetchmany(_ROWS):
                 us = np.array([0 if row[-1] is None else row[-1] for row in rows], "datetime64[us]")
@@ -235,28 +234,6 @@ class _Lines(io.RawIOBase):
         return count
 
 
-def _settings(folder: str) -> dict[str, Any]:
-    return {
-        "memory_limit": MEMORY,
-        "threads": 2,
-        "temp_directory": folder,
-        "autoload_known_extensions": False,
-        "autoinstall_known_extensions": False,
-        "allow_community_extensions": False,
-        "python_enable_replacements": False,  # variables of this program are no tables
-    }
-
-
-def _select(base: Any, sql: str) -> str:
-    """Return the one SELECT that a text holds, without its semicolon."""
-    statements = base.extract_statements(sql)
-    kinds = [statement.type for statement in statements]
-    if len(kinds) != 1 or kinds[0] != duckdb.StatementType.SELECT:
-        shown = ", ".join(kind.name for kind in kinds) or "nothing"
-        raise InputError(WHERE, f"found {shown}; allowed: one SELECT")
-    return str(statements[0].query).strip().rstrip(";")
-
-
 def _check_columns(columns: dict[str, str]) -> None:
     """Refuse a result that has not the six columns in types that lose nothing."""
     faults = []
@@ -275,22 +252,3 @@ def _check_columns(columns: dict[str, str]) -> None:
         shown = ", ".join(f"{name} {found(kind)[1:-1]}" for name, kind in columns.items())
         needed = f"the query has the columns {found(shown, 600)[1:-1]}; needed: {', '.join(_NAMES)}"
         raise InputError(WHERE, *faults, needed)
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Turn DuckDB's errors into ours."""
-    try:
-        yield
-    except duckdb.OutOfMemoryException as error:
-        raise FleetsimError(f"{WHERE}: {_first(error)}") from error
-    except duckdb.Error as error:
-        raise InputError(WHERE, f"the query cannot be run: {_first(error)}") from error
-
-
-def _first(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0][:300]

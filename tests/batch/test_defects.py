@@ -35,6 +35,8 @@ from fleetsim.batch.rows import read_rows
 from fleetsim.batch.write import write_batches
 from fleetsim.generate.config import make_config
 
+pytestmark = pytest.mark.slow
+
 ALL = {kind: 0.05 for kind in KINDS}
 HELD = {kind: 0.08 for kind in COLUMN_KINDS}
 

@@ -334,6 +334,7 @@ FAST = ["--kernel", "compiled", "--jobs", 3]
 
 @pytest.mark.parametrize("name", ["jsonl", "jsonl.gz", "jsonl.zst", "parquet"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.slow
 def test_a_signal_at_any_time_leaves_no_half_batch(
     project: Project, fleetsim_cli: Cli, start, number, name
 ) -> None:

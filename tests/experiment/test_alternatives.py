@@ -426,6 +426,7 @@ def test_the_variations_verdicts_add_up(n: int, limit: float, ratio: float) -> N
     batches=st.integers(1, 1000),
     replicates=st.integers(2, 10**6),
 )
+@pytest.mark.slow
 def test_every_fleet_has_its_prospects(
     companies: int, drivers: int, rate: float, fraction: float, batches: int, replicates: int
 ) -> None:

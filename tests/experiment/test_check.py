@@ -131,6 +131,7 @@ def test_a_range_of_eight_deviations_is_sound(config: Config, batches: int) -> N
 
 @settings(quick, max_examples=100)
 @given(fleets, st.floats(0.01, 30), st.floats(0.001, 0.4))
+@pytest.mark.slow
 def test_a_range_far_away_gets_its_remedies(config: Config, ratio: float, width: float) -> None:
     """Each remedy really passes and is the smallest; where none is named, none is to be found."""
     e = replace(baseline().kind.expect(baseline()), config=config)

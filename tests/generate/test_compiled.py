@@ -107,6 +107,7 @@ def test_wide_numbers_of_drivers_and_trucks() -> None:
 
 @settings(max_examples=60)
 @given(CONFIGS, st.integers(0, 2**64 - 1), st.integers(0, 10**17), st.data())
+@pytest.mark.slow
 def test_the_kernel_equals_the_oracle_for_any_configuration(values, ordinal, start_us, data):
     """Configurations and fleets that hypothesis makes up, in pieces of any size, by any threads."""
     companies = data.draw(st.integers(1, 40))
@@ -230,6 +231,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_setting_up_compiles_what_a_batch_needs(kept: Path) -> None:
     """After `compile_kernel`, batches of lines and of columns add nothing to the cache."""
     code = """

@@ -92,6 +92,7 @@ def child(home: Project, site: Path | None, *words: object) -> Outcome:
 
 
 @pytest.mark.notebook
+@pytest.mark.slow
 def test_a_kind_from_outside_is_run_to_its_report_and_read_without_it(
     home: Project, tmp_path: Path, fleetsim_cli: Cli
 ) -> None:

@@ -25,6 +25,8 @@ from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.run import run_sweep
 from fleetsim.sweep.worker import SweepOptions
 
+pytestmark = pytest.mark.slow
+
 OWN = "mine.ipynb"
 #: The cold runs of the generator cost most of a run's time, and are not what is looked at here.
 QUICK = (

@@ -21,6 +21,7 @@ from fleetsim.sweep.run import run_sweep
 from fleetsim.sweep.worker import SweepOptions
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.notebook,
     pytest.mark.skipif(not Nursery.possible(), reason="kernels are not forked here"),
 ]

@@ -15,6 +15,8 @@ from fleetsim.base.strict import decoder
 from fleetsim.experiment.record import Record
 from fleetsim.experiment.results import Engine
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 #: Two threads decode at once what no thread has decoded before. Without decoders that were made

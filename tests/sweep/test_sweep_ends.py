@@ -41,6 +41,8 @@ from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.run import run_sweep
 from fleetsim.sweep.worker import SweepOptions
 
+pytestmark = pytest.mark.slow
+
 project = pytest.fixture(lone_project)
 
 

@@ -30,6 +30,8 @@ from fleetsim.report.run_report import check_report
 from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.run import run_sweep
 
+pytestmark = pytest.mark.slow
+
 project = pytest.fixture(lone_project)
 
 

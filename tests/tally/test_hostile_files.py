@@ -17,6 +17,8 @@ from support import Cli, Outcome, Project
 
 from fleetsim.batch.formats import FORMATS
 
+pytestmark = pytest.mark.slow
+
 FINDING = 3
 LIMIT_BYTES = 512_000_000
 BLOCK = 1 << 26

@@ -18,6 +18,8 @@ from fleetsim.generate.config import load_config
 from fleetsim.generate.defects import DEFECT_KINDS
 from fleetsim.tally.audit import audit_data
 
+pytestmark = pytest.mark.slow
+
 FINDING, BAD_INPUT = 3, 2
 SECOND = "20251108T121500Z"
 RATES = dict.fromkeys(DEFECT_KINDS, 0.01) | {"late": 0.03}

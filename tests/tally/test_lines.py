@@ -538,6 +538,7 @@ def peak_bytes(world: World, path: Path) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("piece", ["good", "strange", "blank", "no end"])
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(world, tmp_path, piece):
     """Five times the lines, good or not, take the same memory."""
     good = world.content()

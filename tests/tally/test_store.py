@@ -48,6 +48,7 @@ def slow_duplicates(batches) -> list[DuplicateId]:
 
 @settings(max_examples=40)
 @given(batches=events, piece=st.integers(1, 12), buffer=st.sampled_from([1, 5, 1 << 18]))
+@pytest.mark.slow
 def test_a_store_finds_what_a_dictionary_and_a_sort_find(batches, piece, buffer):
     """Duplicates within and over batches in the order of their places; offsets of any span."""
     with pytest.MonkeyPatch.context() as patch, EventStore(LENGTH) as store:

@@ -24,6 +24,8 @@ from fleetsim.stats import battery, draws, effects
 from fleetsim.stats.battery import EntryKind, entries
 from fleetsim.stats.controls import CONTROLS
 
+pytestmark = pytest.mark.slow
+
 ALARM = 1e-6
 POWER_SEEDS = 40
 #: Too small to be caught for certain at the baseline: their power is compared, and they are caught

@@ -233,6 +233,7 @@ def test_few_seeds_do_not_tell_the_power() -> None:
 
 
 @pytest.mark.parametrize("name", PLOTS)
+@pytest.mark.slow
 def test_plots_are_the_same_twice(name: str) -> None:
     """SVG and PNG have equal bytes in two renderings; no data make a warning (all are errors)."""
     calibration = found(3000)

@@ -29,6 +29,8 @@ from fleetsim.report.run_report import check_report
 from fleetsim.runner.run import execute
 from fleetsim.stats.controls import CONTROLS
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENT = "003-calibration"
 SMALL = {"replicates": 100, "control_seeds": 5}  # the notebook's defaults
 

@@ -118,6 +118,7 @@ def test_a_long_cell_shows_a_bar_which_is_gone_at_its_end(kernels: Any, watched:
     assert any("cold runs" in str(content) for kind, content in shown if kind == "execute_result")
 
 
+@pytest.mark.slow
 def test_an_interrupted_cell_leaves_nothing_broken(kernels: Any, project: Path) -> None:
     """The generator ends, no run appears, and the next run in the same kernel is whole."""
     kernel = kernels()

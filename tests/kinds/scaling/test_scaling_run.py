@@ -26,6 +26,8 @@ from fleetsim.measure import series
 from fleetsim.measure.series import Size
 from fleetsim.report.run_report import check_report
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENT = "005-scaling"
 
 

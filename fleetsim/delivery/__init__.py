@@ -1,0 +1,13 @@
+"""Deliveries: which batch arrives when and how, written into a landing folder."""
+
+from fleetsim.base.face import face
+
+__getattr__, __dir__ = face(
+    __name__,
+    {
+        "arrivals": "arrivals_of",
+        "feed": "batches_of config_of_feed Feed FeedPlan pace read_deliveries_of read_plan",
+        "landing": "Landing",
+        "plan": "COPY CUT Delivery Relation read_deliveries read_variants relation WHOLE",
+    },
+)

@@ -1,0 +1,14 @@
+"""What a pipeline made of delivered batches: one outcome a line, exactly."""
+
+from fleetsim.base.face import face
+
+__getattr__, __dir__ = face(
+    __name__,
+    {
+        "compare": "accepted_difference outcome_difference",
+        "delivered": "Arrival",
+        "outcome": "reconcile",
+        "outputs": "ACCEPTED check_queries Queries REJECTED UnreadableOutputError",
+        "result": "Balance Came Reconciliation WrongLine",
+    },
+)
