@@ -6,8 +6,8 @@ __getattr__, __dir__ = face(
     __name__,
     {
         "arrivals": "arrivals_of",
-        "feed": "batches_of config_of_feed Feed FeedPlan pace read_deliveries_of read_plan",
+        "feed": "Batches batches_of config_of_feed Feed FeedPlan pace read_deliveries_of read_plan",
         "landing": "Landing",
-        "plan": "COPY CUT Delivery Relation read_deliveries read_variants relation WHOLE",
+        "plan": "CUT Delivery Relation read_deliveries read_variants relation",
     },
 )

@@ -19,8 +19,8 @@ __getattr__, __dir__ = face(
         "parameters": "check_parameters CONFIGURATION CONTROL_SEEDS ControlSeeds EXPERIMENT "
         "Interval LARGEST_EVENTS LargestEvents noted Parameter Repeats REPEATS Replicates "
         "REPLICATES RESULTS",
-        "prospects": "battery_prospect count_law_prospect count_range_prospect size_law_prospect "
-        "spread_prospect type_prospect variation_prospect",
+        "prospects": "battery_prospect count_law_prospect count_range_prospect Prospect "
+        "size_law_prospect spread_prospect type_prospect variation_prospect",
         "record": "CriterionRecord decode_record Measurements overall_line read_record read_run "
         "Record versions",
         "results": "clear_results ENDED Engine find_run Head LATEST latest_beside one_line "

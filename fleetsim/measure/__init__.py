@@ -7,7 +7,8 @@ __getattr__, __dir__ = face(
     {
         "cold": "container_memory_peak DataSet ending generate_data Repeat Standing standing",
         "series": "check_room config_of_largest config_of_size count_and_hash measured_sizes "
-        "path_of PATHS rising_faults running_order Size size_key_faults Sizes Workplace",
+        "path_of PATHS rising_faults running_order Size size_faults size_key_faults Sizes "
+        "Workplace",
         "tree": "find_command Kill run_tree Start",
     },
 )
