@@ -426,7 +426,7 @@ def test_image_works_for_any_user_and_any_umask() -> None:
     _, image = _stages()
     last = "\n".join(value for name, value in image if name == "RUN")
     assert not re.search(r"chmod [^&]*\b1\d{3}\b|\+t\b", last)
-    assert "chmod -R a+rwX data results experiments notebooks" in last
+    assert "chmod -R a+rwX data landing results experiments notebooks" in last
     assert "chmod -R a+rX fleetsim" in last
     labels = dict(re.findall(r'(org\.opencontainers\.image\.\w+)="([^"]+)"', str(image)))
     assert labels["org.opencontainers.image.version"] == fleetsim.__version__
@@ -447,15 +447,15 @@ def test_builder_gets_every_file_that_is_copied() -> None:
     assert all((ROOT / source).exists() for source in copied)
 
 
-def test_compose_has_a_generator_that_stays_up_and_a_lab() -> None:
-    """Both services have the data and results volumes; the lab is published on loopback only."""
+def test_compose_has_a_generator_that_stays_up_a_lab_and_a_feed() -> None:
+    """All services have the same volumes; the lab alone is published, on loopback only."""
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
-    generator, lab = compose["services"]["generator"], compose["services"]["lab"]
+    generator, lab, feed = (compose["services"][name] for name in ("generator", "lab", "feed"))
     assert generator["entrypoint"] == ["sleep", "infinity"]
     assert generator["init"] is True
-    for service in (generator, lab):
+    for service in (generator, lab, feed):
         mounts = [mount.split(":") for mount in service["volumes"]]
-        assert [target for _, target in mounts] == ["/app/data", "/app/results"]
+        assert [target for _, target in mounts] == ["/app/data", "/app/results", "/app/landing"]
         assert {source for source, _ in mounts} == set(compose["volumes"])
         assert "user" not in service
         assert "privileged" not in service
@@ -465,6 +465,10 @@ def test_compose_has_a_generator_that_stays_up_and_a_lab() -> None:
         assert "lab" in service["build"]["args"]["EXTRAS"]
     assert lab["healthcheck"]["test"][0] == "CMD"
     assert "healthcheck" not in generator
+    assert feed["entrypoint"][:2] == ["fleetsim", "deliver"]
+    assert feed["entrypoint"][3].startswith("/app/landing/")
+    assert "--endless" in feed["entrypoint"]
+    assert "ports" not in feed
     assert lab["ports"] == ["127.0.0.1:8888:8888"]
     assert "ports" not in generator
     assert not re.search(r"token|password", " ".join(lab["command"]), re.IGNORECASE)

@@ -21,9 +21,9 @@ from fleetsim.experiment.record import read_record
 from fleetsim.experiment.steps import Summary
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-#: Pages whose commands belong together, or need what an ordinary environment has not; tests/cluster
-#: and tests/test_defects_page.py run them.
-ELSEWHERE = ["scaling.md", "defects.md"]
+#: Pages whose commands belong together, or need what an ordinary environment has not;
+#: tests/cluster, tests/test_defects_page.py and tests/cli/test_pipelines_cli.py run them.
+ELSEWHERE = ["scaling.md", "defects.md", "pipelines.md"]
 README = PAGES[0].read_text(encoding="utf-8")
 #: Words that stand for the reader's own, and what is taken for them here.
 OWN = {
@@ -62,7 +62,8 @@ def commands(program: str, pages: list[Path]) -> Iterator[tuple[str, list[str]]]
     for page in pages:
         text = page.read_text(encoding="utf-8")
         blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-        lines = [line.partition("  #")[0] for block in blocks for line in block.splitlines()]
+        joined = [block.replace("\\\n", " ") for block in blocks]
+        lines = [line.partition("  #")[0] for block in joined for line in block.splitlines()]
         outside = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
         lines += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", outside)]
         for line in lines:

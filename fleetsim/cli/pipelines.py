@@ -60,7 +60,10 @@ def deliver(
     seconds = _gap(every, speed, loaded.config.interval_us / 1e6)
     interval = loaded.keys.interval
     plan = FeedPlan(
-        config=loaded.config.as_dict(), interval=interval, variant=variant or "reference"
+        config=loaded.config.as_dict(),
+        interval=interval,
+        variant=variant or "reference",
+        deliveries=tuple(steps),
     )
     with batches_of(loaded.config, interval) as batches:
         feed = Feed(landing, plan, batches)
@@ -156,9 +159,10 @@ def reconcile(
 
     result = reconcile_landing(landing, accepted, rejected, output=output, outcome=outcome)
     if page is not None:
-        from fleetsim.base.files import write_file
+        from fleetsim.base.files import make_folder, write_file
         from fleetsim.kinds.pipeline.elsewhere import page_of
 
+        make_folder(page.parent)
         write_file(page, page_of(result).encode())
     if as_json:
         tell(json_text(result.as_dict()))

@@ -7,7 +7,7 @@ line, fields from the data model, tests and faults from their tables.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def schemas() -> dict[str, str]:
     }
     experiment = _schema(Spec, "A fleetsim experiment")
     own = {kind.name: _schema(kind.Keys, kind.name) for kind in kinds().values()}
-    every = {key: entry for schema in own.values() for key, entry in schema["properties"].items()}
+    every = _shared([schema["properties"] for schema in own.values()])
     experiment["properties"] |= every
     experiment["$defs"] = {
         name: form for schema in own.values() for name, form in schema.get("$defs", {}).items()
@@ -85,7 +85,11 @@ def schemas() -> dict[str, str]:
             "if": _of_kind(name),
             "then": {
                 "required": schema["required"],
-                "properties": {key: False for key in every if key not in schema["properties"]},
+                "properties": {
+                    key: schema["properties"].get(key, False)
+                    for key, entry in every.items()
+                    if schema["properties"].get(key) != entry
+                },
             },
         }
         for name, schema in own.items()
@@ -106,6 +110,16 @@ def schemas() -> dict[str, str]:
         "config.schema.json": _json(config),
         "experiment.schema.json": _json(experiment),
     }
+
+
+def _shared(kinds_: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the keys of all kinds; of one that kinds take otherwise what they have in common."""
+    every: dict[str, Any] = {}
+    for name, entry in ((name, entry) for own in kinds_ for name, entry in own.items()):
+        known = every.setdefault(name, entry)
+        if known != entry:
+            every[name] = {key: known[key] for key in known if known[key] == entry.get(key)}
+    return every
 
 
 def _defect_schema(kind: DefectKind) -> dict[str, Any]:

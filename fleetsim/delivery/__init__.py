@@ -7,7 +7,7 @@ __getattr__, __dir__ = face(
     {
         "arrivals": "arrivals_of",
         "feed": "Batches batches_of config_of_feed Feed FeedPlan pace read_deliveries_of read_plan",
-        "landing": "Landing",
+        "landing": "half_of Landing",
         "plan": "CUT Delivery Relation read_deliveries read_variants relation",
     },
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fleetsim.batch.ledger import ledger_path
@@ -12,13 +12,15 @@ from fleetsim.delivery.plan import CUT, Delivery
 from fleetsim.reconcile.delivered import Arrival
 
 
-def arrivals_of(deliveries: Sequence[Delivery], batches: Sequence[Path]) -> list[Arrival]:
+def arrivals_of(
+    deliveries: Sequence[Delivery], batches: Mapping[int, Path] | Sequence[Path]
+) -> list[Arrival]:
     """Return the arrivals of a plan, each with the pristine files of its batch.
 
     Parameters
     ----------
     deliveries : sequence of Delivery
-    batches : sequence of Path
+    batches : mapping or sequence of Path
         Folders of the batches by ordinal.
     """
     made = []

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -29,10 +29,17 @@ from fleetsim.batch.meta import EVENTS_NAME, META_NAME
 from fleetsim.batch.plan import WriteOptions
 from fleetsim.batch.write import write_batches
 from fleetsim.delivery.landing import Landing, folder_name, half_of
-from fleetsim.delivery.plan import CUT, WHOLE, Delivery
+from fleetsim.delivery.plan import CUT, FORMS, WHOLE, Delivery
 from fleetsim.generate.config import Config, make_config
 
 DELIVERIES_NAME, FEED_NAME = "deliveries.jsonl", "feed.json"
+#: In what two plans may differ, and what messages call it.
+_TOLD = {
+    "config": "configuration",
+    "interval": "interval",
+    "variant": "variant",
+    "deliveries": "list of deliveries",
+}
 
 
 class Delivered(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,8 +65,8 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     sha256: str
     time: str
-    batch: int
-    form: str = WHOLE
+    batch: Annotated[int, msgspec.Meta(ge=0)]
+    form: Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(FORMS)})$")] = WHOLE
 
 
 class FeedPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +75,7 @@ class FeedPlan(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, Any]
     interval: str
     variant: str
+    deliveries: tuple[Delivery, ...]
 
 
 decoder(Delivered)  # made with the module, before there are threads
@@ -137,19 +145,31 @@ class Feed:
             make_folder(self._landing)
         there = read_plan(self._landing)
         if there is None:
+            if taken := self._there(COMPANIES_NAME, EVENTS_FOLDER, DELIVERIES_NAME):
+                raise self._refusal(f"{', '.join(taken)}, which no feed delivered")
             self._put(f"{LEDGER_FOLDER}/{FEED_NAME}", msgspec.json.encode(self._plan) + b"\n")
+        elif other := [name for name in _TOLD if getattr(there, name) != getattr(self._plan, name)]:
+            raise self._refusal(
+                f"the deliveries of another feed ({there.variant} from {there.interval} on; "
+                f"another {', '.join(_TOLD[name] for name in other)})"
+            )
+        # A feed may have been ended before the first delivery, with the plan alone.
+        if not self._there(DELIVERIES_NAME, EVENTS_FOLDER):
             self._put(COMPANIES_NAME, self._batches.companies.read_bytes())
             self._put(DELIVERIES_NAME, b"")
-            return []
-        if there != self._plan:
-            raise InputError(
-                str(self._landing),
-                f"found the deliveries of another feed (variant {there.variant}, interval "
-                f"{there.interval}); allowed: an empty folder, or one of this experiment, variant "
-                "and parameters",
-                next_step="choose another folder, or delete this one",
-            )
         return read_deliveries_of(self._landing)
+
+    def _there(self, *names: str) -> list[str]:
+        with told(self._landing):
+            return [name for name in names if (self._landing / name).exists()]
+
+    def _refusal(self, what: str) -> InputError:
+        return InputError(
+            str(self._landing),
+            f"found {what}; allowed: an empty folder, or one of this experiment, variant and "
+            "configuration",
+            next_step="choose another folder, or delete this one",
+        )
 
     def deliver(self, delivery: Delivery) -> Delivered:
         """Let the next batch arrive, then enter it; an end between the two delivers it again."""
@@ -228,14 +248,22 @@ def read_deliveries_of(landing: Path) -> list[Delivered]:
         raise InputError(
             str(path), "missing; allowed: a folder that fleetsim deliver has filled"
         ) from None
-    return [_decoded(line, path, Delivered) for line in content.splitlines()]
+    rows = []
+    for number, line in enumerate(content.splitlines(), start=1):
+        row: Delivered = _decoded(line, path, Delivered, f"line {number}: ")
+        if row.step != number:
+            raise InputError(
+                str(path), f"damaged: line {number}: found step {row.step}; allowed: {number}"
+            )
+        rows.append(row)
+    return rows
 
 
-def _decoded(content: bytes, path: Path, form: Any) -> Any:
+def _decoded(content: bytes, path: Path, form: Any, where: str = "") -> Any:
     try:
         return decoder(form).decode(content)
-    except msgspec.DecodeError as error:
-        raise InputError(str(path), f"damaged: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(str(path), f"damaged: {where}{error}") from None
 
 
 def config_of_feed(plan: FeedPlan) -> Config:

@@ -9,6 +9,7 @@ __getattr__, __dir__ = face(
         "delivered": "Arrival",
         "outcome": "reconcile",
         "outputs": "ACCEPTED check_queries Queries REJECTED UnreadableOutputError",
-        "result": "Balance Came CLEAN FRAGMENT OUTCOMES Reconciliation SURPLUS UNEXPECTED WrongLine",
+        "result": "Balance Came CLEAN FRAGMENT OUTCOMES Reconciliation SURPLUS UNEXPECTED "
+        "WrongLine",
     },
 )

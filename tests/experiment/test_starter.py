@@ -113,7 +113,8 @@ def test_a_new_experiment_of_each_kind(own: Project, fleetsim_cli: Cli, kind: st
     done = fleetsim_cli("new", "100-mine", "--kind", kind)
     assert done.code == 0, done.err
     folder = own.experiments / "100-mine"
-    assert sorted(os.listdir(folder)) == ["config.yaml", "experiment.md", "experiment.yaml"]
+    own_files = sorted(kinds()[kind].files())
+    assert sorted(os.listdir(folder)) == sorted([*starter._FILES, *own_files])
     assert (
         os.listdir(own.experiments) == ["000-smoke", "100-mine"]
         or len(os.listdir(own.experiments)) == 2

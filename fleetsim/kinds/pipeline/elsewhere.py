@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
+import hashlib
+import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ from typing import Any
 import msgspec
 
 from fleetsim.base.errors import FleetsimError, InputError
+from fleetsim.base.files import make_folder, write_file
 from fleetsim.base.tables import Stack, Table, with_unit
+from fleetsim.batch.meta import EVENTS_NAME
 from fleetsim.delivery.arrivals import arrivals_of
 from fleetsim.delivery.feed import (
     Batches,
@@ -20,6 +24,7 @@ from fleetsim.delivery.feed import (
     read_deliveries_of,
     read_plan,
 )
+from fleetsim.delivery.landing import half_of
 from fleetsim.delivery.plan import CUT, Delivery
 from fleetsim.experiment.criterion import Criterion, Judgement
 from fleetsim.kinds.pipeline.criteria import CRITERIA
@@ -53,8 +58,7 @@ class Elsewhere:
     @property
     def is_wrong(self) -> bool:
         """Whether anything is lost, unexpected, duplicated or altered."""
-        found = self.found
-        return bool(found.lost or found.unexpected or found.duplicated or found.altered)
+        return any(getattr(self.found, name) for name in FINDINGS)
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -125,8 +129,7 @@ def reconcile_landing(
         raise InputError(
             str(landing), "no delivery is complete there", next_step="fleetsim deliver fills it"
         )
-    if output is None and "{output}" in accepted + (rejected or ""):
-        raise InputError("--accepted", "found {output}, and no --output says which folder that is")
+    _check_output(output, accepted, rejected)
     config = config_of_feed(plan)
     deliveries = [Delivery(row.batch, row.form) for row in rows]
     with batches_of(config, plan.interval) as batches, tempfile.TemporaryDirectory() as scratch:
@@ -143,29 +146,46 @@ def reconcile_landing(
             rejected="--rejected",
         )
         if outcome is not None:
-            shutil.move(kept, outcome)
+            make_folder(outcome.parent)
+            write_file(outcome, _chunks(kept))
     evidence = Evidence(config, None, reconciliation=found)  # type: ignore[arg-type]
     judged = {name: _judged(name, evidence) for name in JUDGED}
     return Elsewhere(found, answer(evidence), judged, expects_of(config))
 
 
-def _made_again(batches: Batches, deliveries: list[Delivery]) -> list[Path]:
-    """Return the batches by ordinal; those that were not delivered are missing paths."""
+def _check_output(output: Path | None, accepted: str, rejected: str | None) -> None:
+    """Refuse a folder that is not there: all lines would be lost, for a slip of the pen."""
+    if output is not None:
+        os.stat(output)
+        if not output.is_dir():
+            raise InputError(str(output), "no folder; allowed: the folder of the output")
+        return
+    for option, query in (("--accepted", accepted), ("--rejected", rejected)):
+        if "{output}" in (query or ""):
+            raise InputError(
+                option,
+                "found {output}, and nothing says which folder that is",
+                next_step="--output DIR names it",
+            )
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            yield chunk
+
+
+def _made_again(batches: Batches, deliveries: list[Delivery]) -> dict[int, Path]:
+    """Return the batches that were delivered, by ordinal."""
     wanted = {delivery.batch for delivery in deliveries}
-    made = {ordinal: batches.make(ordinal) for ordinal in sorted(wanted)}
-    return [made.get(ordinal, Path()) for ordinal in range(1 + max(wanted))]
+    return {ordinal: batches.make(ordinal) for ordinal in sorted(wanted)}
 
 
-def _check_hashes(rows: list[Any], made: list[Path]) -> None:
+def _check_hashes(rows: list[Any], made: dict[int, Path]) -> None:
     """Refuse to reconcile with other lines than those that were delivered."""
-    import hashlib
-
-    from fleetsim.batch.meta import EVENTS_NAME
-
     for row in rows:
-        if row.form == CUT:
-            continue
-        content = (made[row.batch] / EVENTS_NAME).read_bytes()
+        path = made[row.batch] / EVENTS_NAME
+        content = half_of(path) if row.form == CUT else path.read_bytes()
         if hashlib.sha256(content).hexdigest() != row.sha256:
             raise FleetsimError(
                 f"delivery {row.step}, {row.batch_id}: made again it is another one; this fleetsim "
