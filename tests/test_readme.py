@@ -24,6 +24,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Pages whose commands belong together, or need what an ordinary environment has not;
 #: tests/cluster, tests/test_defects_page.py and tests/cli/test_pipelines_cli.py run them.
 ELSEWHERE = ["scaling.md", "defects.md", "pipelines.md"]
+#: Commands that the same tests run: what one leaves behind, the next one needs.
+TOGETHER = ("deliver", "reconcile")
 README = PAGES[0].read_text(encoding="utf-8")
 #: Words that stand for the reader's own, and what is taken for them here.
 OWN = {
@@ -31,7 +33,7 @@ OWN = {
     **dict.fromkeys(("<id>", "100-busy-feed"), "mine"),
     **dict.fromkeys(("RUN", "RUN_OR_BATCH", "A"), "001-baseline/reference"),
     "B": "001-baseline",
-    "K": "baseline",
+    **dict.fromkeys(("K", "KIND"), "baseline"),
     "DATA_DIR": "results/001-baseline/reference/data/raw",
     "C": "experiments/001-baseline/config.yaml",
 }
@@ -136,7 +138,7 @@ def test_a_command_of_the_pages_works(
     words = [known.get(word, word) for word in words if word != "..."]
     words = words[: words.index(">")] if ">" in words else words
     whole = len(words) > 1 or words == ["runs"]
-    whole = whole and words[0] in COMMAND_NAMES and not any("|" in word for word in words)
+    whole = whole and words[0] in {*COMMAND_NAMES} - {*TOGETHER} and not any("|" in word for word in words)
     only = ["--dry-run"] if words[0] == "sweep" else []
     done = fleetsim_cli(*words, *(only if whole else ["--help"]))
     asked = whole and words[0] == "run" and "--help" not in words

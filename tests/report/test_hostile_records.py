@@ -188,11 +188,22 @@ def test_gallery_and_comparison(tmp_path, name):
     assert pages[0] == pages[1]
 
 
+#: What the documents of kinds look up in a record's own part.
+OWN = {
+    "sizes": [],
+    "tasks": [],
+    "deliveries": [{"batch": HOSTILE, "form": HOSTILE}],
+    "variants": {HOSTILE: [{"batch": HOSTILE, "form": HOSTILE}]},
+    "pipeline": {"command": [HOSTILE, HOSTILE], "start": HOSTILE, "timeout": HOSTILE},
+    "kills": {"changes": HOSTILE, "times": HOSTILE},
+}
+
+
 @pytest.mark.parametrize("kind", sorted(kinds()))
 @pytest.mark.parametrize("name", RECORDS)
 def test_document(name, kind):
     """The Markdown document: what a viewer makes of it has no element but Markdown's own."""
-    made = hostile(name, HOSTILE, kind=kind, own={"sizes": [], "tasks": []})
+    made = hostile(name, HOSTILE, kind=kind, own=OWN)
     if kind != RECORDS[name].description.kind:  # no sections of theirs are here, but their heads
         made = msgspec.structs.replace(
             made,
@@ -205,9 +216,9 @@ def test_document(name, kind):
     viewer = MarkdownWithMath(IPythonRenderer(escape=False, exclude_anchor_links=True))
     page = Structure(viewer.render(render_document(made)))
     markdown = set("h1 h2 p strong em code pre table thead tbody tr th td ul ol li br hr".split())
-    assert {tag for tag, _ in page.elements} <= markdown | {"span", "div"}
+    assert {tag for tag, _ in page.elements} <= markdown | {"span", "div", "input"}  # a task list has
     attributes = {name for _, attrs in page.elements for name, _ in attrs}
-    assert attributes <= {"id", "class", "style", "scope"}, page.elements
+    assert attributes <= {"id", "class", "style", "scope", "type", "disabled", "checked"}, page.elements
 
 
 def test_what_no_document_can_show_is_refused():
