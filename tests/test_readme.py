@@ -138,7 +138,11 @@ def test_a_command_of_the_pages_works(
     words = [known.get(word, word) for word in words if word != "..."]
     words = words[: words.index(">")] if ">" in words else words
     whole = len(words) > 1 or words == ["runs"]
-    whole = whole and words[0] in {*COMMAND_NAMES} - {*TOGETHER} and not any("|" in word for word in words)
+    whole = (
+        whole
+        and words[0] in {*COMMAND_NAMES} - {*TOGETHER}
+        and not any("|" in word for word in words)
+    )
     only = ["--dry-run"] if words[0] == "sweep" else []
     done = fleetsim_cli(*words, *(only if whole else ["--help"]))
     asked = whole and words[0] == "run" and "--help" not in words

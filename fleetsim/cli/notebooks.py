@@ -10,7 +10,6 @@ from fleetsim.base.errors import InputError
 from fleetsim.base.files import write_file
 from fleetsim.base.project import Project
 from fleetsim.experiment.notebook import notebook_parameters, parameters_of
-from fleetsim.experiment.parameters import Parameter
 
 DOCUMENTATION = Path("docs", "parameters.md")
 _BEGIN = "<!-- begin: written by fleetsim document --all -->\n"
@@ -63,12 +62,13 @@ def _with_cell(path: Path, source: str) -> str:
 
 def parameters_tables() -> str:
     """Return what every parameter is, and what the notebooks have as they stand, in Markdown."""
-    known: dict[str, Parameter] = {}
+    known: dict[str, dict[tuple[str, ...], None]] = {}  # kinds may have one name with other limits
     for parameters in notebook_parameters().values():
-        for parameter in parameters:
-            known.setdefault(parameter.name, parameter.at())
+        for p in (parameter.at() for parameter in parameters):  # without a notebook's notes
+            row = (f"`{p.name}`", p.type.__name__, p.allowed, p.help)
+            known.setdefault(p.name, {})[row] = None
     rows: list[tuple[str, ...]] = [("parameter", "type", "allowed", "what it is")]
-    rows += [(f"`{p.name}`", p.type.__name__, p.allowed, p.help) for p in known.values()]
+    rows += [row for forms in known.values() for row in forms]
     values: list[tuple[str, ...]] = [
         ("parameter", *(f"`{notebook}`" for notebook in notebook_parameters()))
     ]

@@ -118,7 +118,7 @@ def test_a_further_notebook_is_one_entry(
     assert (shown["crews"]["default"], shown["crews"]["inferred_type_name"]) == ("2", "int")
     text = (own_project.root / "docs" / "parameters.md").read_text()
     assert "| `crews` | int | 1 or more | runs at a time |" in text
-    assert "| `crews` | – | – | – | – | – | – | `2` |" in text
+    assert "| `crews` | – | – | – | – | – | – | – | `2` |" in text
 
 
 def test_a_file_without_a_place_for_parameters_is_named(own_project: Project) -> None:

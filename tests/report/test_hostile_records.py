@@ -216,9 +216,15 @@ def test_document(name, kind):
     viewer = MarkdownWithMath(IPythonRenderer(escape=False, exclude_anchor_links=True))
     page = Structure(viewer.render(render_document(made)))
     markdown = set("h1 h2 p strong em code pre table thead tbody tr th td ul ol li br hr".split())
-    assert {tag for tag, _ in page.elements} <= markdown | {"span", "div", "input"}  # a task list has
+    assert {tag for tag, _ in page.elements} <= markdown | {
+        "span",
+        "div",
+        "input",
+    }  # a task list has
     attributes = {name for _, attrs in page.elements for name, _ in attrs}
-    assert attributes <= {"id", "class", "style", "scope", "type", "disabled", "checked"}, page.elements
+    assert attributes <= {"id", "class", "style", "scope", "type", "disabled", "checked"}, (
+        page.elements
+    )
 
 
 def test_what_no_document_can_show_is_refused():
