@@ -37,7 +37,7 @@ from fleetsim.kinds.pipeline.words import (
     wrong_table,
 )
 from fleetsim.reconcile.outcome import reconcile
-from fleetsim.reconcile.outputs import Queries
+from fleetsim.reconcile.outputs import Queries, check_queries
 from fleetsim.reconcile.result import Reconciliation
 
 #: What is judged without an experiment.
@@ -130,6 +130,8 @@ def reconcile_landing(
             str(landing), "no delivery is complete there", next_step="fleetsim deliver fills it"
         )
     _check_output(output, accepted, rejected)
+    queries, options = Queries(accepted, rejected), ("--accepted", "--rejected")
+    check_queries(queries, accepted=options[0], rejected=options[1])
     config = config_of_feed(plan)
     deliveries = [Delivery(row.batch, row.form) for row in rows]
     with batches_of(config, plan.interval) as batches, tempfile.TemporaryDirectory() as scratch:
@@ -139,11 +141,11 @@ def reconcile_landing(
         kept = Path(scratch, "outcome.parquet")
         found = reconcile(
             arrivals,
-            Queries(accepted, rejected),
+            queries,
             (output or Path("/")).absolute(),
             outcome=kept,
-            accepted="--accepted",
-            rejected="--rejected",
+            accepted=options[0],
+            rejected=options[1],
         )
         if outcome is not None:
             make_folder(outcome.parent)
