@@ -51,7 +51,7 @@ def deliver(
     load_numpy()
     from fleetsim.base.progress import terminal_bar
     from fleetsim.base.project import find_project
-    from fleetsim.delivery.feed import Feed, FeedPlan, batches_of, pace
+    from fleetsim.delivery.feed import FeedPlan, batches_of, open_feed, pace
     from fleetsim.experiment.spec import load_experiment
 
     project = find_project()
@@ -65,8 +65,10 @@ def deliver(
         variant=variant or "reference",
         deliveries=tuple(steps),
     )
-    with batches_of(loaded.config, interval) as batches:
-        feed = Feed(landing, plan, batches)
+    with (
+        batches_of(loaded.config, interval) as batches,
+        open_feed(landing, plan, batches) as feed,
+    ):
         left = list(islice(steps, len(feed.done), None))
         if feed.done:
             tell(f"{landing}: {len(feed.done)} deliveries stand there already")

@@ -139,10 +139,6 @@ class Feed:
 
     def _begin(self) -> list[Delivered]:
         """Return what was delivered before; the folder has to be new, or of the same feed."""
-        if is_remote(self._landing):
-            require(self._landing)
-        else:
-            make_folder(self._landing)
         there = read_plan(self._landing)
         if there is None:
             if taken := self._there(COMPANIES_NAME, EVENTS_FOLDER, DELIVERIES_NAME):
@@ -219,6 +215,38 @@ class Feed:
             return
         make_folder(path.parent)
         write_file(path, content)
+
+
+@contextmanager
+def open_feed(landing: Path, plan: FeedPlan, batches: Batches) -> Iterator[Feed]:
+    """Yield the feed into a landing folder.
+
+    On this machine it is the only one as long as it is open: another one waits. What a killed one
+    left unfinished is cleared.
+
+    Parameters
+    ----------
+    landing : Path
+        Of this machine, or of a storage.
+    plan : FeedPlan
+    batches : Batches
+
+    Raises
+    ------
+    InputError
+        Where the folder has the deliveries of another feed, or what no feed delivered.
+    """
+    if is_remote(landing):
+        require(landing)
+        yield Feed(landing, plan, batches)
+        return
+    make_folder(landing)
+    with exclusive(landing, "*.jsonl"):
+        ledger = landing / LEDGER_FOLDER
+        if ledger.is_dir():
+            with exclusive(ledger, "*.json*"):
+                pass  # it clears
+        yield Feed(landing, plan, batches)
 
 
 def read_plan(landing: Path) -> FeedPlan | None:

@@ -6,6 +6,7 @@ import builtins
 import errno
 import io
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,10 @@ from fleetsim.base.errors import InputError
 from fleetsim.base.storage import SCHEMES, place
 from fleetsim.cli.main import COMMANDS, cli
 from fleetsim.cli.shared import PlaceParam
+from fleetsim.delivery.feed import FeedPlan, batches_of, open_feed
+from fleetsim.delivery.plan import Delivery
+from fleetsim.generate.config import make_config
+from fleetsim.reconcile.outputs import ACCEPTED
 
 #: What the system says, the code of the exit, and a word of it.
 FAULTS = {
@@ -32,6 +37,11 @@ FAULTS = {
 SMOKE = "000-smoke"
 CONFIG = "experiments/000-smoke/config.yaml"
 NEW = "2026-01-01T00:00:00Z"
+COMPANY = {
+    "drivers_per_company": 2,
+    "event_rate_per_driver": 2.0,
+    "company_onboarding_interval": "PT1H",
+}
 #: A command line for each place of each command; {place} is the place that fails.
 PLACES: dict[tuple[str, str], str] = {
     ("companies", "config"): "companies --config {place}/c.yaml --output {free}/companies.jsonl",
@@ -65,6 +75,12 @@ PLACES: dict[tuple[str, str], str] = {
     ("compare", "results"): f"compare {SMOKE} {{run}} --results {{place}}/r",
     ("compare", "page"): "compare {run} {run} --html {place}/page.html",
     ("init", "folder"): "init {place}/new",
+    ("deliver", "experiment"): "deliver {place}/experiment.yaml {free}",
+    ("deliver", "landing"): "deliver 030-ingest-duckdb {place}/new --every PT0.01S",
+    ("reconcile", "landing"): "reconcile {place}/landing --accepted {query}",
+    ("reconcile", "output"): "reconcile {landing} --accepted {query} --output {place}/out",
+    ("reconcile", "outcome"): "reconcile {landing} --accepted {query} --outcome {place}/o.parquet",
+    ("reconcile", "page"): "reconcile {landing} --accepted {query} --page {place}/page.html",
 }
 #: The places that commands write to; the others are read, which a full disk does not hinder.
 WRITTEN = {
@@ -75,13 +91,18 @@ WRITTEN = {
     ("runs", "results"),
     ("compare", "page"),
     ("init", "folder"),
+    ("deliver", "landing"),
+    ("reconcile", "outcome"),
+    ("reconcile", "page"),
 }
 READ_FAULTS = ("denied", "too long")
 #: Texts that name no place.
 NO_PLACES = {
     *(("events", name) for name in ("at", "scheduler", "ordinal")),
     *(("audit", name) for name in ("scheduler", "read")),
-    *(("new", name) for name in ("name", "kind")),
+    *(("new", name) for name in ("names", "kind")),
+    *(("deliver", name) for name in ("variant", "every")),
+    *(("reconcile", name) for name in ("accepted", "rejected")),
     ("run", "pairs"),
     ("sweep", "scheduler"),
     *(("runs", name) for name in ("experiment", "key")),
@@ -118,14 +139,32 @@ def repository() -> Path:
     return ROOT
 
 
+@pytest.fixture(scope="module")
+def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a landing folder with one delivery."""
+    folder = tmp_path_factory.mktemp("feed") / "landing"
+    config = make_config({"seed": 1, "number_of_companies": 2, **COMPANY})
+    plan = FeedPlan(config=config.as_dict(), interval=NEW, variant="reference", deliveries=())
+    with batches_of(config, NEW) as batches, open_feed(folder, plan, batches) as feed:
+        feed.deliver(Delivery(0))
+    return folder
+
+
 @pytest.fixture
-def made(project: Any, fleetsim_cli: Any) -> dict[str, Path]:
+def made(project: Any, fleetsim_cli: Any, landing: Path) -> dict[str, Any]:
     """Return what commands read beside the place that fails."""
     assert fleetsim_cli(*project.make_events()).code == 0
     home = project.companies.parent
     (batch,) = project.events.iterdir()
     run = write_run(home / "made", made_record("a"))
-    return {"companies": project.companies, "batch": batch, "data": home, "run": run}
+    return {
+        "companies": project.companies,
+        "batch": batch,
+        "data": home,
+        "run": run,
+        "landing": landing,
+        "query": shlex.quote(ACCEPTED.replace("{output}", "nowhere")),
+    }
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, below: Path, code: int) -> None:
@@ -174,7 +213,7 @@ def test_what_the_system_refuses_is_one_clear_error(
     fault: str,
     tmp_path: Path,
     repository: Path,
-    made: dict[str, Path],
+    made: dict[str, Any],
     fleetsim_cli: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -186,7 +225,7 @@ def test_what_the_system_refuses_is_one_clear_error(
     monkeypatch.chdir(repository)
     with monkeypatch.context() as patched:
         failing(patched, below, code)
-        done = fleetsim_cli(*line.split())
+        done = fleetsim_cli(*shlex.split(line))
     assert "unexpected" not in done.err
     assert "Traceback" not in done.err
     assert done.code == exit_code, done.err

@@ -402,6 +402,6 @@ def test_an_unknown_kind_is_named_with_those_there_are(home: Project) -> None:
     with pytest.raises(InputError) as error:
         load_experiment(home, COINS)
     assert error.value.faults == (
-        "kind: found 'coins'; allowed: baseline, calibration, scale_out, scaling, or one of "
-        "another package, once that is installed",
+        "kind: found 'coins'; allowed: baseline, calibration, pipeline, scale_out, scaling, or one "
+        "of another package, once that is installed",
     )
