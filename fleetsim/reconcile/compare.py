@@ -1,5 +1,7 @@
 """Differences of two reconciliations: accepted rows, and outcomes of lines."""
 
+# ruff: noqa: S608 - the SQL is made of our own names and of quoted paths
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -52,14 +54,13 @@ def _difference(a: Path, b: Path, columns: str) -> int:
         base = duckdb.connect(":memory:", config=duck_settings(folder, _MEMORY))
         try:
             sides = [
-                f"SELECT {columns}, {sign} AS more "  # noqa: S608
-                f"FROM read_parquet({quoted(str(path))})"
+                f"SELECT {columns}, {sign} AS more FROM read_parquet({quoted(str(path))})"
                 for path, sign in ((a, 1), (b, -1))
             ]
             both = " UNION ALL ".join(sides)
             # As EXCEPT ALL in both directions, in one pass.
             row = base.execute(
-                "SELECT coalesce(sum(abs(more)), 0)::BIGINT FROM "  # noqa: S608
+                "SELECT coalesce(sum(abs(more)), 0)::BIGINT FROM "
                 f"(SELECT sum(more) AS more FROM ({both}) GROUP BY {columns} HAVING more <> 0)"
             ).fetchone()
         except duckdb.Error as error:

@@ -4,6 +4,8 @@ Of a line without a defect only hashes and the id are kept: DuckDB parses it. Th
 ledger are parsed here, since a defect may be what no parser reads.
 """
 
+# ruff: noqa: S608 - the SQL is made of our own names and of quoted paths
+
 from __future__ import annotations
 
 import hashlib
@@ -235,15 +237,12 @@ class _Loader:
         source = pa.RecordBatchReader.from_batches(_LINES, feed.batches())
         self._base.register("source", source)
         struct = json.dumps(dict.fromkeys(NAMES, "VARCHAR"))
-        clean = (
-            f"SELECT place, line, unnest(from_json(line, '{struct}')) "  # noqa: S608
-            "FROM source"
-        )
+        clean = f"SELECT place, line, unnest(from_json(line, '{struct}')) FROM source"
         # The generator writes UTC with a Z; what DuckDB takes for an instant is one here.
         us = f"epoch_us(CAST({TIME} AS TIMESTAMP)) AS us"
         try:
             self._base.execute(
-                "INSERT INTO line SELECT place, md5_number(line), "  # noqa: S608
+                "INSERT INTO line SELECT place, md5_number(line), "
                 f"{value_hash()}, {_ids('event_id')} FROM (SELECT *, {us} FROM ({clean}))"
             )
         except duckdb.OutOfMemoryException:
@@ -319,15 +318,13 @@ class _Loader:
             f"CREATE VIEW defect_line AS SELECT * FROM read_parquet({quoted(str(self._path))})"
         )
         self._base.execute(
-            r"CREATE TABLE defect AS SELECT place, kind, expect, record, "  # noqa: S608
+            r"CREATE TABLE defect AS SELECT place, kind, expect, record, "
             r"md5_number(raw || '\x0A'::BLOB) AS b, "
             f"CASE WHEN readable THEN {value_hash()} END AS v, "
             f"CASE WHEN id_unreadable THEN {other_hash()} END AS w, "
             r"md5_number(decoded || chr(10)) AS alt FROM defect_line"
         )
-        self._base.execute(
-            f"INSERT INTO line SELECT place, b, v, {_ids('record')} FROM defect"  # noqa: S608
-        )
+        self._base.execute(f"INSERT INTO line SELECT place, b, v, {_ids('record')} FROM defect")
 
 
 def _ids(name: str) -> str:
@@ -397,12 +394,11 @@ class _Feed:
             self._loader.take_entry(place, raw, self._next, self._path)
             self._next = next(self._entries, None)
         clean &= self._utf8(block, starts, ends, clean, first)
-        place = self._place(first) + np.arange(len(ends))
+        places = self._place(first) + np.arange(len(ends))
         lines = _strings(block, ends)
         if not clean.all():
-            keep = pa.array(clean)
-            lines, place = lines.filter(keep), place[clean]
-        return pa.RecordBatch.from_arrays([pa.array(place), lines], schema=_LINES)
+            lines, places = lines.filter(pa.array(clean)), places[clean]
+        return pa.RecordBatch.from_arrays([pa.array(places), lines], schema=_LINES)
 
     def _place(self, row: int) -> int:
         return (self._arrival.delivery << LINE_BITS) + row + 1

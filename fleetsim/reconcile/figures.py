@@ -1,5 +1,7 @@
 """The figures of a reconciliation, and its first wrong lines with their evidence."""
 
+# ruff: noqa: S608 - the SQL is made of our own names and of quoted paths
+
 from __future__ import annotations
 
 import json
@@ -17,7 +19,6 @@ from fleetsim.reconcile.delivered import (
 )
 from fleetsim.reconcile.result import (
     CLEAN,
-    FRAGMENT,
     SURPLUS,
     UNEXPECTED,
     Balance,
@@ -29,7 +30,7 @@ from fleetsim.reconcile.result import (
 _FIRST = 10  # wrong lines shown of each cell
 _SHOWN = 500  # bytes of a line that are shown
 _MASK = (1 << LINE_BITS) - 1
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - written with a Z
+_EPOCH = datetime(1970, 1, 1)
 #: Whether the outcome of a line is wrong. A copy of an accepted line may be refused.
 _WRONG = """CASE
     WHEN rule = 1 THEN outcome <> 'rejected' AND (outcome <> 'unaccounted' OR {reports})
@@ -242,8 +243,7 @@ def _values(raw: bytes) -> Came:
 def _loose_rows(base: Any, rids: list[int]) -> dict[int, Came]:
     columns = ", ".join(TEXTS)
     rows = base.execute(
-        f"SELECT rid, us, {columns} FROM loose WHERE rid IN "  # noqa: S608
-        "(SELECT unnest(?::BIGINT[]))",
+        f"SELECT rid, us, {columns} FROM loose WHERE rid IN (SELECT unnest(?::BIGINT[]))",
         [rids],
     ).fetchall()
     return {rid: _came(texts, us) for rid, us, *texts in rows}

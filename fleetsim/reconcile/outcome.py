@@ -1,15 +1,16 @@
-"""One outcome for each delivered line: delivered lines, accepted rows and refusals joined by DuckDB.
+"""One outcome for each delivered line: lines, accepted rows and refusals, joined by DuckDB.
 
 Lines of equal bytes are a group, and rows are matched to groups as multisets. Nothing here runs
 once for each clean line: the joins are DuckDB's, which spills what is beyond its limit of memory.
 """
 
+# ruff: noqa: S608 - the SQL is made of our own names and of quoted paths
+
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,8 +19,16 @@ from uuid import uuid4
 import duckdb
 
 from fleetsim.base.errors import FleetsimError
-from fleetsim.reconcile.delivered import LINE_BITS, NAMES, TEXTS, TIME, Arrival, load_delivered
-from fleetsim.reconcile.delivered import other_hash, value_hash
+from fleetsim.reconcile.delivered import (
+    LINE_BITS,
+    NAMES,
+    TEXTS,
+    TIME,
+    Arrival,
+    load_delivered,
+    other_hash,
+    value_hash,
+)
 from fleetsim.reconcile.figures import figures
 from fleetsim.reconcile.outputs import ACCEPTED_KEY, REJECTED_KEY, Outputs, Queries
 from fleetsim.reconcile.result import Reconciliation
@@ -118,7 +127,7 @@ def _take_outputs(base: Any, outputs: Outputs, kept: Path, refused: Path) -> boo
     columns = ", ".join(f"{name} VARCHAR" for name in TEXTS)
     base.execute(f"CREATE TABLE no_accepted ({columns}, us BIGINT)")
     base.execute("CREATE TABLE no_refusal (raw BLOB, is_text BOOLEAN, reason VARCHAR)")
-    form = f"(FORMAT parquet, COMPRESSION uncompressed)"
+    form = "(FORMAT parquet, COMPRESSION uncompressed)"
     with outputs.accepted() as reader:
         source = "no_accepted"
         if reader is not None:

@@ -4,6 +4,8 @@ The queries run in a DuckDB of their own, which reads the output's folder and no
 of the output that is not there is no error: it has no rows.
 """
 
+# ruff: noqa: S608 - the SQL is made of our own names and of quoted paths
+
 from __future__ import annotations
 
 import re
@@ -24,7 +26,7 @@ from fleetsim.tally.duck import confine, duck_settings, first_words, one_select,
 ACCEPTED_KEY, REJECTED_KEY = "pipeline.accepted", "pipeline.rejected"
 _COLUMNS = ", ".join(NAMES)
 #: The queries of who says nothing else.
-ACCEPTED = f"SELECT {_COLUMNS} FROM read_parquet('{{output}}/accepted/**/*.parquet')"  # noqa: S608
+ACCEPTED = f"SELECT {_COLUMNS} FROM read_parquet('{{output}}/accepted/**/*.parquet')"
 REJECTED = "SELECT raw, reason FROM read_json('{output}/rejected/*.jsonl')"
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}")
 _NO_FILES = ("No files found", "database does not exist")
@@ -182,7 +184,7 @@ class Outputs:
         source = f"read_json([{listed}], format = 'newline_delimited'"
         # No dates and ids are made of texts here: a text is compared byte for byte.
         sniffed = (
-            f"SELECT * FROM {source}, dateformat = '-', timestampformat = '-', "  # noqa: S608
+            f"SELECT * FROM {source}, dateformat = '-', timestampformat = '-', "
             "sample_size = 100000, union_by_name = true, map_inference_threshold = -1)"
         )
         with self._connected(where) as base:
@@ -194,7 +196,7 @@ class Outputs:
         there = [name for name in names if name in types]
         columns = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in there)
         chosen = ", ".join(f'"{name}"' for name in there)
-        return f"SELECT {chosen} FROM {source}, columns = {{{columns}}})"  # noqa: S608
+        return f"SELECT {chosen} FROM {source}, columns = {{{columns}}})"
 
     @contextmanager
     def _connected(self, where: str) -> Iterator[Any]:
@@ -231,7 +233,7 @@ class Outputs:
             if types is None:
                 yield None
                 return
-            query = f"SELECT {columns(types, where)} FROM (\n{select}\n)"  # noqa: S608
+            query = f"SELECT {columns(types, where)} FROM (\n{select}\n)"
             yield _reader(base, query)
 
 
