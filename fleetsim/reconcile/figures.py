@@ -161,9 +161,8 @@ def _wrong_lines(
     base.execute("CREATE TABLE chosen AS SELECT unnest(?::BIGINT[]) AS place", [chosen])
     rows = base.execute(
         "SELECT place, batch_id, delivery, event_id, kind, expect, outcome, reason, a, x, near "
-        "FROM outcome SEMI JOIN chosen USING (place) "
-        f"JOIN arrival ON delivery = place >> {LINE_BITS} "
-        "LEFT JOIN (SELECT b, min(rid) AS near FROM assigned GROUP BY b) USING (b) ORDER BY place"
+        "FROM listed SEMI JOIN chosen USING (place) "
+        "LEFT JOIN (SELECT g, min(rid) AS near FROM assigned GROUP BY g) USING (g) ORDER BY place"
     ).fetchall()
     entries = {
         place: (raw, entry)
@@ -259,22 +258,19 @@ def _unexpected(base: Any) -> list[WrongLine]:
 
 def _surplus(base: Any) -> list[WrongLine]:
     """Return the first refusals of no line, and those beyond the lines of their bytes."""
-    beyond = base.execute(
-        "SELECT h, given.r - coalesce(n, 0) AS more FROM given LEFT JOIN given_to USING (h) "
-        "LEFT JOIN state USING (b) WHERE given.r > coalesce(n, 0) "
-        f"ORDER BY h LIMIT {_FIRST}"
+    base.execute(
+        "CREATE TABLE beyond AS SELECT bid, bh, given.r - coalesce(n, 0) AS more FROM given "
+        "LEFT JOIN given_to USING (bid, bh) LEFT JOIN state USING (g) "
+        f"WHERE given.r > coalesce(n, 0) ORDER BY bid, bh LIMIT {_FIRST}"
+    )
+    rows = base.execute(
+        "SELECT any_value(raw), min(reason), any_value(more) FROM refusal "
+        "JOIN beyond USING (bid, bh) GROUP BY bid, bh ORDER BY min(raw)"
     ).fetchall()
     made = []
-    if beyond:
-        rows = base.execute(
-            "SELECT h, any_value(raw), min(reason) FROM refusal WHERE h IN "
-            "(SELECT unnest(?::UHUGEINT[])) GROUP BY h ORDER BY min(raw)",
-            [[h for h, _ in beyond]],
-        ).fetchall()
-        counts = dict(beyond)
-        for h, raw, reason in rows:
-            one = _of_no_line(SURPLUS, text=shown_bytes(raw), reason=reason)
-            made += [one] * min(int(counts[h]), _FIRST)
+    for raw, reason, more in rows:
+        one = _of_no_line(SURPLUS, text=shown_bytes(raw), reason=reason)
+        made += [one] * min(int(more), _FIRST)
     nulls = base.execute(
         f"SELECT reason FROM refusal WHERE raw IS NULL ORDER BY reason LIMIT {_FIRST}"
     ).fetchall()
