@@ -230,7 +230,7 @@ def blocks(path: Path) -> Iterator[bytes]:
 
 
 def _plain(block: bytes) -> bytes:
-    return block.replace(b"\r\n", b"\n") if b"\r\n" in block else block
+    return block.replace(b"\r\n", b"\n") if b"\r" in block else block
 
 
 def _open(path: Path) -> Any:
@@ -250,7 +250,7 @@ class _Loader:
 
     def __init__(self, base: duckdb.DuckDBPyConnection, path: Path) -> None:
         self._base, self._path = base, path
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[tuple[Any, ...]] = []
         # A file, since DuckDB runs a statement of its own while these lines come.
         self.writer = pq.ParquetWriter(path, _DEFECT, compression="NONE")
 
@@ -335,27 +335,17 @@ class _Loader:
         except UnicodeDecodeError:
             text = decoded = raw.decode(errors="replace")
         values, readable, id_unreadable = read_values(text, decoded is None)
-        self._rows.append(
-            {
-                "place": place,
-                "kind": kind,
-                "expect": expect,
-                "record": record,
-                "raw": raw,
-                "decoded": decoded,
-                "readable": readable,
-                "id_unreadable": id_unreadable,
-                **values,
-                "entry": entry.decode() or None,
-            }
-        )
+        made = (place, kind, expect, record, raw, decoded, readable, id_unreadable)
+        self._rows.append((*made, *values.values(), entry.decode() or None))
         if len(self._rows) >= _ENTRIES:
             self.flush()
 
     def flush(self) -> None:
         """Write what was taken."""
         if self._rows:
-            self.writer.write_table(pa.Table.from_pylist(self._rows, _DEFECT))
+            columns = zip(*self._rows, strict=True)
+            arrays = [pa.array(column, _DEFECT[i].type) for i, column in enumerate(columns)]
+            self.writer.write_table(pa.Table.from_arrays(arrays, schema=_DEFECT))
             self._rows = []
 
     def finish(self) -> None:
@@ -435,43 +425,42 @@ class _Feed:
             if self._loader is not None:
                 self._loader.take_entry(place, raw, self._next, self.path)
             self._next = next(self._entries, None)
-        clean &= self._utf8(block, starts, ends, clean, first)
         places = self._place(first) + np.arange(len(ends))
-        lines = _strings(block, ends)
-        if not clean.all():
-            lines, places = lines.filter(pa.array(clean)), places[clean]
+        every = _strings(block, ends)
+        lines = every if clean.all() else every.filter(pa.array(clean))
+        if not _is_utf8(lines):
+            self._take_strange(block, starts, ends, clean, first)
+            lines = every.filter(pa.array(clean))
+        if len(lines) < len(ends):
+            places = places[clean]
         return pa.RecordBatch.from_arrays([pa.array(places), lines], schema=_LINES)
 
     def _place(self, row: int) -> int:
         return (self._arrival.delivery << LINE_BITS) + row + 1
 
-    def _utf8(
+    def _take_strange(
         self,
         block: bytes,
         starts: npt.NDArray[np.int64],
         ends: npt.NDArray[np.int64],
         clean: npt.NDArray[np.bool_],
         first: int,
-    ) -> npt.NDArray[np.bool_]:
-        """Return which lines are UTF-8; one that is not and has no entry is taken as it is."""
-        good = np.ones(len(ends), np.bool_)
-        if block.isascii():
-            return good
-        if _is_utf8(block):
-            return good
+    ) -> None:
+        """Take the lines that are no UTF-8 and have no entry as they are; they are not clean."""
         for at in np.flatnonzero(clean).tolist():
             raw = block[starts[at] : ends[at] - 1]
-            if not raw.isascii() and not _is_utf8(raw):
-                good[at] = False
+            try:
+                raw.decode()
+            except UnicodeDecodeError:
+                clean[at] = False
                 if self._loader is not None:
                     self._loader.take_clean(self._place(first + at), raw)
-        return good
 
 
-def _is_utf8(raw: bytes) -> bool:
+def _is_utf8(lines: pa.Array) -> bool:
     try:
-        raw.decode()
-    except UnicodeDecodeError:
+        lines.validate(full=True)
+    except pa.ArrowInvalid:
         return False
     return True
 
@@ -509,14 +498,13 @@ def read_values(text: str, whole: bool = True) -> tuple[dict[str, Any], bool, bo
         return nothing, False, False
     if not isinstance(record, dict):
         return nothing, False, False
-    values = {name: _text(record.get(name)) for name in NAMES}
-    moment = values.pop(TIME)
-    us = instant(moment) if moment is not None and isinstance(record.get(TIME), str) else None
+    values = {name: _text(record.get(name)) for name in TEXTS}
+    moment = record.get(TIME)
+    values["us"] = us = instant(moment) if isinstance(moment, str) else None
     timed = moment is None or us is not None
     own = record.get(ID)
-    damaged = not whole and isinstance(own, str) and "\ufffd" in own
-    struck = not isinstance(own, str) or damaged
-    return values | {"us": us}, timed and whole, timed and struck
+    struck = not isinstance(own, str) or (not whole and "\ufffd" in own)
+    return values, timed and whole, timed and struck
 
 
 def _text(value: Any) -> str | None:

@@ -35,8 +35,8 @@ from fleetsim.reconcile.outputs import ACCEPTED_KEY, REJECTED_KEY, Outputs, Quer
 from fleetsim.reconcile.result import Reconciliation
 from fleetsim.tally.duck import duck_settings, first_words, quoted
 
-#: Of DuckDB; the process needs about 150 MB more.
-MEMORY = "256MB"
+#: Of DuckDB; the process needs about 300 MB more.
+MEMORY = "160MB"
 _MASK = (1 << LINE_BITS) - 1
 #: SQL for the id of a group's record, of ``named`` and its `vid`.
 EVENT_ID = "CASE WHEN named.g IS NULL THEN vid::VARCHAR ELSE named.event_id END"
