@@ -277,8 +277,8 @@ class _Loader:
         self._run(f"INSERT INTO line {_clean_line(struct)}", feed)
         low, high = (arrival.delivery << LINE_BITS) + offset, (arrival.delivery + 1) << LINE_BITS
         odd = f"FROM line WHERE is_odd AND place > {low} AND place < {high}"
-        row = self._base.execute(f"SELECT count(*) {odd}").fetchone()
-        if row and row[0]:
+        (row,) = self._base.execute(f"SELECT count(*) {odd}").fetchall()
+        if row[0]:
             named = (
                 f"INSERT INTO odd SELECT place, line ->> '$.{ID}' FROM source "
                 f"SEMI JOIN (SELECT place {odd}) USING (place)"
@@ -498,7 +498,7 @@ def read_values(text: str, whole: bool = True) -> tuple[dict[str, Any], bool, bo
         return nothing, False, False
     if not isinstance(record, dict):
         return nothing, False, False
-    values = {name: _text(record.get(name)) for name in TEXTS}
+    values: dict[str, Any] = {name: _text(record.get(name)) for name in TEXTS}
     moment = record.get(TIME)
     values["us"] = us = instant(moment) if isinstance(moment, str) else None
     timed = moment is None or us is not None

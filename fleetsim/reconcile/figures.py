@@ -64,7 +64,8 @@ def figures(base: Any, arrivals: Sequence[Arrival], reports: bool) -> Reconcilia
     reports : bool
         Whether the pipeline reports what it refused.
     """
-    sums = [int(value) for value in base.execute(_GROUPS).fetchone()]
+    (row,) = base.execute(_GROUPS).fetchall()
+    sums = [int(value) for value in row]
     delivered, taken, refused, silent, again, doubles, lost, duplicated, altered = sums[:9]
     right, wrongly, unaccounted = sums[9:]
     accepted_rows = _one(base, "SELECT count(*) FROM kept")
@@ -106,7 +107,8 @@ def figures(base: Any, arrivals: Sequence[Arrival], reports: bool) -> Reconcilia
 
 
 def _one(base: Any, query: str) -> int:
-    return int(base.execute(query).fetchone()[0])
+    ((count,),) = base.execute(query).fetchall()
+    return int(count)
 
 
 def _check(balance: Balance, delivered: int, accepted_rows: int, outcomes: int) -> None:
