@@ -1,4 +1,4 @@
-"""What every use of DuckDB on others' data shares: limits, one SELECT, and its errors as ours.
+"""What every use of DuckDB on data of others shares: limits, one SELECT, errors as ours.
 
 DuckDB works in memory and spills to a folder of its own. It loads no extension, uses no network,
 and reads nothing outside of the folder that it is confined to.
