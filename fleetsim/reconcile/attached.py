@@ -5,8 +5,6 @@ since a pipeline that was killed may have left one that has to be played back, a
 handed to DuckDB.
 """
 
-# ruff: noqa: S608 - the SQL is made of quoted names and of quoted paths
-
 from __future__ import annotations
 
 import re

@@ -1,7 +1,5 @@
 """Differences of two reconciliations: accepted rows, and outcomes of lines."""
 
-# ruff: noqa: S608 - the SQL is made of our own names and of quoted paths
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -4,8 +4,6 @@ Of a line without a defect only hashes and the id are kept: DuckDB parses it. Th
 ledger are parsed here, since a defect may be what no parser reads.
 """
 
-# ruff: noqa: S608 - the SQL is made of our own names and of quoted paths
-
 from __future__ import annotations
 
 import hashlib

@@ -1,7 +1,5 @@
 """The figures of a reconciliation, and its first wrong lines with their evidence."""
 
-# ruff: noqa: S608 - the SQL is made of our own names and of quoted paths
-
 from __future__ import annotations
 
 import json

@@ -4,8 +4,6 @@ Lines of equal bytes are a group, and rows are matched to groups as multisets. N
 once for each clean line: the joins are DuckDB's, which spills what is beyond its limit of memory.
 """
 
-# ruff: noqa: S608 - the SQL is made of our own names and of quoted paths
-
 from __future__ import annotations
 
 import os

@@ -4,8 +4,6 @@ The queries run in a DuckDB of their own, which reads the output's folder and no
 of the output that is not there is no error: it has no rows.
 """
 
-# ruff: noqa: S608 - the SQL is made of our own names and of quoted paths
-
 from __future__ import annotations
 
 import re
