@@ -65,7 +65,7 @@ def reconcile(
         Where one row for each delivered line is written, as Parquet, in the order of deliveries
         and lines; whole or not at all.
     keep_accepted : Path, optional
-        Where the six columns of the accepted rows are written, as Parquet, for
+        Where the six columns of the accepted rows are written, with their keys, as Parquet, for
         `accepted_difference`; whole or not at all.
     memory : str
         Limit of DuckDB.
@@ -139,7 +139,8 @@ def _take_outputs(base: Any, outputs: Outputs, kept: Path, refused: Path) -> boo
         shown = ", ".join(
             f"make_timestamptz(us) AS {TIME}" if name == TIME else name for name in NAMES
         )
-        base.execute(f"COPY (SELECT {shown} FROM {source}) TO {quoted(str(kept))} {form}")
+        query = f"SELECT {shown}, {value_key()} FROM {source}"
+        base.execute(f"COPY ({query}) TO {quoted(str(kept))} {form}")
     reports = outputs.reports_refusals
     with outputs.rejected() as reader:
         source = "no_refusal"
@@ -153,7 +154,7 @@ def _take_outputs(base: Any, outputs: Outputs, kept: Path, refused: Path) -> boo
         base.execute(f"COPY ({query}) TO {quoted(str(refused))} {form}")
     texts = ", ".join(f"{name}" for name in TEXTS)
     base.execute(
-        f"CREATE VIEW kept AS SELECT {texts}, epoch_us({TIME}) AS us "
+        f"CREATE VIEW kept AS SELECT {texts}, epoch_us({TIME}) AS us, vid, vh "
         f"FROM read_parquet({quoted(str(kept))})"
     )
     base.execute(f"CREATE VIEW refusal AS SELECT * FROM read_parquet({quoted(str(refused))})")
@@ -249,8 +250,7 @@ def _match_refusals(base: Any) -> None:
 def _match_values(base: Any) -> None:
     """Make ``matched``, groups with the rows that equal them, and ``left_over``, other rows."""
     base.execute(
-        "CREATE TABLE row_value AS SELECT vid, vh, count(*) AS x FROM "
-        f"(SELECT {value_key()} FROM kept) GROUP BY vid, vh"
+        "CREATE TABLE row_value AS SELECT vid, vh, count(*) AS x FROM kept GROUP BY vid, vh"
     )
     # Values that several groups have: one row each in their order, and the first takes the rest.
     base.execute(
@@ -280,11 +280,12 @@ def _match_values(base: Any) -> None:
 def _match_loose(base: Any) -> None:
     """Make ``loose``, rows that equal no line, and ``assigned``, those that come near a group."""
     order = ", ".join((*TEXTS, "us"))
+    base.execute("CREATE TABLE loose_row AS SELECT * FROM kept SEMI JOIN left_over USING (vid, vh)")
     base.execute(
-        f"CREATE TABLE loose AS SELECT row_number() OVER (ORDER BY {order}) AS rid, * FROM "
-        f"(SELECT *, {value_key()}, {other_hash()} AS w FROM kept) SEMI JOIN left_over "
-        "USING (vid, vh)"
+        f"CREATE TABLE loose AS SELECT row_number() OVER (ORDER BY {order}) AS rid, *, "
+        f"{other_hash()} AS w FROM loose_row"
     )
+    base.execute("DROP TABLE loose_row")
     base.execute(
         "CREATE TABLE same_id AS SELECT g, event_id, rule, x FROM "
         f"(SELECT matched.g, {EVENT_ID} AS event_id, rule, x FROM matched "
