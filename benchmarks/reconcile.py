@@ -8,6 +8,8 @@ processes, in turn, on files that lie in the page cache.
     python benchmarks/reconcile.py [--events 1000000 10000000] [--rounds 5]
 """
 
+# ruff: noqa: S608 - queries of our own
+
 from __future__ import annotations
 
 import argparse

@@ -207,7 +207,7 @@ def files_of(events: Path | list[Path]) -> list[Path]:
         return [events]
     names: Sequence[str] = ()
     if (events / META_NAME).is_file():
-        names = read_meta(events).files
+        names = list(read_meta(events).files)
     else:
         whole = [form.events_name for form in FORMATS.values()]
         names = [name for name in whole if (events / name).is_file()][:1]
