@@ -166,7 +166,9 @@ def load_delivered(
         have one number.
     """
     _check(arrivals)
-    base.execute("CREATE TABLE arrival (delivery INTEGER, batch_id VARCHAR)")
+    names = ", ".join(quoted(name) for name in sorted({one.batch_id for one in arrivals})) or "''"
+    base.execute(f"CREATE TYPE batch_name AS ENUM ({names})")
+    base.execute("CREATE TABLE arrival (delivery INTEGER, batch batch_name)")
     base.execute(
         "CREATE TABLE line "
         "(place BIGINT, bid UUID, bh UBIGINT, vid UUID, vh UBIGINT, is_odd BOOLEAN)"

@@ -26,18 +26,20 @@ from fleetsim.reconcile.delivered import (
     TIME,
     Arrival,
     bytes_key,
+    files_of,
     load_delivered,
     other_hash,
     value_key,
 )
-from fleetsim.reconcile.figures import figures
+from fleetsim.reconcile.figures import LISTED, figures
 from fleetsim.reconcile.outputs import ACCEPTED_KEY, REJECTED_KEY, Outputs, Queries
 from fleetsim.reconcile.result import Reconciliation
-from fleetsim.tally.duck import duck_settings, first_words, quoted
+from fleetsim.tally.duck import first_words, open_duck, quoted
 
-#: Of DuckDB; the process needs about 300 MB more.
-MEMORY = "160MB"
-_MASK = (1 << LINE_BITS) - 1
+# Limits of DuckDB; the process needs about 250 MB more.
+_LITTLE, _MUCH = "160MB", "512MB"
+_LITTLE_BYTES = 1 << 29  # of lines for which little memory suffices
+_PACKED = 12  # times as large are packed lines once they are read, at most
 #: SQL for the id of a group's record, of ``named`` and its `vid`.
 EVENT_ID = "CASE WHEN named.g IS NULL THEN vid::VARCHAR ELSE named.event_id END"
 
@@ -49,7 +51,7 @@ def reconcile(
     *,
     outcome: Path | None = None,
     keep_accepted: Path | None = None,
-    memory: str = MEMORY,
+    memory: str | None = None,
     accepted: str = ACCEPTED_KEY,
     rejected: str = REJECTED_KEY,
 ) -> Reconciliation:
@@ -67,8 +69,9 @@ def reconcile(
     keep_accepted : Path, optional
         Where the six columns of the accepted rows are written, with their keys, as Parquet, for
         `accepted_difference`; whole or not at all.
-    memory : str
-        Limit of DuckDB.
+    memory : str, optional
+        Limit of DuckDB, such as ``512MB``; by default 160 MB, and 512 MB for more than about two
+        million lines.
     accepted, rejected : str
         What messages call the two queries.
 
@@ -83,9 +86,9 @@ def reconcile(
     """
     with TemporaryDirectory(prefix="fleetsim-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
+        memory = _memory_for(arrivals) if memory is None else memory
         outputs = Outputs(queries, output, memory, accepted=accepted, rejected=rejected)
-        settings = duck_settings(name, memory) | {"preserve_insertion_order": False}
-        base = duckdb.connect(":memory:", config=settings)
+        base = open_duck(name, memory, preserve_insertion_order=False)
         try:
             base.execute("SET TimeZone = 'UTC'")
             with whole(keep_accepted, folder / "accepted.parquet") as kept, _told():
@@ -97,6 +100,16 @@ def reconcile(
                 return figures(base, arrivals, reports)
         finally:
             base.close()
+
+
+def _memory_for(arrivals: Sequence[Arrival]) -> str:
+    """Return the limit of DuckDB's memory for deliveries."""
+    size = 0
+    for arrival in arrivals:
+        for path in files_of(arrival.events):
+            factor = 1 if path.name.endswith(".jsonl") else _PACKED
+            size += factor * (path.stat().st_size if path.is_file() else 0)
+    return _LITTLE if size <= _LITTLE_BYTES else _MUCH
 
 
 @contextmanager
@@ -340,20 +353,18 @@ def _write_outcome(base: Any, path: Path) -> None:
         "SELECT state.*, copy.place, k FROM copy JOIN state USING (g)) AS lines "
         "LEFT JOIN defect ON lines.place = defect.place"
     )
-    base.execute("SET preserve_insertion_order = true")
-    rows = (
-        "SELECT outcome.* EXCLUDE (reason), named.g IS NOT NULL AS is_named, event_id, "
-        "CASE WHEN outcome IN ('rejected', 'accepted and rejected') THEN reason END AS reason "
-        "FROM outcome LEFT JOIN named ON outcome.g = named.g"
-    )
-    # What is wide is written out behind the sort.
     base.execute(
-        f"CREATE VIEW listed AS SELECT batch_id, delivery, place, (place & {_MASK})::BIGINT AS "
-        f"line, CASE WHEN has_record THEN record WHEN is_named THEN event_id ELSE vid::VARCHAR END "
-        f"AS event_id, kind, expect, outcome, reason, g, a, x FROM ({rows}) "
+        f"CREATE VIEW listed AS SELECT batch, place, outcome.g, a, x, vid, "
+        "has_record OR named.g IS NOT NULL AS has_own, "
+        "CASE WHEN has_record THEN record ELSE named.event_id END AS own, "
+        "kind, expect, outcome, "
+        "CASE WHEN outcome IN ('rejected', 'accepted and rejected') THEN reason END AS reason "
+        "FROM outcome LEFT JOIN named ON outcome.g = named.g "
         f"JOIN arrival ON delivery = place >> {LINE_BITS}"
     )
+    # Ids and names are written out behind the sort: long texts make it slow.
+    base.execute("SET preserve_insertion_order = true")
     base.execute(
-        "COPY (SELECT batch_id, delivery, line, event_id, kind, expect, outcome, reason "
-        f"FROM listed ORDER BY place) TO {quoted(str(path))} (FORMAT parquet)"
+        f"COPY (SELECT {LISTED} FROM (SELECT * FROM listed ORDER BY place)) "
+        f"TO {quoted(str(path))} (FORMAT parquet)"
     )
