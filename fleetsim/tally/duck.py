@@ -29,7 +29,7 @@ def open_duck(folder: str, memory: str, **settings: Any) -> Any:
     **settings
         Further ones of DuckDB.
     """
-    kept = {
+    kept: dict[str, Any] = {
         "memory_limit": memory,
         "threads": 2,
         "temp_directory": folder,
