@@ -25,6 +25,12 @@ from fleetsim.reconcile.result import (
     WrongLine,
 )
 
+#: SQL for what is said of a line, of ``listed``.
+LISTED = (
+    f"batch::VARCHAR AS batch_id, (place >> {LINE_BITS})::INTEGER AS delivery, "
+    f"(place & {(1 << LINE_BITS) - 1})::BIGINT AS line, "
+    "CASE WHEN has_own THEN own ELSE vid::VARCHAR END AS event_id, kind, expect, outcome, reason"
+)
 _FIRST = 10  # wrong lines shown of each cell
 _SHOWN = 500  # bytes of a line that are shown
 _MASK = (1 << LINE_BITS) - 1
@@ -160,7 +166,7 @@ def _wrong_lines(
         return []
     base.execute("CREATE TABLE chosen AS SELECT unnest(?::BIGINT[]) AS place", [chosen])
     rows = base.execute(
-        "SELECT place, batch_id, delivery, event_id, kind, expect, outcome, reason, a, x, near "
+        f"SELECT place, {LISTED}, a, x, near "
         "FROM listed SEMI JOIN chosen USING (place) "
         "LEFT JOIN (SELECT g, min(rid) AS near FROM assigned GROUP BY g) USING (g) ORDER BY place"
     ).fetchall()
@@ -174,7 +180,7 @@ def _wrong_lines(
     texts = _texts(arrivals, clean) | {place: raw for place, (raw, _) in entries.items()}
     near = _loose_rows(base, [row[-1] for row in rows if row[-1] is not None])
     made = []
-    for place, batch, delivery, event_id, kind, expect, outcome, reason, a, x, rid in rows:
+    for place, batch, delivery, line, event_id, kind, expect, outcome, reason, a, x, rid in rows:
         entry = json.loads(entries[place][1] or "{}") if place in entries else {}
         came = None
         if a:
@@ -183,7 +189,7 @@ def _wrong_lines(
             WrongLine(
                 batch_id=batch,
                 delivery=delivery,
-                line=place & _MASK,
+                line=line,
                 event_id=event_id,
                 kind=kind,
                 expect=expect,

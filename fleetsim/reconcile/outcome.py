@@ -24,18 +24,20 @@ from fleetsim.reconcile.delivered import (
     TIME,
     Arrival,
     bytes_key,
+    files_of,
     load_delivered,
     other_hash,
     value_key,
 )
-from fleetsim.reconcile.figures import figures
+from fleetsim.reconcile.figures import LISTED, figures
 from fleetsim.reconcile.outputs import ACCEPTED_KEY, REJECTED_KEY, Outputs, Queries
 from fleetsim.reconcile.result import Reconciliation
-from fleetsim.tally.duck import duck_settings, first_words, quoted
+from fleetsim.tally.duck import first_words, open_duck, quoted
 
-#: Of DuckDB; the process needs about 300 MB more.
-MEMORY = "160MB"
-_MASK = (1 << LINE_BITS) - 1
+# Limits of DuckDB; the process needs about 250 MB more.
+_LITTLE, _MUCH = "160MB", "512MB"
+_LITTLE_BYTES = 1 << 29  # of lines for which little memory suffices
+_PACKED = 12  # times as large are packed lines once they are read, at most
 #: SQL for the id of a group's record, of ``named`` and its `vid`.
 EVENT_ID = "CASE WHEN named.g IS NULL THEN vid::VARCHAR ELSE named.event_id END"
 
@@ -47,7 +49,7 @@ def reconcile(
     *,
     outcome: Path | None = None,
     keep_accepted: Path | None = None,
-    memory: str = MEMORY,
+    memory: str | None = None,
     accepted: str = ACCEPTED_KEY,
     rejected: str = REJECTED_KEY,
 ) -> Reconciliation:
@@ -63,10 +65,11 @@ def reconcile(
         Where one row for each delivered line is written, as Parquet, in the order of deliveries
         and lines; whole or not at all.
     keep_accepted : Path, optional
-        Where the six columns of the accepted rows are written, as Parquet, for
+        Where the six columns of the accepted rows are written, with their keys, as Parquet, for
         `accepted_difference`; whole or not at all.
-    memory : str
-        Limit of DuckDB.
+    memory : str, optional
+        Limit of DuckDB, such as ``512MB``; by default 160 MB, and 512 MB for more than about two
+        million lines.
     accepted, rejected : str
         What messages call the two queries.
 
@@ -81,9 +84,9 @@ def reconcile(
     """
     with TemporaryDirectory(prefix="fleetsim-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
+        memory = _memory_for(arrivals) if memory is None else memory
         outputs = Outputs(queries, output, memory, accepted=accepted, rejected=rejected)
-        settings = duck_settings(name, memory) | {"preserve_insertion_order": False}
-        base = duckdb.connect(":memory:", config=settings)
+        base = open_duck(name, memory, preserve_insertion_order=False)
         try:
             base.execute("SET TimeZone = 'UTC'")
             with whole(keep_accepted, folder / "accepted.parquet") as kept, _told():
@@ -95,6 +98,16 @@ def reconcile(
                 return figures(base, arrivals, reports)
         finally:
             base.close()
+
+
+def _memory_for(arrivals: Sequence[Arrival]) -> str:
+    """Return the limit of DuckDB's memory for deliveries."""
+    size = 0
+    for arrival in arrivals:
+        for path in files_of(arrival.events):
+            factor = 1 if path.name.endswith(".jsonl") else _PACKED
+            size += factor * (path.stat().st_size if path.is_file() else 0)
+    return _LITTLE if size <= _LITTLE_BYTES else _MUCH
 
 
 @contextmanager
@@ -137,7 +150,8 @@ def _take_outputs(base: Any, outputs: Outputs, kept: Path, refused: Path) -> boo
         shown = ", ".join(
             f"make_timestamptz(us) AS {TIME}" if name == TIME else name for name in NAMES
         )
-        base.execute(f"COPY (SELECT {shown} FROM {source}) TO {quoted(str(kept))} {form}")
+        query = f"SELECT {shown}, {value_key()} FROM {source}"
+        base.execute(f"COPY ({query}) TO {quoted(str(kept))} {form}")
     reports = outputs.reports_refusals
     with outputs.rejected() as reader:
         source = "no_refusal"
@@ -151,7 +165,7 @@ def _take_outputs(base: Any, outputs: Outputs, kept: Path, refused: Path) -> boo
         base.execute(f"COPY ({query}) TO {quoted(str(refused))} {form}")
     texts = ", ".join(f"{name}" for name in TEXTS)
     base.execute(
-        f"CREATE VIEW kept AS SELECT {texts}, epoch_us({TIME}) AS us "
+        f"CREATE VIEW kept AS SELECT {texts}, epoch_us({TIME}) AS us, vid, vh "
         f"FROM read_parquet({quoted(str(kept))})"
     )
     base.execute(f"CREATE VIEW refusal AS SELECT * FROM read_parquet({quoted(str(refused))})")
@@ -247,8 +261,7 @@ def _match_refusals(base: Any) -> None:
 def _match_values(base: Any) -> None:
     """Make ``matched``, groups with the rows that equal them, and ``left_over``, other rows."""
     base.execute(
-        "CREATE TABLE row_value AS SELECT vid, vh, count(*) AS x FROM "
-        f"(SELECT {value_key()} FROM kept) GROUP BY vid, vh"
+        "CREATE TABLE row_value AS SELECT vid, vh, count(*) AS x FROM kept GROUP BY vid, vh"
     )
     # Values that several groups have: one row each in their order, and the first takes the rest.
     base.execute(
@@ -278,11 +291,12 @@ def _match_values(base: Any) -> None:
 def _match_loose(base: Any) -> None:
     """Make ``loose``, rows that equal no line, and ``assigned``, those that come near a group."""
     order = ", ".join((*TEXTS, "us"))
+    base.execute("CREATE TABLE loose_row AS SELECT * FROM kept SEMI JOIN left_over USING (vid, vh)")
     base.execute(
-        f"CREATE TABLE loose AS SELECT row_number() OVER (ORDER BY {order}) AS rid, * FROM "
-        f"(SELECT *, {value_key()}, {other_hash()} AS w FROM kept) SEMI JOIN left_over "
-        "USING (vid, vh)"
+        f"CREATE TABLE loose AS SELECT row_number() OVER (ORDER BY {order}) AS rid, *, "
+        f"{other_hash()} AS w FROM loose_row"
     )
+    base.execute("DROP TABLE loose_row")
     base.execute(
         "CREATE TABLE same_id AS SELECT g, event_id, rule, x FROM "
         f"(SELECT matched.g, {EVENT_ID} AS event_id, rule, x FROM matched "
@@ -337,20 +351,18 @@ def _write_outcome(base: Any, path: Path) -> None:
         "SELECT state.*, copy.place, k FROM copy JOIN state USING (g)) AS lines "
         "LEFT JOIN defect ON lines.place = defect.place"
     )
-    base.execute("SET preserve_insertion_order = true")
-    rows = (
-        "SELECT outcome.* EXCLUDE (reason), named.g IS NOT NULL AS is_named, event_id, "
-        "CASE WHEN outcome IN ('rejected', 'accepted and rejected') THEN reason END AS reason "
-        "FROM outcome LEFT JOIN named ON outcome.g = named.g"
-    )
-    # What is wide is written out behind the sort.
     base.execute(
-        f"CREATE VIEW listed AS SELECT batch_id, delivery, place, (place & {_MASK})::BIGINT AS "
-        f"line, CASE WHEN has_record THEN record WHEN is_named THEN event_id ELSE vid::VARCHAR END "
-        f"AS event_id, kind, expect, outcome, reason, g, a, x FROM ({rows}) "
+        f"CREATE VIEW listed AS SELECT batch, place, outcome.g, a, x, vid, "
+        "has_record OR named.g IS NOT NULL AS has_own, "
+        "CASE WHEN has_record THEN record ELSE named.event_id END AS own, "
+        "kind, expect, outcome, "
+        "CASE WHEN outcome IN ('rejected', 'accepted and rejected') THEN reason END AS reason "
+        "FROM outcome LEFT JOIN named ON outcome.g = named.g "
         f"JOIN arrival ON delivery = place >> {LINE_BITS}"
     )
+    # Ids and names are written out behind the sort: long texts make it slow.
+    base.execute("SET preserve_insertion_order = true")
     base.execute(
-        "COPY (SELECT batch_id, delivery, line, event_id, kind, expect, outcome, reason "
-        f"FROM listed ORDER BY place) TO {quoted(str(path))} (FORMAT parquet)"
+        f"COPY (SELECT {LISTED} FROM (SELECT * FROM listed ORDER BY place)) "
+        f"TO {quoted(str(path))} (FORMAT parquet)"
     )

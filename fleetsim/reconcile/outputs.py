@@ -19,7 +19,7 @@ import msgspec
 from fleetsim.base.errors import FleetsimError, InputError, found, nearest
 from fleetsim.reconcile.attached import Attachment, attach, attachment_of, with_scans
 from fleetsim.reconcile.delivered import NAMES, TEXTS, TIME
-from fleetsim.tally.duck import confine, duck_settings, first_words, one_select, quoted
+from fleetsim.tally.duck import confine, first_words, one_select, open_duck, quoted
 
 #: Where the two queries stand in an experiment.
 ACCEPTED_KEY, REJECTED_KEY = "pipeline.accepted", "pipeline.rejected"
@@ -202,7 +202,7 @@ class Outputs:
     @contextmanager
     def _connected(self, where: str) -> Iterator[tuple[Any, Path]]:
         with TemporaryDirectory(prefix="fleetsim-", ignore_cleanup_errors=True) as folder:
-            base = duckdb.connect(":memory:", config=duck_settings(folder, self._memory))
+            base = open_duck(folder, self._memory)
             try:
                 base.execute("SET TimeZone = 'UTC'")
                 if not confine(base, str(self._output)):
