@@ -4,8 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run calibrate scaling scale-out test test-slow test-cluster test-browser test-spark lint format lab docs bench bench-audit bench-defects bench-pipeline bench-sweep bench-kills golden documents reference lock clean
-.PHONY: help setup run calibrate scaling scale-out test test-cluster test-browser lint format lab docs bench bench-audit bench-defects bench-reconcile bench-sweep bench-kills golden documents reference lock clean
+.PHONY: help setup run calibrate scaling scale-out test test-slow test-cluster test-browser test-spark lint format lab docs bench bench-audit bench-defects bench-pipeline bench-reconcile bench-sweep bench-kills golden documents reference lock clean
 
 # Optional extras of pyproject.toml, separated by commas: make setup EXTRAS=cluster,lab
 EXTRAS ?=
@@ -95,6 +94,7 @@ bench-defects: setup ## What injected defects cost to make and to audit, and how
 
 bench-pipeline: setup ## What the kit adds to the time of a pipeline that it runs (a minute)
 	@$(BIN)/python -m benchmarks.pipeline $(ARGS)
+
 bench-reconcile: setup ## What a reconciliation of 1 and 10 million lines costs, beside DuckDB (some minutes)
 	@$(BIN)/python benchmarks/reconcile.py $(ARGS)
 
