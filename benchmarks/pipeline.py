@@ -1,7 +1,8 @@
 """What it costs to run a pipeline by the kit instead of by hand.
 
-The strict ingestion of experiment 030 is started over the same landing folder, in turn by hand and by
-the kit, which measures its whole process tree. The baseline is the start by hand.
+The strict ingestion of experiment 030 is started over the same landing folder, in turn by hand and
+by the kit, which measures its whole process tree. The baseline is the start by hand.
+
 
     python -m benchmarks.pipeline [--rounds 15]
 """

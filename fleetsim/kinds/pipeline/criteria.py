@@ -158,7 +158,7 @@ def _judge_recall(criterion: Criterion, evidence: Evidence) -> Judgement:
     if found.rejected_rows is None and not found.accepted_rows:
         return undecided(f"{_NOTHING}, and there is no output of refused lines", low, None)
     refused = sum(found.refused.get(kind, 0) for kind in counts)
-    note = f"{refused} of {lines} lines that must be refused are{_by_kind(found, counts)}."
+    note = f"{refused} of {lines} lines that must be refused are: {_by_kind(found, counts)}."
     if found.rejected_rows is None:
         note += " There is no output of refused lines: what was not accepted counts as refused."
 
@@ -171,14 +171,12 @@ def _judge_recall(criterion: Criterion, evidence: Evidence) -> Judgement:
 
 
 def _by_kind(found: Reconciliation, counts: Mapping[str, int]) -> str:
-    """Return as a phrase the kinds of which some were not refused, and which were whole."""
-    counts = {kind: count for kind, count in counts.items() if count}
+    """Return each kind with its refused lines, those of which some were not refused first."""
     refused = {kind: found.refused.get(kind, 0) for kind in counts}
-    missed = [f"{kind} {refused[kind]} of {n}" for kind, n in counts.items() if refused[kind] < n]
-    whole = [kind for kind, n in counts.items() if refused[kind] == n]
-    if not missed:
-        return f", of {len(whole)} kinds" if len(whole) > 1 else ""
-    return f": {', '.join(missed)}" + (f"; all of {', '.join(whole)}" if whole else "")
+    ordered = sorted(counts, key=lambda kind: refused[kind] == counts[kind])
+    return ", ".join(
+        f"{kind} {refused[kind]} of {counts[kind]}" for kind in ordered if counts[kind]
+    )
 
 
 def _judge_precision(criterion: Criterion, evidence: Evidence) -> Judgement:
