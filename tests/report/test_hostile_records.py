@@ -196,6 +196,7 @@ OWN = {
     "variants": {HOSTILE: [{"batch": HOSTILE, "form": HOSTILE}]},
     "pipeline": {"command": [HOSTILE, HOSTILE], "start": HOSTILE, "timeout": HOSTILE},
     "kills": {"changes": HOSTILE, "times": HOSTILE},
+    "expected_lines": {HOSTILE: 1.0},
 }
 
 
