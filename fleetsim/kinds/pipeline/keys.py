@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: What `{name}` in a command stands for.
 PLACEHOLDERS = ("landing", "output", "python")
+#: A placeholder; `${name}` is a shell's own, and `{}` is find's.
+PLACEHOLDER = re.compile(r"(?<!\$)\{(\w+)\}")
 #: When the command is started.
 STARTS = EACH, ONCE = ("each_delivery", "once")
 #: Longest time that a start may be given.
@@ -193,7 +195,7 @@ def _pipeline_faults(value: Any) -> list[str]:
         faults += [
             f"pipeline.command: found {{{name}}}{nearest(name, PLACEHOLDERS)}; allowed: "
             + ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
-            for name in re.findall(r"\{(\w*)\}", word)
+            for name in PLACEHOLDER.findall(word)
             if name not in PLACEHOLDERS
         ]
     try:
