@@ -119,6 +119,4 @@ def judgements(evidence: Evidence) -> dict[str, Judgement]:
 
 def failing(evidence: Evidence) -> set[str]:
     """Return the criteria that fail."""
-    return {
-        kind for kind, judged in judgements(evidence).items() if judged.verdict is Verdict.FAIL
-    }
+    return {kind for kind, judged in judgements(evidence).items() if judged.verdict is Verdict.FAIL}

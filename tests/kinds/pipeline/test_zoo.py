@@ -9,7 +9,17 @@ import os
 from pathlib import Path
 
 import pytest
-from bench import COUNTED, VARIANTS, ZOO, Delivered, deliver, examine, judgements, keys_of, under_test
+from bench import (
+    COUNTED,
+    VARIANTS,
+    ZOO,
+    Delivered,
+    deliver,
+    examine,
+    judgements,
+    keys_of,
+    under_test,
+)
 
 from fleetsim.base.verdict import Verdict
 from fleetsim.batch.ledger import ledger_path, read_ledger
@@ -54,7 +64,7 @@ OPEN = {
         *("idempotent", "order_independent", "complete_after_partial"),
     },
 }
-KILLS = {"changes": 6, "times": 4}
+KILLS = {"changes": 4, "times": 3}
 SEEDS = range(2, 1 + int(os.environ.get("FLEETSIM_ZOO_SEEDS", "2")))
 HONEST_SEEDS = range(1, 51)
 
