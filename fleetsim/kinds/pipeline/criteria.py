@@ -392,7 +392,7 @@ def _lacks_kills(criterion: Criterion, expectation: PipelineExpectation) -> str:
 
 
 def _lacks_sizes(criterion: Criterion, expectation: PipelineExpectation) -> str:
-    sizes = expectation.tries.sizes or ()
+    sizes = expectation.tries.sizes
     wanted = 2 if criterion.quantity == "memory" else 3
     return "" if len(sizes) >= wanted else f"sizes has {len(sizes)}, and a law takes {wanted}"
 

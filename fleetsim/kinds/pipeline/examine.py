@@ -164,7 +164,7 @@ class Examination:
 
     def sizes(self) -> list[Size]:
         """Return the sizes to measure as often as each has repeats, in mixed order."""
-        sizes = self._setting.keys.sizes or ()
+        sizes = self._setting.keys.sizes
         return running_order(sizes, self._setting.config.seed) if sizes else []
 
     def grow(self, order: Sequence[Size], progress: Progress) -> None:

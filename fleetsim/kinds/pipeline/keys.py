@@ -119,7 +119,7 @@ class PipelineKeys(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             extra={"allowed": "a mapping with changes and times"},
         ),
     ] = None
-    sizes: Sizes | None = None
+    sizes: Sizes = ()
     defect_factor: DefectFactor = 1.0
 
     @cached_property
@@ -154,6 +154,8 @@ def key_faults(values: Mapping[str, Any]) -> list[str]:
     faults: list[str] = []
     if "deliveries" in values:
         reference, faults = read_deliveries(values["deliveries"], "deliveries")
+        if faults:
+            reference = ()  # no variant is held against half of it
         faults += [
             f"deliveries[{number}]: found {delivery.form}; allowed: whole ones; a variant cuts and "
             "copies"
