@@ -82,9 +82,9 @@ COPY results/001-baseline/reference results/001-baseline/reference
 # the gallery that the first one made. An empty named volume takes owner and mode from here. The
 # library itself stays root's.
 RUN useradd --uid 1000 --user-group --home-dir /srv/fleetsim --no-create-home fleetsim \
-    && mkdir -p data /tmp/fleetsim && chmod 777 /tmp/fleetsim \
-    && chown -R fleetsim:fleetsim data results experiments notebooks /srv/fleetsim \
-    && chmod -R a+rwX data results experiments notebooks /srv/fleetsim \
+    && mkdir -p data landing /tmp/fleetsim && chmod 777 /tmp/fleetsim \
+    && chown -R fleetsim:fleetsim data landing results experiments notebooks /srv/fleetsim \
+    && chmod -R a+rwX data landing results experiments notebooks /srv/fleetsim \
     && chmod a+rX . README.md LICENSE \
     && chmod -R a+rX fleetsim
 

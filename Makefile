@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run calibrate scaling scale-out test test-slow test-cluster test-browser lint format lab docs bench bench-audit bench-defects bench-sweep bench-kills golden documents reference lock clean
+.PHONY: help setup run calibrate scaling scale-out test test-slow test-cluster test-browser test-spark lint format lab docs bench bench-audit bench-defects bench-pipeline bench-reconcile bench-sweep bench-kills golden documents reference lock clean
 
 # Optional extras of pyproject.toml, separated by commas: make setup EXTRAS=cluster,lab
 EXTRAS ?=
@@ -44,10 +44,10 @@ scale-out: ## What workers, tasks and a scheduler cost: experiment 020 (20 minut
 	@$(BIN)/fleetsim run 020-scale-out
 
 test: setup ## Run the tests that need no browser and no cluster (ARGS="-k name" for some of them)
-	@$(BIN)/python -m pytest -m "not slow and not browser and not cluster" -n auto --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow and not browser and not cluster and not spark" -n auto --dist loadfile $(ARGS)
 
 test-slow: setup ## Run the longer ones: whole runs, kills at any moment, calibration of the tests
-	@$(BIN)/python -m pytest -m "slow and not browser and not cluster" -n auto --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -m "slow and not browser and not cluster and not spark" -n auto --dist loadfile $(ARGS)
 
 test-cluster: ## Run the tests with Dask's processes and an S3 server on loopback
 	@sh .ci/setup 'cluster,cluster-tests,$(EXTRAS)' '$(PYTHON)'
@@ -56,6 +56,10 @@ test-cluster: ## Run the tests with Dask's processes and an S3 server on loopbac
 test-browser: ## Run the tests that drive JupyterLab and reports in Chromium
 	@sh .ci/setup 'browser,lab,$(EXTRAS)' '$(PYTHON)'
 	@$(BIN)/python -m pytest -m browser $(ARGS)
+
+test-spark: ## Put Spark under test for real: experiment 032 (needs Java 17 or newer; some minutes)
+	@sh .ci/setup 'spark,$(EXTRAS)' '$(PYTHON)'
+	@$(BIN)/python -m pytest -m spark $(ARGS)
 
 lint: setup ## Check style, types, and that notebooks carry no outputs
 	$(BIN)/ruff check .
@@ -87,6 +91,12 @@ bench-audit: setup ## Time and memory of audit on 10 million events, beside Duck
 
 bench-defects: setup ## What injected defects cost to make and to audit, and how many there are (minutes)
 	@$(BIN)/python -m benchmarks.defects $(ARGS)
+
+bench-pipeline: setup ## What the kit adds to the time of a pipeline that it runs (a minute)
+	@$(BIN)/python -m benchmarks.pipeline $(ARGS)
+
+bench-reconcile: setup ## What a reconciliation of 1 and 10 million lines costs, beside DuckDB (some minutes)
+	@$(BIN)/python benchmarks/reconcile.py $(ARGS)
 
 bench-sweep: setup ## What a sweep costs beyond its kernels, and its memory (some 15 minutes)
 	@$(BIN)/python benchmarks/sweep.py

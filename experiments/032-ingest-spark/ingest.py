@@ -71,7 +71,8 @@ def judged(lines: DataFrame, companies: list[str], meta: dict) -> DataFrame:
     rows = rows.withColumn("moment", time)
     broken = [
         (~F.is_valid_utf8("value"), "not UTF-8"),
-        (F.col("parsed").isNull() | ~F.col("value").rlike(r"\}\s*$"), "no JSON object"),
+        # Of two objects on one line the parser takes the first without a word.
+        (F.col("parsed").isNull() | F.col("value").rlike(r"\}\s*\{"), "no JSON object"),
         (~F.col("whole"), "a field is missing or no text"),
         (~F.col("event_id").rlike(UUID), "no event_id"),
         (

@@ -159,8 +159,13 @@ def render_document(record: Record) -> str:
 
 
 def by_chance(record: Record) -> str:
-    """Return what an honest run may still show by chance, as a sentence."""
+    """Return what an honest run may still show by chance, as a sentence.
+
+    "" where the model says nothing of any criterion.
+    """
     odds = [c.a_priori for c in record.criteria if c.a_priori is not None and c.a_priori > 0.5]
+    if not odds:
+        return ""
     wrong = sum(1 - p for p in odds)
     what = "criterion" if len(odds) == 1 else "criteria"
     return (

@@ -157,6 +157,11 @@ class Record(Versioned, frozen=True, kw_only=True):
         """Whether every criterion passed."""
         return all(criterion.verdict == Verdict.PASS for criterion in self.criteria)
 
+    @property
+    def answer(self) -> str:
+        """What the run found, in a sentence or two; "" where its kind says it by criteria alone."""
+        return str(getattr(self.section, "answer", ""))
+
     def criterion(self, name: str) -> CriterionRecord:
         """Return a criterion by its id."""
         return next(criterion for criterion in self.criteria if criterion.id == name)

@@ -342,14 +342,15 @@ class Summary:
         return {"text/plain": repr(self), RUN_MARK: mark_of(self.record)}
 
     def __repr__(self) -> str:
-        lines = [overall_line(self.record.criteria)]
+        lines = [self.record.answer] if self.record.answer else []
+        lines.append(overall_line(self.record.criteria))
         for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE):
             lines += [
                 f"{c.verdict}: {c.id}. {c.note}"
                 for c in self.record.criteria
                 if c.verdict == verdict
             ]
-        return "\n".join([*lines, by_chance(self.record)])
+        return "\n".join([*lines, by_chance(self.record)]).rstrip()
 
 
 def mark_of(record: Record) -> dict[str, str]:

@@ -168,6 +168,10 @@ def eligible_blocks(
             yield block, keep
 
 
+#: Words (n, per_event) of a purpose, for events of a block.
+WordsAt = Callable[[Purpose, int, npt.NDArray[np.int64]], npt.NDArray[np.uint64]]
+
+
 def _words_of(
     config: Config, ordinal: int, block: int, start: int, n: int
 ) -> Callable[..., npt.NDArray[np.uint64]]:
@@ -216,6 +220,7 @@ def draw_places(
     start: int,
     counts: npt.NDArray[np.int64],
     places: npt.NDArray[np.int64],
+    words_at: WordsAt | None = None,
 ) -> EventColumns:
     """Draw a few of the events of consecutive drivers of a block.
 
@@ -227,29 +232,40 @@ def draw_places(
     counts : int64 array (n_drivers,)
     places : int64 array (n,)
         Which events, ascending, from 0 at the first driver's first.
+    words_at : callable, optional
+        Returns the words (n, per_event) of a purpose for events of these drivers; by default all
+        are drawn, and these are taken.
     """
     local = np.repeat(np.arange(len(counts)), counts)
     n = len(local)
-    raw = _words_of(config, ordinal, block, start, n)
+    if words_at is None:
+        raw = _words_of(config, ordinal, block, start, n)
+
+        def words_at(
+            purpose: Purpose, per_event: int, which: npt.NDArray[np.int64]
+        ) -> npt.NDArray[np.uint64]:
+            return raw(purpose, per_event).reshape(-1, per_event)[which]
 
     drawn: dict[str, npt.NDArray[np.uint64] | npt.NDArray[np.int64]] = {}
     for field in EVENT_FIELDS:
         if field.purpose is None:
             continue
         if field.kind is FieldKind.UUID:
-            drawn[field.name] = uuid_words(raw(field.purpose, 2).reshape(-1, 2)[places])
+            drawn[field.name] = uuid_words(words_at(field.purpose, 2, places))
         elif field.kind is FieldKind.TIME:  # sorted within each driver, so all of theirs are needed
             theirs = np.zeros(len(counts), np.bool_)
             theirs[local[places]] = True
-            of_theirs = theirs[local]
+            of_theirs = np.flatnonzero(theirs[local])
             offsets = np.zeros(n, np.int64)
             offsets[of_theirs] = _sorted_offsets(
-                local[of_theirs], raw(field.purpose)[of_theirs], config.interval_us
+                local[of_theirs],
+                words_at(field.purpose, 1, of_theirs)[:, 0],
+                config.interval_us,
             )
             drawn[field.name] = offsets[places]
         else:
             law = choice_law(config, field.key or field.name)
-            position = choose(raw(field.purpose)[places], law.thresholds)
+            position = choose(words_at(field.purpose, 1, places)[:, 0], law.thresholds)
             drawn[field.name] = np.array(law.sampling_order)[position]
     return EventColumns(driver=block * BLOCK + first + local[places], drawn=drawn)
 

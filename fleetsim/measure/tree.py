@@ -18,9 +18,9 @@ import msgspec
 
 from fleetsim.base.errors import FleetsimError, InputError, found, refused
 from fleetsim.base.strict import decoder
+from fleetsim.measure import tree_launcher
 from fleetsim.measure.cold import measure_lock
 
-_LAUNCHER = "fleetsim.measure.tree_launcher"
 #: What a command gets of the user's environment, besides PATH; all else is dropped.
 _KEPT = ("HOME", "JAVA_HOME", "TMPDIR")
 _LANGUAGE = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
@@ -60,8 +60,9 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
         On all cores, of all processes of the tree [s].
     peak_bytes : int
         Largest sampled sum over the tree: proportional shares (PSS), on macOS resident sets. Memory
-        that was there for less than the time between two samples may be missing: 10 ms and more,
-        where memory is large up to a second. 0 of a command that ended before the first sample.
+        that was there for less than the time between two samples, some 10 ms, may be missing; so
+        may that of new processes while shares of a large tree cannot be read again, up to a second.
+        0 of a command that ended before the first sample.
     largest_bytes : int
         Largest resident set of a single process, as the kernel accounted for it or as sampled. At
         least that of the launcher, some 15 MB.
@@ -71,8 +72,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
         Processes that still lived half a second after the command had ended by itself, and were
         killed; 0 where it did not end by itself.
     changes : int
-        How often the output was seen to change. What changes between two looks, 2 ms apart or ten
-        times as long as a look takes, counts once.
+        How often the output was seen to change. What changes between two looks, 2 ms apart or
+        twenty times as long as a look takes, counts once.
     output_bytes : int
         Allocated bytes of the output at the end.
     """
@@ -94,7 +95,7 @@ class _Failure(msgspec.Struct, frozen=True):
 
     errno: int | None = None
     path: str | None = None
-    pids: tuple[int, ...] = ()
+    pids: tuple[int, ...] | None = None
     ended: str = ""
 
 
@@ -148,8 +149,9 @@ def run_tree(
         Where the system cannot run it, or cannot end it.
     """
     variables = _environment(environment)
+    program = _program(command, cwd, variables["PATH"])
     request = {
-        "program": _program(command, cwd, variables["PATH"]),
+        "program": program,
         "command": list(command),
         "environment": variables,
         "cwd": os.path.abspath(cwd),
@@ -166,8 +168,10 @@ def run_tree(
     try:
         start: Start = decoder(Start).decode(record)
     except msgspec.ValidationError:
-        failure = decoder(_Failure).decode(record)
-        raise _explained(failure, command, variables["PATH"]) from None
+        failure: _Failure = decoder(_Failure).decode(record)
+        if failure.path == program:
+            raise _not_started(failure, command[0], variables["PATH"]) from None
+        raise _explained(failure, command[0]) from None
     return start
 
 
@@ -177,7 +181,7 @@ def _launch(request: bytes) -> bytes:
     try:
         # A session of its own: what interrupts us does not interrupt its cleaning up.
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", _LAUNCHER],
+            [sys.executable, "-P", tree_launcher.__file__],
             stdin=here,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -204,25 +208,29 @@ def _launch(request: bytes) -> bytes:
     return record
 
 
-def _explained(failure: _Failure, command: Sequence[str], path: str) -> FleetsimError:
-    """Return what to tell a user of a launcher's failure."""
-    if failure.pids:
-        pids = " ".join(map(str, failure.pids))
+def _not_started(failure: _Failure, name: str, path: str) -> FleetsimError:
+    """Return what to tell of a program that is there and executable, and that the system refuses.
+
+    Its '#!' line names nothing that is there, or it is another machine's code.
+    """
+    reason = os.strerror(failure.errno or 0)
+    return FleetsimError(
+        f"{name}: cannot be started: {reason} ({failure.path}; PATH: {path})\n"
+        "  next: look at the program's first line: '#!' and an interpreter that is there"
+    )
+
+
+def _explained(failure: _Failure, name: str) -> FleetsimError:
+    """Return what to tell of a launcher that has no record."""
+    if failure.pids is not None:
+        pids = " ".join(map(str, failure.pids)) or "none that lives"
         return FleetsimError(
-            f"{command[0]}: could not be ended; these processes are still there: {pids}\n"
+            f"{name}: could not be ended; these processes are still there: {pids}\n"
             "  next: end them by hand; they belong to another user, or wait for a device"
         )
     if failure.ended:
-        return FleetsimError(f"{command[0]}: the launcher was told to end, and has ended it")
-    error = OSError(failure.errno or 0, "", failure.path)
-    if failure.path is not None and failure.path.endswith(os.path.basename(command[0])):
-        # The program is there, so that this is its '#!' line, or another machine's code.
-        reason = os.strerror(failure.errno or 0)
-        return FleetsimError(
-            f"{command[0]}: cannot be started: {reason}; PATH: {path}\n"
-            "  next: look at the program's first line, '#!' and an interpreter that is there"
-        )
-    return refused(error, failure.path or command[0])
+        return FleetsimError(f"{name}: the launcher was told to end, and has ended it")
+    return refused(OSError(failure.errno or 0, "", failure.path), failure.path or name)
 
 
 def find_command(command: Sequence[str], cwd: Path) -> None:

@@ -9,7 +9,7 @@ import duckdb
 
 from fleetsim.base.errors import InputError
 from fleetsim.reconcile.delivered import NAMES
-from fleetsim.tally.duck import duck_settings, first_words, quoted
+from fleetsim.tally.duck import first_words, open_duck, quoted
 
 _MEMORY = "256MB"
 
@@ -49,7 +49,7 @@ def outcome_difference(a: Path, b: Path) -> int:
 def _difference(a: Path, b: Path, columns: str) -> int:
     """Count the rows of one that the other has not, and the other way round."""
     with TemporaryDirectory(prefix="fleetsim-", ignore_cleanup_errors=True) as folder:
-        base = duckdb.connect(":memory:", config=duck_settings(folder, _MEMORY))
+        base = open_duck(folder, _MEMORY)
         try:
             sides = [
                 f"SELECT {columns}, {sign} AS more FROM read_parquet({quoted(str(path))})"

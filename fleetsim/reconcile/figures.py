@@ -25,6 +25,12 @@ from fleetsim.reconcile.result import (
     WrongLine,
 )
 
+#: SQL for what is said of a line, of ``listed``.
+LISTED = (
+    f"batch::VARCHAR AS batch_id, (place >> {LINE_BITS})::INTEGER AS delivery, "
+    f"(place & {(1 << LINE_BITS) - 1})::BIGINT AS line, "
+    "CASE WHEN has_own THEN own ELSE vid::VARCHAR END AS event_id, kind, expect, outcome, reason"
+)
 _FIRST = 10  # wrong lines shown of each cell
 _SHOWN = 500  # bytes of a line that are shown
 _MASK = (1 << LINE_BITS) - 1
@@ -62,7 +68,8 @@ def figures(base: Any, arrivals: Sequence[Arrival], reports: bool) -> Reconcilia
     reports : bool
         Whether the pipeline reports what it refused.
     """
-    sums = [int(value) for value in base.execute(_GROUPS).fetchone()]
+    (row,) = base.execute(_GROUPS).fetchall()
+    sums = [int(value) for value in row]
     delivered, taken, refused, silent, again, doubles, lost, duplicated, altered = sums[:9]
     right, wrongly, unaccounted = sums[9:]
     accepted_rows = _one(base, "SELECT count(*) FROM kept")
@@ -104,7 +111,8 @@ def figures(base: Any, arrivals: Sequence[Arrival], reports: bool) -> Reconcilia
 
 
 def _one(base: Any, query: str) -> int:
-    return int(base.execute(query).fetchone()[0])
+    ((count,),) = base.execute(query).fetchall()
+    return int(count)
 
 
 def _check(balance: Balance, delivered: int, accepted_rows: int, outcomes: int) -> None:
@@ -158,10 +166,9 @@ def _wrong_lines(
         return []
     base.execute("CREATE TABLE chosen AS SELECT unnest(?::BIGINT[]) AS place", [chosen])
     rows = base.execute(
-        "SELECT place, batch_id, delivery, event_id, kind, expect, outcome, reason, a, x, near "
-        "FROM outcome SEMI JOIN chosen USING (place) "
-        f"JOIN arrival ON delivery = place >> {LINE_BITS} "
-        "LEFT JOIN (SELECT b, min(rid) AS near FROM assigned GROUP BY b) USING (b) ORDER BY place"
+        f"SELECT place, {LISTED}, a, x, near "
+        "FROM listed SEMI JOIN chosen USING (place) "
+        "LEFT JOIN (SELECT g, min(rid) AS near FROM assigned GROUP BY g) USING (g) ORDER BY place"
     ).fetchall()
     entries = {
         place: (raw, entry)
@@ -173,7 +180,7 @@ def _wrong_lines(
     texts = _texts(arrivals, clean) | {place: raw for place, (raw, _) in entries.items()}
     near = _loose_rows(base, [row[-1] for row in rows if row[-1] is not None])
     made = []
-    for place, batch, delivery, event_id, kind, expect, outcome, reason, a, x, rid in rows:
+    for place, batch, delivery, line, event_id, kind, expect, outcome, reason, a, x, rid in rows:
         entry = json.loads(entries[place][1] or "{}") if place in entries else {}
         came = None
         if a:
@@ -182,7 +189,7 @@ def _wrong_lines(
             WrongLine(
                 batch_id=batch,
                 delivery=delivery,
-                line=place & _MASK,
+                line=line,
                 event_id=event_id,
                 kind=kind,
                 expect=expect,
@@ -257,22 +264,19 @@ def _unexpected(base: Any) -> list[WrongLine]:
 
 def _surplus(base: Any) -> list[WrongLine]:
     """Return the first refusals of no line, and those beyond the lines of their bytes."""
-    beyond = base.execute(
-        "SELECT h, given.r - coalesce(n, 0) AS more FROM given LEFT JOIN given_to USING (h) "
-        "LEFT JOIN state USING (b) WHERE given.r > coalesce(n, 0) "
-        f"ORDER BY h LIMIT {_FIRST}"
+    base.execute(
+        "CREATE TABLE beyond AS SELECT bid, bh, given.r - coalesce(n, 0) AS more FROM given "
+        "LEFT JOIN given_to USING (bid, bh) LEFT JOIN state USING (g) "
+        f"WHERE given.r > coalesce(n, 0) ORDER BY bid, bh LIMIT {_FIRST}"
+    )
+    rows = base.execute(
+        "SELECT any_value(raw), min(reason), any_value(more) FROM refusal "
+        "JOIN beyond USING (bid, bh) GROUP BY bid, bh ORDER BY min(raw)"
     ).fetchall()
     made = []
-    if beyond:
-        rows = base.execute(
-            "SELECT h, any_value(raw), min(reason) FROM refusal WHERE h IN "
-            "(SELECT unnest(?::UHUGEINT[])) GROUP BY h ORDER BY min(raw)",
-            [[h for h, _ in beyond]],
-        ).fetchall()
-        counts = dict(beyond)
-        for h, raw, reason in rows:
-            one = _of_no_line(SURPLUS, text=shown_bytes(raw), reason=reason)
-            made += [one] * min(int(counts[h]), _FIRST)
+    for raw, reason, more in rows:
+        one = _of_no_line(SURPLUS, text=shown_bytes(raw), reason=reason)
+        made += [one] * min(int(more), _FIRST)
     nulls = base.execute(
         f"SELECT reason FROM refusal WHERE raw IS NULL ORDER BY reason LIMIT {_FIRST}"
     ).fetchall()

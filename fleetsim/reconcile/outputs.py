@@ -17,8 +17,9 @@ import duckdb
 import msgspec
 
 from fleetsim.base.errors import FleetsimError, InputError, found, nearest
+from fleetsim.reconcile.attached import Attachment, attach, attachment_of, with_scans
 from fleetsim.reconcile.delivered import NAMES, TEXTS, TIME
-from fleetsim.tally.duck import confine, duck_settings, first_words, one_select, quoted
+from fleetsim.tally.duck import confine, first_words, one_select, open_duck, quoted
 
 #: Where the two queries stand in an experiment.
 ACCEPTED_KEY, REJECTED_KEY = "pipeline.accepted", "pipeline.rejected"
@@ -83,8 +84,8 @@ def check_queries(
         base.close()
 
 
-def _parse(base: Any, sql: str, output: Path, where: str) -> tuple[list[str], str]:
-    """Return the ATTACH statements and the SELECT of a query."""
+def _parse(base: Any, sql: str, output: Path, where: str) -> tuple[list[Attachment], str]:
+    """Return the files that a query attaches, and its SELECT."""
     for name in _PLACEHOLDER.findall(sql):
         if name != "output":
             fault = f"found the placeholder {{{name}}}{nearest(name, ['output'])}"
@@ -94,7 +95,8 @@ def _parse(base: Any, sql: str, output: Path, where: str) -> tuple[list[str], st
         statements = base.extract_statements(text)
         attached = []
         while statements and statements[0].type == duckdb.StatementType.ATTACH:
-            attached.append(statements.pop(0).query.strip().rstrip(";"))
+            statement = statements.pop(0).query.strip().rstrip(";")
+            attached.append(attachment_of(statement, where))
         rest = ";".join(statement.query for statement in statements)
         select = one_select(base, rest, where) if statements else ""
     except duckdb.Error as error:
@@ -102,7 +104,8 @@ def _parse(base: Any, sql: str, output: Path, where: str) -> tuple[list[str], st
         raise InputError(where, f"{fault}; allowed: one SELECT", next_step=_NEXT) from None
     if not select:
         raise InputError(where, "found no SELECT; allowed: one SELECT", next_step=_NEXT)
-    return attached, select
+    scanned, select = with_scans(select)
+    return [*attached, *scanned], select
 
 
 class Outputs:
@@ -185,8 +188,8 @@ class Outputs:
             f"SELECT * FROM {source}, dateformat = '-', timestampformat = '-', "
             "sample_size = 100000, union_by_name = true, map_inference_threshold = -1)"
         )
-        with self._connected(where) as base:
-            types = _described(base, sniffed, where)
+        with self._connected(where) as (base, _):
+            types = _described(base, sniffed)
         if names == NAMES:
             _accepted_columns(_as_texts(types), where)
         elif "raw" not in types:
@@ -197,9 +200,9 @@ class Outputs:
         return f"SELECT {chosen} FROM {source}, columns = {{{columns}}})"
 
     @contextmanager
-    def _connected(self, where: str) -> Iterator[Any]:
+    def _connected(self, where: str) -> Iterator[tuple[Any, Path]]:
         with TemporaryDirectory(prefix="fleetsim-", ignore_cleanup_errors=True) as folder:
-            base = duckdb.connect(":memory:", config=duck_settings(folder, self._memory))
+            base = open_duck(folder, self._memory)
             try:
                 base.execute("SET TimeZone = 'UTC'")
                 if not confine(base, str(self._output)):
@@ -208,7 +211,7 @@ class Outputs:
                         "folder; allowed: 1.2 or newer"
                     )
                 with _told(where):
-                    yield base
+                    yield base, Path(folder)
             finally:
                 base.close()
 
@@ -218,12 +221,11 @@ class Outputs:
         if not sql:
             yield None
             return
-        with self._connected(where) as base:
+        with self._connected(where) as (base, folder):
             attached, select = _parse(base, sql, self._output, where)
             try:
-                for statement in attached:
-                    base.execute(statement)
-                types = _described(base, select, where)
+                there = [attach(base, one, select, self._output, folder, where) for one in attached]
+                types = _described(base, select) if all(there) else None
             except duckdb.IOException as error:
                 if not any(words in str(error) for words in _NO_FILES):
                     raise
@@ -242,9 +244,8 @@ def _reader(base: Any, query: str) -> Any:
     return rows.fetch_arrow_reader(_ROWS)
 
 
-def _described(base: Any, query: str, where: str) -> dict[str, str]:
+def _described(base: Any, query: str) -> dict[str, str]:
     """Return the types of a query's columns by name."""
-    del where
     rows = base.execute(f"DESCRIBE {query}").fetchall()
     return {name: kind for name, kind, *_ in rows}
 

@@ -7,7 +7,7 @@ __getattr__, __dir__ = face(
     {
         "audit": "audit_data audit_text bytes_to_read kind_counts kinds_table",
         "batches": "Tally tally_batches",
-        "duck": "confine duck_settings first_words one_select quoted told_of_duckdb",
+        "duck": "confine first_words one_select open_duck quoted",
         "faults": "FaultKind faults_table",
         "folder": "events_files",
         "values": "read_times",

@@ -1,4 +1,4 @@
-"""What every use of DuckDB on others' data shares: limits, one SELECT, and its errors as ours.
+"""What every use of DuckDB on data of others shares: limits, one SELECT, errors as ours.
 
 DuckDB works in memory and spills to a folder of its own. It loads no extension, uses no network,
 and reads nothing outside of the folder that it is confined to.
@@ -17,8 +17,8 @@ from fleetsim.base.errors import FleetsimError, InputError
 _MESSAGE = 300  # characters of DuckDB's words that a message repeats
 
 
-def duck_settings(folder: str, memory: str) -> dict[str, Any]:
-    """Return the settings of a DuckDB in memory.
+def open_duck(folder: str, memory: str, **settings: Any) -> Any:
+    """Return a DuckDB in memory, which draws no bar and loads nothing.
 
     Parameters
     ----------
@@ -26,8 +26,10 @@ def duck_settings(folder: str, memory: str) -> dict[str, Any]:
         Where it spills what is beyond its limit.
     memory : str
         The limit, as DuckDB writes it: ``256MB``.
+    **settings
+        Further ones of DuckDB.
     """
-    return {
+    kept: dict[str, Any] = {
         "memory_limit": memory,
         "threads": 2,
         "temp_directory": folder,
@@ -36,6 +38,9 @@ def duck_settings(folder: str, memory: str) -> dict[str, Any]:
         "allow_community_extensions": False,
         "python_enable_replacements": False,  # variables of this program are no tables
     }
+    base = duckdb.connect(":memory:", config=kept | settings)
+    base.execute("SET enable_progress_bar = false")
+    return base
 
 
 def confine(base: Any, folder: str) -> bool:

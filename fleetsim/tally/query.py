@@ -14,7 +14,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, cast
 
-import duckdb
 import msgspec
 import numpy as np
 
@@ -25,8 +24,8 @@ from fleetsim.generate.model import EVENT_FIELDS, FieldKind, type_law
 from fleetsim.tally.duck import (
     close_doors,
     confine,
-    duck_settings,
     one_select,
+    open_duck,
     told_of_duckdb,
 )
 from fleetsim.tally.folder import BatchFiles
@@ -80,7 +79,7 @@ class Query:
             raise InputError(str(data), f"no folder of this machine, which {WHERE} needs")
         self._config, self._data = config, data.resolve()
         self._folder = TemporaryDirectory(prefix="fleetsim-", ignore_cleanup_errors=True)
-        self._base = duckdb.connect(":memory:", config=duck_settings(self._folder.name, MEMORY))
+        self._base = open_duck(self._folder.name, MEMORY)
         try:
             with told_of_duckdb(WHERE):
                 self._take(sql)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from reconcile_twin import FIELDS, Line, Row, micros, values_of
+from reconcile_twin import FIELDS, Line, Row, values_of
 
 from fleetsim.generate.defects import DEFECT_KINDS
 from fleetsim.reconcile import Arrival, Queries, Reconciliation, reconcile
@@ -182,14 +182,18 @@ def put_rejected_texts(
 
 
 def run(given: Delivered, output: Path, queries: Queries | None = None) -> Reconciliation:
-    """Reconcile, with the outcomes in the folder of the output."""
+    """Reconcile, with the outcomes beside the output."""
+    return run_arrivals(given.arrivals, output, queries)
+
+
+def run_arrivals(
+    arrivals: list[Arrival], output: Path, queries: Queries | None = None
+) -> Reconciliation:
+    """Reconcile arrivals, with the outcomes beside the output."""
     return reconcile(
-        given.arrivals,
+        arrivals,
         Queries() if queries is None else queries,
         output,
         outcome=output.parent / "outcome.parquet",
         keep_accepted=output.parent / "kept.parquet",
     )
-
-
-__all__ = ["micros"]

@@ -583,6 +583,56 @@ def strike(
 
 
 @_jit
+def find_late(
+    places, counts, keep, seed, purposes, ordinal, block, drivers, fleet, table, low, high
+):  # fmt: skip
+    """Find the events of a block whose kind is one: their words lie from `low` to `high`.
+
+    Parameters
+    ----------
+    places : int64 array (n,)
+        Takes their numbers among the block's events, as many as there is room for.
+    counts, keep : arrays of a block's drivers, which take the events of each, and who is eligible
+    purposes : uint64 array (2 or more,), of counts and kinds
+
+    Returns how many there are, and how many drivers the block has.
+    """
+    four = np.empty(4, np.uint64)
+    size, _, silent = _block_counts(
+        counts, keep, seed, purposes[_0], ordinal, block, drivers, fleet, table
+    )
+    m, before, known = 0, _0, _NONE
+    for driver in range(_0 if silent else size):
+        count = counts[driver]
+        if keep[driver]:
+            for event in range(before, before + count):
+                if event >> _2 != known:
+                    known = event >> _2
+                    _cipher(four, seed, purposes[_1], ordinal, block, known)
+                word = four[event & _3]
+                if low <= word and word <= high:
+                    if m < len(places):
+                        places[m] = np.int64(event)
+                    m += 1
+        before += count
+    return m, size
+
+
+@_jit
+def gather(out, seed, purpose, ordinal, block, per_event, places):
+    """Take the words (n, per_event) of some events of a block."""
+    four = np.empty(4, np.uint64)
+    known = _NONE
+    for row in range(len(places)):
+        for column in range(per_event):
+            at = np.uint64(places[row]) * per_event + column
+            if at >> _2 != known:
+                known = at >> _2
+                _cipher(four, seed, purpose, ordinal, block, known)
+            out[row, column] = four[at & _3]
+
+
+@_jit
 def _of(word, n):
     """Return floor(word * n / 2**64)."""
     return np.int64(_high(word, np.uint64(n)))

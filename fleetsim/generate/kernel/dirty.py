@@ -21,14 +21,14 @@ from fleetsim.base.clock import DAY_US, LAST_US, batch_name, format_time
 from fleetsim.generate.config import Config
 from fleetsim.generate.defects import DEFECT_KINDS, defect_thresholds
 from fleetsim.generate.encode import driver_digits, encode_events, line_width
-from fleetsim.generate.events import EventColumns
+from fleetsim.generate.events import EventColumns, draw_places
 from fleetsim.generate.fleet import Fleet
 from fleetsim.generate.kernel import compiled
 from fleetsim.generate.kernel.pieces import _paged
 from fleetsim.generate.model import EVENT_FIELDS, FieldKind, Purpose, count_law, escaped
 from fleetsim.generate.patches import EXTRA_KEYS, names_not_configured
 from fleetsim.generate.streams import BLOCK
-from fleetsim.generate.strikes import draw_late, earliest_late, late_source
+from fleetsim.generate.strikes import earliest_late, late_source
 from fleetsim.generate.threads import PAGE, Piece
 
 _SLOTS = 1100  # copies that can wait: one for each of the events within reach, and some
@@ -239,6 +239,9 @@ class _Decisions:
         self._stop = drivers.stop
         self._source = late_source(config, start_us, ordinal)
         self._earlier = None if self._source is None else fleet.eligible(self._source.start_us)
+        self._late_words = _words_of_late(config)
+        self._places = np.empty(1024, np.int64)
+        self._counts, self._keep = np.empty(BLOCK, np.uint64), np.empty(BLOCK, np.bool_)
 
     def next(self, end: int) -> tuple[Signed, Drawn, int, list[tuple[int, EventColumns]]] | None:
         """Return what is decided next, of at least `end` events in all after enough calls.
@@ -264,10 +267,44 @@ class _Decisions:
         """Return the late records that come behind a block."""
         if self._source is None or self._earlier is None:
             return []
-        position = np.arange(block * BLOCK, min((block + 1) * BLOCK, self._stop))
-        keep = self._earlier[position // self._config.drivers_per_company - self._fleet.first]
-        late = draw_late(self._config, self._source.ordinal, block, keep, self._stop)
-        return [] if late is None else [(place, late)]
+        seed, ordinal = np.uint64(self._config.seed), np.uint64(self._source.ordinal)
+        companies = (self._companies[0], self._earlier, self._companies[2])
+        while True:
+            n, drivers = compiled.find_late(
+                self._places, self._counts, self._keep, seed, self._purposes, ordinal,
+                np.uint64(block), np.uint64(self._stop), companies, self._table, *self._late_words,
+            )  # fmt: skip
+            if n <= len(self._places):
+                break
+            self._places = np.empty(2 * n, np.int64)
+        if not n:
+            return []
+
+        def words_at(purpose: Purpose, per_event: int, which: Signed) -> npt.NDArray[np.uint64]:
+            out = np.empty((len(which), per_event), np.uint64)
+            compiled.gather(
+                out, seed, np.uint64(purpose), ordinal, np.uint64(block), np.uint64(per_event),
+                which,
+            )  # fmt: skip
+            return out
+
+        counts = self._counts[: int(drivers)].astype(np.int64)
+        places = self._places[:n].copy()
+        late = draw_places(
+            self._config, self._source.ordinal, block, 0, 0, counts, places, words_at
+        )
+        return [(place, late)]
+
+
+def _words_of_late(config: Config) -> tuple[np.uint64, np.uint64]:
+    """Return the smallest and the largest word that makes a record late; none where none does."""
+    thresholds = defect_thresholds(config)
+    if "late" not in config.defects:
+        return np.uint64(1), np.uint64(0)
+    kind = list(config.defects).index("late")
+    low = thresholds[kind - 1] if kind else 0
+    high = thresholds[kind] - 1 if kind < len(thresholds) else 2**64 - 1
+    return (np.uint64(low), np.uint64(high)) if low <= high else (np.uint64(1), np.uint64(0))
 
 
 def _at_least(room: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:

@@ -6,7 +6,7 @@ What is deterministic is counted, and no p-value is put on it; times have their 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -160,10 +160,7 @@ def _judge_recall(criterion: Criterion, evidence: Evidence) -> Judgement:
     if found.rejected_rows is None and not found.accepted_rows:
         return undecided(f"{_NOTHING}, and there is no output of refused lines", low, None)
     refused = sum(found.refused.get(kind, 0) for kind in counts)
-    each = ", ".join(
-        f"{kind} {found.refused.get(kind, 0)} of {count}" for kind, count in counts.items() if count
-    )
-    note = f"{refused} of {lines} lines that must be refused are: {each}."
+    note = f"{refused} of {lines} lines that must be refused are: {_by_kind(found, counts)}."
     if found.rejected_rows is None:
         note += " There is no output of refused lines: what was not accepted counts as refused."
 
@@ -173,6 +170,15 @@ def _judge_recall(criterion: Criterion, evidence: Evidence) -> Judgement:
     observed = refused / lines
     verdict = Verdict.PASS if observed >= low else Verdict.FAIL
     return Judgement(observed, verdict, note + _first(found, missed), low, None)
+
+
+def _by_kind(found: Reconciliation, counts: Mapping[str, int]) -> str:
+    """Return each kind with its refused lines, those of which some were not refused first."""
+    refused = {kind: found.refused.get(kind, 0) for kind in counts}
+    ordered = sorted(counts, key=lambda kind: refused[kind] == counts[kind])
+    return ", ".join(
+        f"{kind} {refused[kind]} of {counts[kind]}" for kind in ordered if counts[kind]
+    )
 
 
 def _judge_precision(criterion: Criterion, evidence: Evidence) -> Judgement:

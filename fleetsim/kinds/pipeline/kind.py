@@ -70,6 +70,7 @@ class PipelineKind(Kind):
             "pipeline": keys.under_test,
             "kills": keys.killed,
             "sizes": keys.sizes,
+            "expected_lines": self.expect(experiment).defects,
         }
         return {name: msgspec.to_builtins(value) for name, value in told.items()}
 

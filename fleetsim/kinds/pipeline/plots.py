@@ -59,7 +59,7 @@ def _flow(figure: Figure, evidence: Evidence, criteria: object) -> str:
         start += parts[part]
     by_kind.set(xlabel="share of the lines of a kind [%]", xlim=(0, 100))
     by_kind.tick_params(axis="y", labelsize=8)
-    figure.legend(*by_kind.get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    figure.legend(*by_kind.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return sentence(f"Left: where {left} delivered lines went; right: the same by kind", told)
 
 
@@ -86,7 +86,7 @@ def _matrix(figure: Figure, evidence: Evidence, criteria: object) -> str:
     kinds = in_order(found, expects)
     counts = np.array([[found.matrix[kind].get(o, 0) for o in OUTCOMES] for kind in kinds])
     totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    ax.imshow(np.sqrt(counts / totals), cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
+    ax.imshow(np.sqrt(counts / totals), cmap="Blues", vmin=0, vmax=3.5, aspect="auto")
     told = []
     for row, kind in enumerate(kinds):
         for column, outcome in enumerate(OUTCOMES):
@@ -171,17 +171,18 @@ def _cost(figure: Figure, evidence: Evidence, criteria: object) -> str:
 def _growth(figure: Figure, evidence: Evidence, criteria: object) -> str:
     """Draw what each size took, with the fitted laws."""
     told = []
+    if not evidence.sizes:
+        figure.set_size_inches(9.0, 0.9)
+        figure.text(0.01, 0.15, "The experiment names no sizes.")
+        return "The experiment names no sizes, so that no growth was measured."
     panels = figure.subplots(1, 3)
     for ax, quantity in zip(panels, QUANTITIES, strict=True):
         name, _ = QUANTITIES[quantity]
         label, unit = _COSTS[name]
         ax.set(xlabel="delivered lines", ylabel=label)
-        if not evidence.sizes:
-            ax.text(0.5, 0.5, "no sizes measured", ha="center", transform=ax.transAxes)
-            continue
         told.append(_grown(ax, evidence.sizes, evidence.laws[quantity], quantity, name, unit))
     what = "Time, CPU and memory over the delivered lines, on logarithmic axes"
-    return sentence(what, told or ["the experiment names no sizes"])
+    return sentence(what, told)
 
 
 def _grown(

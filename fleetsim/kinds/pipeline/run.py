@@ -11,6 +11,7 @@ from fleetsim.base.project import Project
 from fleetsim.base.tables import Stack, Table
 from fleetsim.batch.dataset import RUN_DATA
 from fleetsim.batch.meta import DROPPED_NAME, EVENTS_NAME, read_meta
+from fleetsim.experiment.check import defects_table
 from fleetsim.experiment.criterion import MB
 from fleetsim.experiment.spec import Experiment
 from fleetsim.experiment.steps import BaseRun, open_run
@@ -47,6 +48,17 @@ class PipelineRun(BaseRun):
         super().__init__(project, experiment, results, workers=workers)
         self._data: DataSet | None = None
         self._examination: Examination | None = None
+
+    def check(self) -> Stack:
+        """Return the expected lines of each kind, and what to beware of.
+
+        No model says how a pipeline will do: no criterion has a probability before the run.
+        """
+        tables = [defects_table(self._check)]
+        rows = tuple((text,) for text in (*self._check.findings, *self._check.warnings))
+        if rows:
+            tables.append(Table(("to beware of",), rows))
+        return Stack(tuple(tables))
 
     def generate(self) -> Table:
         """Make companies, batches and ledgers with the real commands; return the batches."""

@@ -33,7 +33,7 @@ _SHOWN = 120  # characters of a line in a table
 def answer(evidence: Evidence) -> str:
     """Return in a sentence or two what the pipeline does to a feed."""
     found = evidence.found
-    wrong = [text for text in (_lost(found), _vanished(found), *_others(found)) if text]
+    wrong = [text for text in (_lost(found), *_others(found), _vanished(found)) if text]
     lines = f"{found.delivered} delivered lines"
     if wrong:
         said = f"Of {lines} {'; '.join(wrong)}."
@@ -51,14 +51,14 @@ def _lost(found: Reconciliation) -> str:
 
 
 def _vanished(found: Reconciliation) -> str:
-    """Say which defective lines vanish without a word."""
-    if found.rejected_rows is None:
-        return ""
+    """Say which lines vanish without a word, besides those of lost records."""
     silent = {
         kind: row["unaccounted"]
         for kind, row in found.matrix.items()
-        if kind != CLEAN and row.get("unaccounted") and found.must_reject.get(kind)
+        if kind in found.must_reject and row.get("unaccounted")
     }
+    if found.rejected_rows is None:
+        return f"{sum(silent.values())} are dropped without a word" if silent else ""
     if not silent:
         return ""
     return f"{sum(silent.values())} defective ones vanish without a word: {_listed(silent, found)}"
