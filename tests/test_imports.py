@@ -98,7 +98,7 @@ def test_nearly_nothing_is_loose():
 def test_imports_run_in_one_direction():
     """No package imports one of its own floor or above, and no kind imports another."""
     wrong = [use for use in all_uses() if FLOOR[use.package] >= FLOOR[use.by]]
-    assert wrong == []
+    assert wrong == [], "\n".join(map(str, wrong))
 
 
 def test_other_packages_import_what_is_on_the_face():
@@ -113,7 +113,7 @@ def test_other_packages_import_what_is_on_the_face():
         )
         if not there:
             wrong.append(use)
-    assert wrong == []
+    assert wrong == [], "\n".join(map(str, wrong))
 
 
 def test_faces_are_small_and_true():

@@ -8,7 +8,8 @@ __getattr__, __dir__ = face(
         "compare": "accepted_difference outcome_difference",
         "delivered": "Arrival",
         "outcome": "reconcile",
-        "outputs": "ACCEPTED check_queries Queries REJECTED UnreadableOutputError",
+        "outputs": "ACCEPTED ACCEPTED_KEY check_queries Queries REJECTED REJECTED_KEY "
+        "UnreadableOutputError",
         "result": "Balance Came CLEAN FRAGMENT OUTCOMES Reconciliation SURPLUS UNEXPECTED "
         "WrongLine",
     },

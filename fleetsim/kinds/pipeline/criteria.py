@@ -111,6 +111,8 @@ def _noted(evidence: Evidence) -> str:
 
 def _judge_lost(criterion: Criterion, evidence: Evidence) -> Judgement:
     found = evidence.found
+    if not found.lost and not found.accepted_rows:
+        return undecided("no valid record was delivered", None, criterion.high or 0.0)
     note = f"{found.lost} valid records are in no accepted output."
     return _at_most(criterion, found.lost, note + _first(found, _is_lost))
 
@@ -205,6 +207,8 @@ def _judge_unaccounted(criterion: Criterion, evidence: Evidence) -> Judgement:
             "that was dropped"
         )
         return undecided(why, None, criterion.high or 0.0)
+    if not found.delivered:
+        return undecided("no line was delivered", None, criterion.high or 0.0)
     note = f"{found.unaccounted} lines are neither accepted nor reported as refused."
     return _at_most(
         criterion,
@@ -242,9 +246,9 @@ def _judge_variants(tried: Relation) -> Callable[[Criterion, Evidence], Judgemen
         variants = [v for v in evidence.variants if v.relation == tried]
         if not variants:
             return undecided("no variant tries it", None, 0.0)
-        if not evidence.found.accepted_rows:
-            return undecided(f"{_NOTHING}, in the reference neither", None, 0.0)
         differ = sum(variant.differ for variant in variants)
+        if not differ and not evidence.found.accepted_rows:
+            return undecided(f"{_NOTHING}, in the reference neither", None, 0.0)
         each = "; ".join(f"{v.name}: {v.differ} rows differ" for v in variants)
         failed = sum(variant.starts_failed for variant in variants)
         note = f"Accepted rows beside those of the reference: {each}."
@@ -265,6 +269,8 @@ def _judge_crash_safe(criterion: Criterion, evidence: Evidence) -> Judgement:
         )
         return undecided(why, None, 0.0)
     fatal = [kill for kill in struck if kill.fatal]
+    if not fatal and not evidence.found.accepted_rows:
+        return undecided(f"{_NOTHING}, without a kill neither", None, 0.0)
     note = f"{len(fatal)} of {len(struck)} kills that struck led to another outcome."
     if fatal:
         first = fatal[0]
@@ -392,7 +398,7 @@ def _lacks_kills(criterion: Criterion, expectation: PipelineExpectation) -> str:
 
 
 def _lacks_sizes(criterion: Criterion, expectation: PipelineExpectation) -> str:
-    sizes = expectation.tries.sizes or ()
+    sizes = expectation.tries.sizes
     wanted = 2 if criterion.quantity == "memory" else 3
     return "" if len(sizes) >= wanted else f"sizes has {len(sizes)}, and a law takes {wanted}"
 

@@ -23,6 +23,8 @@ QUANTITIES = {
 }
 #: How a start may end.
 EXIT = "exit"
+#: What a note says of a trial whose output is damaged; it counts as nothing.
+UNREADABLE = "its output cannot be read"
 
 
 class StartRecord(msgspec.Struct, frozen=True, kw_only=True):

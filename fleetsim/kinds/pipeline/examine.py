@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleetsim.base.errors import InputError
 from fleetsim.batch.meta import read_meta
 from fleetsim.delivery.arrivals import arrivals_of
 from fleetsim.delivery.plan import Delivery, relation
 from fleetsim.generate.config import Config
 from fleetsim.kinds.pipeline.evidence import (
+    UNREADABLE,
     Cost,
     Evidence,
     KillRecord,
@@ -24,6 +26,13 @@ from fleetsim.measure.cold import DataSet, generate_data
 from fleetsim.measure.series import Size, config_of_size, running_order
 from fleetsim.reconcile.compare import accepted_difference, outcome_difference
 from fleetsim.reconcile.outcome import reconcile
+from fleetsim.reconcile.outputs import (
+    ACCEPTED_KEY,
+    REJECTED,
+    REJECTED_KEY,
+    Queries,
+    UnreadableOutputError,
+)
 from fleetsim.reconcile.result import Reconciliation
 
 #: The trial that all others are held against.
@@ -155,7 +164,7 @@ class Examination:
 
     def sizes(self) -> list[Size]:
         """Return the sizes to measure as often as each has repeats, in mixed order."""
-        sizes = self._setting.keys.sizes or ()
+        sizes = self._setting.keys.sizes
         return running_order(sizes, self._setting.config.seed) if sizes else []
 
     def grow(self, order: Sequence[Size], progress: Progress) -> None:
@@ -212,14 +221,35 @@ class Examination:
         outcome: Path,
         deliveries: Sequence[Delivery] | None = None,
     ) -> Reconciliation:
-        """Hold what came out against what was delivered; the rows of each are kept in files."""
-        return reconcile(
-            arrivals_of(deliveries or self._setting.keys.reference, self._data.batches),
-            self._queries,
-            trial.output,
-            outcome=outcome,
-            keep_accepted=self._accepted(name),
-        )
+        """Hold what came out against what was delivered; the rows of each are kept in files.
+
+        An output that cannot be read holds nothing, and a note says why: it is the pipeline's doing
+        where the file is damaged, a start went wrong, or the reference could be read.
+        """
+
+        def held(queries: Queries, output: Path) -> Reconciliation:
+            return reconcile(
+                arrivals_of(deliveries or self._setting.keys.reference, self._data.batches),
+                queries,
+                output,
+                outcome=outcome,
+                keep_accepted=self._accepted(name),
+            )
+
+        try:
+            return held(self._queries, trial.output)
+        except InputError as error:
+            own = name != REFERENCE or not all(start.well for start in trial.starts)
+            if error.where not in (ACCEPTED_KEY, REJECTED_KEY) or not (
+                own or isinstance(error, UnreadableOutputError)
+            ):
+                raise
+            why = f"{error.where}: {'; '.join(error.faults)}"
+        self.evidence.notes.append(f"{name}: {UNREADABLE}: {why}")
+        reports = self._queries.rejected is not None or (trial.output / "rejected").is_dir()
+        nothing = self._scratch(name) / "nothing"
+        nothing.mkdir()
+        return held(Queries(rejected=REJECTED if reports else None), nothing)
 
     def _forget(self, name: str) -> None:
         """Delete landing and output of a trial; the reference's accepted rows stay to the end."""

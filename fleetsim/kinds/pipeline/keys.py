@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: What `{name}` in a command stands for.
 PLACEHOLDERS = ("landing", "output", "python")
+#: A placeholder; `${name}` is a shell's own, and `{}` is find's.
+PLACEHOLDER = re.compile(r"(?<!\$)\{(\w+)\}")
 #: When the command is started.
 STARTS = EACH, ONCE = ("each_delivery", "once")
 #: Longest time that a start may be given.
@@ -117,7 +119,7 @@ class PipelineKeys(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             extra={"allowed": "a mapping with changes and times"},
         ),
     ] = None
-    sizes: Sizes | None = None
+    sizes: Sizes = ()
     defect_factor: DefectFactor = 1.0
 
     @cached_property
@@ -152,6 +154,8 @@ def key_faults(values: Mapping[str, Any]) -> list[str]:
     faults: list[str] = []
     if "deliveries" in values:
         reference, faults = read_deliveries(values["deliveries"], "deliveries")
+        if faults:
+            reference = ()  # no variant is held against half of it
         faults += [
             f"deliveries[{number}]: found {delivery.form}; allowed: whole ones; a variant cuts and "
             "copies"
@@ -193,7 +197,7 @@ def _pipeline_faults(value: Any) -> list[str]:
         faults += [
             f"pipeline.command: found {{{name}}}{nearest(name, PLACEHOLDERS)}; allowed: "
             + ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
-            for name in re.findall(r"\{(\w*)\}", word)
+            for name in PLACEHOLDER.findall(word)
             if name not in PLACEHOLDERS
         ]
     try:

@@ -69,7 +69,7 @@ class PipelineKind(Kind):
             "variants": keys.tried,
             "pipeline": keys.under_test,
             "kills": keys.killed,
-            "sizes": keys.sizes or (),
+            "sizes": keys.sizes,
             "expected_lines": self.expect(experiment).defects,
         }
         return {name: msgspec.to_builtins(value) for name, value in told.items()}

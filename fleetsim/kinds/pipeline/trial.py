@@ -14,7 +14,7 @@ from fleetsim.delivery.landing import Landing
 from fleetsim.delivery.plan import Delivery
 from fleetsim.experiment.spec import Experiment
 from fleetsim.kinds.pipeline.evidence import StartRecord
-from fleetsim.kinds.pipeline.keys import EACH, Pipeline
+from fleetsim.kinds.pipeline.keys import EACH, PLACEHOLDER, Pipeline
 from fleetsim.measure.tree import Kill, Start, find_command, run_tree
 
 #: Starts that a pipeline gets to end by itself after a kill.
@@ -155,11 +155,9 @@ class Trial:
 def command_of(pipeline: Pipeline, landing: Path, output: Path) -> list[str]:
     """Return the command with its placeholders put in; a bare `python` is this Python."""
     values = {"landing": str(landing), "output": str(output), "python": sys.executable}
-    words = []
-    for word in pipeline.command:
-        for name, value in values.items():
-            word = word.replace(f"{{{name}}}", value)
-        words.append(word)
+    words = [
+        PLACEHOLDER.sub(lambda found: values[found.group(1)], word) for word in pipeline.command
+    ]
     if words[0] == "python":
         words[0] = sys.executable
     return words

@@ -11,7 +11,13 @@ import msgspec
 from fleetsim.base.tables import Table, number
 from fleetsim.experiment.criterion import MB
 from fleetsim.generate.config import Config
-from fleetsim.kinds.pipeline.evidence import Cost, Evidence, KillRecord, VariantRecord
+from fleetsim.kinds.pipeline.evidence import (
+    UNREADABLE,
+    Cost,
+    Evidence,
+    KillRecord,
+    VariantRecord,
+)
 from fleetsim.reconcile.result import CLEAN, FRAGMENT, OUTCOMES, Reconciliation, WrongLine
 
 #: What a variant tries, in words.
@@ -101,6 +107,10 @@ def _circumstances(evidence: Evidence) -> list[str]:
     failed = [start for start in evidence.starts_of("reference") if not start.well]
     if failed:
         said.append(f"{len(failed)} of its starts ended by an error or the limit of time.")
+    unread = [note.partition(":")[0] for note in evidence.notes if UNREADABLE in note]
+    if unread:
+        more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
+        said.append(f"The output cannot be read after {', '.join(unread[:_NAMED])}{more}.")
     differ = [variant for variant in evidence.variants if variant.differ]
     if differ:
         names = ", ".join(f"{variant.name} ({variant.differ} rows)" for variant in differ)

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def ingest(batch, companies):
     late = 0 if FAULT in ("loses_late", "drops_late_in_silence") else LATE_BATCHES
     earliest = start - late * (end - start)
     good, bad, seen, lines = [], [], {}, (batch / "events.jsonl").read_bytes().splitlines()
-    drivers = set()
+    minutes = set()
     if FAULT == "drops_the_last_line":
         lines = lines[:-1]
     for line in lines:
@@ -135,9 +136,10 @@ def ingest(batch, companies):
                 continue
             bad.append((raw, "another record has this event_id"))
             continue
-        if FAULT == "deduplicates_by_driver" and row["driver_id"] in drivers:
+        minute = (row["driver_id"], row["timestamp"][:16])
+        if FAULT == "deduplicates_by_driver_and_minute" and minute in minutes:
             continue
-        drivers.add(row["driver_id"])
+        minutes.add(minute)
         good.append(row)
     if FAULT == "invents_a_row":
         good.append(good[0] | {"event_id": "00000000-0000-4000-8000-000000000000"})
@@ -152,6 +154,7 @@ def write(path, lines):
             for line in lines:
                 file.write(line + "\n")
                 file.flush()
+                time.sleep(0.001)
         return
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text("".join(line + "\n" for line in lines))
