@@ -473,6 +473,7 @@ def test_every_kind_is_judged_by_some_test_here() -> None:
     """A new kind needs its cases in this file, or in that of what it judges."""
     names = ("calibration", "scaling", "scale_out")
     here = Path(__file__).parent
-    files = (Path(__file__), *(here.parent / name / f"test_{name}_criteria.py" for name in names))
+    files = [Path(__file__), *(here.parent / name / f"test_{name}_criteria.py" for name in names)]
+    files += [here.parent / "pipeline" / f"test_{name}.py" for name in ("pipeline_criteria", "zoo")]
     text = "".join(file.read_text() for file in files)
     assert [name for name in all_criteria() if f'"{name}"' not in text] == []
