@@ -174,7 +174,10 @@ def _growth(figure: Figure, evidence: Evidence, criteria: object) -> str:
     if not evidence.sizes:
         figure.set_size_inches(9.0, 0.9)
         figure.text(0.01, 0.15, "The experiment names no sizes.")
-        return "The experiment names no sizes, so that no growth was measured."
+        return (
+            "Time, CPU and memory over the delivered lines: the experiment names no sizes, so that "
+            "no growth was measured."
+        )
     panels = figure.subplots(1, 3)
     for ax, quantity in zip(panels, QUANTITIES, strict=True):
         name, _ = QUANTITIES[quantity]

@@ -114,8 +114,9 @@ def test_the_document_begins_with_the_answer(outcome):
     text = (outcome.path / "experiment.md").read_text(encoding="utf-8")
     assert "___" not in text
     answer = outcome.record.section.answer
-    assert answer in text
-    assert "duplicate" in text[text.index(answer) :]
+    results = text[text.index("## Results") :].partition("\n\n")[2]
+    assert results.startswith(answer)
+    assert "duplicate" in results[len(answer) :]
     html = (outcome.path / "report.html").read_text(encoding="utf-8")
     assert answer in html
 
