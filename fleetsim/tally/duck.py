@@ -7,7 +7,7 @@ and reads nothing outside of the folder that it is confined to.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import duckdb
@@ -39,7 +39,9 @@ def open_duck(folder: str, memory: str, **settings: Any) -> Any:
         "python_enable_replacements": False,  # variables of this program are no tables
     }
     base = duckdb.connect(":memory:", config=kept | settings)
-    base.execute("SET enable_progress_bar = false")
+    # In a notebook without ipywidgets it draws none, and takes no setting of it either.
+    with suppress(duckdb.InvalidInputException):
+        base.execute("SET enable_progress_bar = false")
     return base
 
 

@@ -197,8 +197,8 @@ def test_no_room_is_refused_before_anything_is_written(tmp_path, monkeypatch):
         (("largest_events: 100000000\n", ""), "largest_events: missing; allowed: a whole number"),
         (
             ("interval: 2025", "repeats: 10\ninterval: 2025"),
-            "repeats: found 10; only an experiment of kind baseline has repeats, this is one of "
-            "kind scaling",
+            "repeats: found 10; only an experiment of kind baseline or pipeline has repeats, this "
+            "is one of kind scaling",
         ),
         (
             ("interval: 2025", "replicates: 10\ninterval: 2025"),
