@@ -89,6 +89,11 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     changes: int
     output_bytes: int
 
+    @property
+    def well(self) -> bool:
+        """Whether it ended by itself, with exit code 0."""
+        return self.ended == "exit" and self.exit_code == 0
+
 
 class _Failure(msgspec.Struct, frozen=True):
     """Why the launcher has no record: an error of the system, or processes that would not end."""

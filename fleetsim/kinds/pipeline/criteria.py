@@ -117,36 +117,29 @@ def _judge_lost(criterion: Criterion, evidence: Evidence) -> Judgement:
     return _at_most(criterion, found.lost, note + _first(found, _is_lost))
 
 
-def _judge_unexpected(criterion: Criterion, evidence: Evidence) -> Judgement:
-    found = evidence.found
-    if not found.accepted_rows:
-        return undecided(_NOTHING, None, criterion.high or 0.0)
-    note = f"{found.unexpected} of {found.accepted_rows} accepted rows belong to no delivered line."
-    return _at_most(
-        criterion, found.unexpected, note + _first(found, lambda line: line.outcome == UNEXPECTED)
-    )
+def _judge_rows(name: str, outcome: str, words: str) -> Callable[[Criterion, Evidence], Judgement]:
+    """Return what counts accepted rows that are wrong in one way.
 
+    Parameters
+    ----------
+    name : str
+        The number of them in `Reconciliation`.
+    outcome : str
+        That of their lines, of which the first is told.
+    words : str
+        What is counted; ``{n}`` of ``{rows}`` accepted rows.
+    """
 
-def _judge_duplicated(criterion: Criterion, evidence: Evidence) -> Judgement:
-    found = evidence.found
-    if not found.accepted_rows:
-        return undecided(_NOTHING, None, criterion.high or 0.0)
-    note = f"{found.duplicated} records are accepted more than once."
-    return _at_most(
-        criterion,
-        found.duplicated,
-        note + _first(found, lambda line: line.outcome == "accepted twice"),
-    )
+    def judge(criterion: Criterion, evidence: Evidence) -> Judgement:
+        found = evidence.found
+        if not found.accepted_rows:
+            return undecided(_NOTHING, None, criterion.high or 0.0)
+        n: int = getattr(found, name)
+        note = words.format(n=n, rows=found.accepted_rows)
+        first = _first(found, lambda line: line.outcome == outcome)
+        return _at_most(criterion, n, note + first)
 
-
-def _judge_altered(criterion: Criterion, evidence: Evidence) -> Judgement:
-    found = evidence.found
-    if not found.accepted_rows:
-        return undecided(_NOTHING, None, criterion.high or 0.0)
-    note = f"{found.altered} accepted rows have other values than the delivered line."
-    return _at_most(
-        criterion, found.altered, note + _first(found, lambda line: line.outcome == "altered")
-    )
+    return judge
 
 
 def _judge_recall(criterion: Criterion, evidence: Evidence) -> Judgement:
@@ -437,9 +430,22 @@ def _counted(
 CRITERIA: dict[str, CriterionKind] = {
     "completes": _counted("every start ends by itself with exit code 0", _judge_completes),
     "lost": _counted("no valid record is missing from the accepted output", _judge_lost),
-    "unexpected": _counted("every accepted row belongs to a delivered record", _judge_unexpected),
-    "duplicated": _counted("no record is accepted more than once", _judge_duplicated),
-    "altered": _counted("no accepted row has other values than the delivered", _judge_altered),
+    "unexpected": _counted(
+        "every accepted row belongs to a delivered record",
+        _judge_rows(
+            "unexpected", UNEXPECTED, "{n} of {rows} accepted rows belong to no delivered line."
+        ),
+    ),
+    "duplicated": _counted(
+        "no record is accepted more than once",
+        _judge_rows("duplicated", "accepted twice", "{n} records are accepted more than once."),
+    ),
+    "altered": _counted(
+        "no accepted row has other values than the delivered",
+        _judge_rows(
+            "altered", "altered", "{n} accepted rows have other values than the delivered line."
+        ),
+    ),
     "recall": CriterionKind(
         "the share of lines refused, of those that must be",
         ("low",),

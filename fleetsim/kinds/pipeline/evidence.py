@@ -12,6 +12,7 @@ from fleetsim.base.tables import Table
 from fleetsim.delivery.plan import Relation
 from fleetsim.generate.config import Config
 from fleetsim.kinds.pipeline.keys import PipelineKeys
+from fleetsim.measure.tree import Start
 from fleetsim.reconcile.result import Reconciliation
 from fleetsim.stats.growth import PowerLaw, fit_power_law, log_slope
 
@@ -21,14 +22,12 @@ QUANTITIES = {
     "cpu": ("cpu_seconds", "s"),
     "memory": ("peak_bytes", "bytes"),
 }
-#: How a start may end.
-EXIT = "exit"
 #: What a note says of a trial whose output is damaged; it counts as nothing.
 UNREADABLE = "its output cannot be read"
 
 
-class StartRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One start of the pipeline.
+class StartRecord(Start, frozen=True, kw_only=True):
+    """One start of the pipeline: what `Start` says of it, and where it stands in the run.
 
     Attributes
     ----------
@@ -38,20 +37,6 @@ class StartRecord(msgspec.Struct, frozen=True, kw_only=True):
         Deliveries that had arrived.
     attempt : int
         From 1; more where it was started again after a kill.
-    exit_code : int
-        Negative: the signal that ended it.
-    ended : str
-        ``exit``, ``timeout``, ``output`` (its limit) or ``killed`` (by the experiment).
-    seconds, cpu_seconds : float
-        Wall time, and CPU time of the whole process tree [s].
-    peak_bytes, largest_bytes : int
-        Most memory of the tree at a time, and of the largest single process.
-    processes, left : int
-        Most processes at a time; those that it left running, which were ended.
-    changes : int
-        Visible changes of the output folder.
-    output_bytes : int
-        Of the output folder at the end.
     stderr : str
         The end of what it wrote there, where it did not end well.
     """
@@ -59,22 +44,7 @@ class StartRecord(msgspec.Struct, frozen=True, kw_only=True):
     trial: str
     after: int
     attempt: int
-    exit_code: int
-    ended: str
-    seconds: float
-    cpu_seconds: float
-    peak_bytes: int
-    largest_bytes: int
-    processes: int
-    left: int
-    changes: int
-    output_bytes: int
     stderr: str = ""
-
-    @property
-    def well(self) -> bool:
-        """Whether it ended by itself, with exit code 0."""
-        return self.ended == EXIT and self.exit_code == 0
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):

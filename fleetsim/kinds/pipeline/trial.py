@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from fleetsim.base.files import make_folder, remove
 from fleetsim.delivery.landing import Landing
 from fleetsim.delivery.plan import Delivery
@@ -37,11 +39,6 @@ class Plan:
     deliveries: tuple[Delivery, ...]
     change: int | None = None
     seconds: float | None = None
-
-    @property
-    def kills(self) -> bool:
-        """Whether it is killed."""
-        return self.change is not None or self.seconds is not None
 
 
 class Trial:
@@ -127,9 +124,8 @@ class Trial:
             kill=kill,
         )
         make_folder(self.output)  # it may have been deleted
-        well = start.ended == "exit" and start.exit_code == 0
-        told = "" if well or kill else stderr.read_text("utf-8", "replace")[-_TOLD:]
-        fields = {name: getattr(start, name) for name in start.__struct_fields__}
+        told = "" if start.well or kill else stderr.read_text("utf-8", "replace")[-_TOLD:]
+        fields = msgspec.structs.asdict(start)
         self.starts.append(
             StartRecord(trial=trial, after=after, attempt=attempt, stderr=told, **fields)
         )
