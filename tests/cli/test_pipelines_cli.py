@@ -348,6 +348,7 @@ def killed_at(call: int, words: list[str], below: Path) -> bool:
         os._exit(99)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["reference", "half"])
 def test_a_kill_at_any_change_leaves_nothing_half_written(
     own: Path, fleetsim_cli: Cli, variant: str

@@ -248,6 +248,7 @@ for columns in (False, True):
     assert len(before) > 10
 
 
+@pytest.mark.slow
 def test_a_full_disk_does_not_keep_the_kernel_from_working(kept: Path, tmp_path: Path) -> None:
     """Where machine code cannot be kept, neither beside the source nor later, it is made anew."""
     shutil.copytree(kept, tmp_path / "cache")
@@ -270,6 +271,7 @@ print(sum(n for n, _ in content) * len(asked))
     assert not list((tmp_path / "cache").rglob("compiled.encode-*"))
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_kept_the_kernel_still_works(tmp_path: Path) -> None:
     """No folder for machine code at all, as in a container that may not write."""
     code = """

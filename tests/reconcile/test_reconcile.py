@@ -107,6 +107,7 @@ def test_an_honest_pipeline_is_right_in_all_kinds(delivered: Delivered, tmp_path
     }
 
 
+@pytest.mark.slow
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
