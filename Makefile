@@ -44,10 +44,10 @@ scale-out: ## What workers, tasks and a scheduler cost: experiment 020 (20 minut
 	@$(BIN)/fleetsim run 020-scale-out
 
 test: setup ## Run the tests that need no browser and no cluster (ARGS="-k name" for some of them)
-	@$(BIN)/python -m pytest -m "not slow and not browser and not cluster and not spark" -n auto --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow and not browser and not cluster and not spark" -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: setup ## Run the longer ones: whole runs, kills at any moment, calibration of the tests
-	@$(BIN)/python -m pytest -m "slow and not browser and not cluster and not spark" -n auto --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -m "slow and not browser and not cluster and not spark" -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-cluster: ## Run the tests with Dask's processes and an S3 server on loopback
 	@sh .ci/setup 'cluster,cluster-tests,$(EXTRAS)' '$(PYTHON)'

@@ -35,6 +35,27 @@ def pytest_xdist_auto_num_workers() -> int:
     return cores + 1
 
 
+#: Files whose few tests take long. They begin first, so that no worker is left alone with one.
+LONG = (
+    "test_zoo.py",
+    "test_run.py",
+    "test_pipeline_trials.py",
+    "test_sweep.py",
+    "test_cli.py",
+    "test_sweep_report.py",
+    "test_two_samples.py",
+    "test_interactive.py",
+    "test_lines.py",
+    "test_tree.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files of long tests first; the others keep their order."""
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
+
+
 @pytest.fixture
 def small() -> dict[str, Any]:
     """Return a configuration of 5 companies with 3 drivers each; about 30 events a batch."""
