@@ -8,6 +8,7 @@ dropped.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -168,8 +169,28 @@ def eligible_blocks(
             yield block, keep
 
 
-#: Words (n, per_event) of a purpose, for events of a block.
-WordsAt = Callable[[Purpose, int, npt.NDArray[np.int64]], npt.NDArray[np.uint64]]
+class Places(NamedTuple):
+    """A few events of consecutive drivers of a block.
+
+    Attributes
+    ----------
+    block : int
+    first, start : int
+        The first driver within the block, and the block's events before it.
+    counts : int64 array (n_drivers,)
+    places : int64 array (n,)
+        Which events, ascending, from 0 at the first driver's first.
+    """
+
+    block: int
+    first: int
+    start: int
+    counts: npt.NDArray[np.int64]
+    places: npt.NDArray[np.int64]
+
+
+#: Words (n, per_event) of a purpose, for events of the drivers of some places.
+WordsAt = Callable[[Places, Purpose, int, npt.NDArray[np.int64]], npt.NDArray[np.uint64]]
 
 
 def _words_of(
@@ -213,68 +234,82 @@ def _draw_drivers(
 
 
 def draw_places(
-    config: Config,
-    ordinal: int,
-    block: int,
-    first: int,
-    start: int,
-    counts: npt.NDArray[np.int64],
-    places: npt.NDArray[np.int64],
-    words_at: WordsAt | None = None,
+    config: Config, ordinal: int, parts: Sequence[Places], words_at: WordsAt | None = None
 ) -> EventColumns:
-    """Draw a few of the events of consecutive drivers of a block.
+    """Draw a few of the events of each of some parts of a batch, in their order.
 
     Parameters
     ----------
-    config, ordinal, block
-    first, start : int
-        The first driver within the block, and the block's events before it.
-    counts : int64 array (n_drivers,)
-    places : int64 array (n,)
-        Which events, ascending, from 0 at the first driver's first.
+    config, ordinal
+    parts : sequence of Places
+        One or more.
     words_at : callable, optional
-        Returns the words (n, per_event) of a purpose for events of these drivers; by default all
-        are drawn, and these are taken.
+        Returns the words (n, per_event) of a purpose for events of the drivers of one part; by
+        default all of the part are drawn, and these are taken.
     """
-    local = np.repeat(np.arange(len(counts)), counts)
-    n = len(local)
-    if words_at is None:
-        raw = _words_of(config, ordinal, block, start, n)
 
-        def words_at(
-            purpose: Purpose, per_event: int, which: npt.NDArray[np.int64]
-        ) -> npt.NDArray[np.uint64]:
-            return raw(purpose, per_event).reshape(-1, per_event)[which]
+    def drawn_all(
+        part: Places, purpose: Purpose, per_event: int, which: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.uint64]:
+        n = int(part.counts.sum())
+        raw = _words_of(config, ordinal, part.block, part.start, n)
+        return raw(purpose, per_event).reshape(-1, per_event)[which]
+
+    found = [_neighbours(part, number) for number, part in enumerate(parts)]
+    take = words_at or drawn_all
+
+    def words_of(purpose: Purpose, per_event: int) -> npt.NDArray[np.uint64]:
+        return np.concatenate([take(part, purpose, per_event, part.places) for part in parts])
 
     drawn: dict[str, npt.NDArray[np.uint64] | npt.NDArray[np.int64]] = {}
     for field in EVENT_FIELDS:
         if field.purpose is None:
             continue
         if field.kind is FieldKind.UUID:
-            drawn[field.name] = uuid_words(words_at(field.purpose, 2, places))
+            drawn[field.name] = uuid_words(words_of(field.purpose, 2))
         elif field.kind is FieldKind.TIME:  # sorted within each driver, so all of theirs are needed
-            theirs = np.zeros(len(counts), np.bool_)
-            theirs[local[places]] = True
-            of_theirs = np.flatnonzero(theirs[local])
-            offsets = np.zeros(n, np.int64)
-            offsets[of_theirs] = _sorted_offsets(
-                local[of_theirs],
-                words_at(field.purpose, 1, of_theirs)[:, 0],
-                config.interval_us,
-            )
-            drawn[field.name] = offsets[places]
+            raw = [
+                take(part, field.purpose, 1, all_theirs)[:, 0]
+                for part, (_, _, all_theirs, _) in zip(parts, found, strict=True)
+            ]
+            local = np.concatenate([of_whom for _, of_whom, _, _ in found])
+            offsets = _sorted_offsets(local, np.concatenate(raw), config.interval_us)
+            before = np.cumsum([0, *(len(words) for words in raw)])
+            rows = [row + n for (_, _, _, row), n in zip(found, before[:-1], strict=True)]
+            drawn[field.name] = offsets[np.concatenate(rows)]
         else:
             law = choice_law(config, field.key or field.name)
-            position = choose(words_at(field.purpose, 1, places)[:, 0], law.thresholds)
+            position = choose(words_of(field.purpose, 1)[:, 0], law.thresholds)
             drawn[field.name] = np.array(law.sampling_order)[position]
-    return EventColumns(driver=block * BLOCK + first + local[places], drawn=drawn)
+    drivers = [
+        part.block * BLOCK + part.first + whose
+        for part, (whose, _, _, _) in zip(parts, found, strict=True)
+    ]
+    return EventColumns(driver=np.concatenate(drivers), drawn=drawn)
+
+
+def _neighbours(part: Places, number: int) -> tuple[npt.NDArray[np.int64], ...]:
+    """Return all events of the drivers of some places, since their times are sorted together.
+
+    That is the driver of each place, the driver of each of these events with room for those of
+    earlier parts, the events, ascending, and the rows of the places among them.
+    """
+    ends = np.cumsum(part.counts)
+    whose = np.searchsorted(ends, part.places, side="right")
+    theirs = np.unique(whose)
+    sizes = part.counts[theirs]
+    begins = ends[theirs] - sizes - (np.cumsum(sizes) - sizes)
+    events = np.repeat(begins, sizes) + np.arange(int(sizes.sum()))
+    of_whom = np.repeat(theirs, sizes) + number * BLOCK
+    return whose, of_whom, events, np.searchsorted(events, part.places)
 
 
 def _sorted_offsets(
     local: npt.NDArray[np.int64], raw: npt.NDArray[np.uint64], length: int
 ) -> npt.NDArray[np.int64]:
     """Return the offsets [microseconds], sorted within each driver; `local` is ascending."""
-    # One sort of a combined key: at most 1024 drivers x 86.4e9 microseconds, well inside 63 bits.
+    # One sort of a combined key: a thousand blocks of 1024 drivers x 86.4e9 microseconds fit into
+    # 63 bits.
     base = local * length
     key = base + scale(raw, length)
     key.sort()

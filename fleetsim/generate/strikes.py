@@ -17,6 +17,7 @@ from fleetsim.generate.config import Config
 from fleetsim.generate.defects import defect_thresholds
 from fleetsim.generate.events import (
     EventColumns,
+    Places,
     count_block,
     draw_places,
     eligible_blocks,
@@ -166,7 +167,5 @@ def draw_late(
         kind = choose(raw, defect_thresholds(config))
         places = np.flatnonzero(kept & (kind == kind_of_late))
         if len(places):
-            parts.append(
-                draw_places(config, ordinal, block, part.start, start, counts[part], places)
-            )
-    return EventColumns.joined(parts) if parts else None
+            parts.append(Places(block, part.start, start, counts[part], places))
+    return draw_places(config, ordinal, parts) if parts else None

@@ -21,7 +21,7 @@ from fleetsim.base.clock import DAY_US, LAST_US, batch_name, format_time
 from fleetsim.generate.config import Config
 from fleetsim.generate.defects import DEFECT_KINDS, defect_thresholds
 from fleetsim.generate.encode import driver_digits, encode_events, line_width
-from fleetsim.generate.events import EventColumns, draw_places
+from fleetsim.generate.events import EventColumns, Places, draw_places
 from fleetsim.generate.fleet import Fleet
 from fleetsim.generate.kernel import compiled
 from fleetsim.generate.kernel.pieces import _paged
@@ -37,6 +37,8 @@ _FIRST_US = -62_135_596_800_000_000  # the year 1
 _ENTRY = 700  # bytes of a ledger's line, but for the values in it
 _NEVER = 2**62
 _STRIKES = 1 << 13  # struck ones that are decided at a time
+#: Events, and late records, that are decided ahead at most: few records at a time cost far more.
+_AHEAD, _AHEAD_LATE = 300_000, 10_000
 _STEPS, _STATE = ("Init", "Update", "Final"), 512  # of OpenSSL; bytes of its state, and more
 
 Signed = npt.NDArray[np.int64]
@@ -76,7 +78,11 @@ class CompiledInjection:
         self._book = _paged(0)
         self._shift = self._decided = self._position = self._first = 0
         self._waiting: list[tuple[Signed, npt.NDArray[np.uint64]]] = []
-        self._late: list[tuple[int, Any]] = []
+        self._late = _no_late()
+        self._ahead = 0
+        if self._source is not None:
+            rate = config.defects["late"].rate
+            self._ahead = min(_AHEAD, int(_AHEAD_LATE / rate)) if rate else _AHEAD
 
     def piece(self, drawn: Drawn, n: int, how: tuple[Any, ...]) -> Piece:
         """Return the next n events that were drawn, as they are delivered.
@@ -99,35 +105,47 @@ class CompiledInjection:
 
     def _decide(self, end: int) -> tuple[Signed, npt.NDArray[np.uint64]]:
         """Return the struck ones of the events up to a number, and their words."""
-        while self._decided < end:
-            decided = self._decisions.next(end)
+        late: list[tuple[int, Places]] = []
+        ahead = self._ahead if self._decided < end else 0
+        while self._decided < end + ahead:
+            decided = self._decisions.next(end + ahead)
             if decided is None:
                 break
-            strikes, words, self._decided, late = decided
+            strikes, words, self._decided, places = decided
             self._waiting.append((strikes, words))
-            self._late += late
+            late += [(self._decided, places)] if places else []
+        if late:
+            self._late = _and_then(self._late, self._lines_of(late))
         if not self._waiting:
             return np.zeros((0, 3), np.int64), np.zeros((0, 4), np.uint64)
-        strikes = np.concatenate([some for some, _ in self._waiting])
-        words = np.concatenate([some for _, some in self._waiting])
+        strikes, words = self._waiting[0]
+        if len(self._waiting) > 1:
+            strikes = np.concatenate([some for some, _ in self._waiting])
+            words = np.concatenate([some for _, some in self._waiting])
         here = int(np.searchsorted(strikes[:, 0], end))
         self._waiting = [(strikes[here:], words[here:])]
         return strikes[:here], words[:here]
 
     def _late_until(self, end: int) -> tuple[Signed, npt.NDArray[np.uint8], Signed]:
         """Return before which events late records come, their lines, and where those end."""
-        some = [(place, events) for place, events in self._late if place <= end]
-        del self._late[: len(some)]
-        if not some or self._source is None:
-            return np.zeros(0, np.int64), np.zeros(64, np.uint8), np.zeros(1, np.int64)
-        places = np.repeat(
-            np.array([place for place, _ in some]), [len(events) for _, events in some]
-        )
-        events = EventColumns.joined([events for _, events in some])
+        places, text, ends = self._late
+        n = int(np.searchsorted(places, end, side="right"))
+        self._late = places[n:], text, ends[n:]
+        return places[:n], text, ends[: n + 1]
+
+    def _lines_of(self, late: list[tuple[int, Places]]) -> _Late:
+        """Return the lines of late records, drawn anew."""
+        assert self._source is not None  # noqa: S101 (or there are none)
+        events = self._decisions.draw(self._source.ordinal, [places for _, places in late])
         lines = encode_events(self._config, self._fleet, self._source.start_us, events)
         text = np.frombuffer(lines + bytes(compiled.SLACK), np.uint8)
         ends = np.flatnonzero(text == ord("\n")) + 1
-        return places, text, np.concatenate([[0], ends])
+        before = np.array([place for place, _ in late])
+        return (
+            np.repeat(before, [len(places.places) for _, places in late]),
+            text,
+            np.concatenate([[0], ends]),
+        )
 
     def _make(
         self, drawn: Drawn | None, n: int, how: tuple[Any, ...], first: int, end: int
@@ -136,7 +154,8 @@ class CompiledInjection:
         strikes, words = self._decide(end)
         places, text, late_ends = self._late_until(end)
         waiting = _SLOTS + len(strikes) + len(places)
-        size = PAGE + n * self._clean_width + waiting * self._width + len(text) + compiled.SLACK
+        room = int(late_ends[-1] - late_ends[0]) + compiled.SLACK
+        size = PAGE + n * self._clean_width + waiting * self._width + room
         out = self._room(size)
         book = self._book = _at_least(self._book, waiting * (_ENTRY + 2 * self._width))
         entries = np.empty((waiting, 3), np.int64)
@@ -168,6 +187,28 @@ class CompiledInjection:
             return _at_least(self._free.get_nowait(), size)
         except Empty:
             return _at_least(_paged(0), size)
+
+
+#: Before which events late records come, ascending; their lines; where each begins, and the end.
+_Late = tuple[Signed, npt.NDArray[np.uint8], Signed]
+
+
+def _no_late() -> _Late:
+    return np.zeros(0, np.int64), np.zeros(compiled.SLACK, np.uint8), np.zeros(1, np.int64)
+
+
+def _and_then(waiting: _Late, later: _Late) -> _Late:
+    """Return late records and those that follow them."""
+    places, text, ends = waiting
+    if not len(places):
+        return later
+    own = text[ends[0] : ends[-1]]
+    more, lines, begins = later
+    return (
+        np.concatenate([places, more]),
+        np.concatenate([own, lines]),
+        np.concatenate([ends[:-1] - ends[0], begins + len(own)]),
+    )
 
 
 def _hashes(content: Any, entries: Signed, n: int) -> npt.NDArray[np.uint8]:
@@ -243,11 +284,11 @@ class _Decisions:
         self._places = np.empty(1024, np.int64)
         self._counts, self._keep = np.empty(BLOCK, np.uint64), np.empty(BLOCK, np.bool_)
 
-    def next(self, end: int) -> tuple[Signed, Drawn, int, list[tuple[int, EventColumns]]] | None:
+    def next(self, end: int) -> tuple[Signed, Drawn, int, Places | None] | None:
         """Return what is decided next, of at least `end` events in all after enough calls.
 
-        That is the struck ones with their words, how many events are decided in all, and the late
-        records that come before one of some number; None where all is decided.
+        That is the struck ones with their words, how many events are decided in all, and which
+        late records come behind these, if any; None where all is decided.
         """
         block = int(self._cursor[0])
         if block * BLOCK >= self._stop:
@@ -260,13 +301,13 @@ class _Decisions:
             self._details,
         )  # fmt: skip
         decided = int(self._cursor[4] + self._cursor[3])
-        late = [] if int(self._cursor[0]) == block else self._late_of(block, decided)
+        late = None if int(self._cursor[0]) == block else self._late_of(block)
         return self._strikes[:n].copy(), self._details[:n].copy(), decided, late
 
-    def _late_of(self, block: int, place: int) -> list[tuple[int, EventColumns]]:
-        """Return the late records that come behind a block."""
+    def _late_of(self, block: int) -> Places | None:
+        """Return which late records come behind a block; None where none does."""
         if self._source is None or self._earlier is None:
-            return []
+            return None
         seed, ordinal = np.uint64(self._config.seed), np.uint64(self._source.ordinal)
         companies = (self._companies[0], self._earlier, self._companies[2])
         while True:
@@ -278,22 +319,23 @@ class _Decisions:
                 break
             self._places = np.empty(2 * n, np.int64)
         if not n:
-            return []
+            return None
+        counts = self._counts[: int(drivers)].astype(np.int64)
+        return Places(block, 0, 0, counts, self._places[:n].copy())
 
-        def words_at(purpose: Purpose, per_event: int, which: Signed) -> npt.NDArray[np.uint64]:
+    def draw(self, ordinal: int, parts: list[Places]) -> EventColumns:
+        """Draw the late records at some places of the batch that they come from."""
+        seed = np.uint64(self._config.seed)
+
+        def words_at(part: Places, purpose: Purpose, per_event: int, which: Signed) -> Drawn:
             out = np.empty((len(which), per_event), np.uint64)
             compiled.gather(
-                out, seed, np.uint64(purpose), ordinal, np.uint64(block), np.uint64(per_event),
-                which,
+                out, seed, np.uint64(purpose), np.uint64(ordinal), np.uint64(part.block),
+                np.uint64(per_event), which,
             )  # fmt: skip
             return out
 
-        counts = self._counts[: int(drivers)].astype(np.int64)
-        places = self._places[:n].copy()
-        late = draw_places(
-            self._config, self._source.ordinal, block, 0, 0, counts, places, words_at
-        )
-        return [(place, late)]
+        return draw_places(self._config, ordinal, parts, words_at)
 
 
 def _words_of_late(config: Config) -> tuple[np.uint64, np.uint64]:
