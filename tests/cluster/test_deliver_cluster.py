@@ -20,7 +20,7 @@ ID = "030-ingest-duckdb"
 FAST = ("--every", "PT0.001S", "--variant", "half")
 LANDING = f"s3://{BUCKET}/landing"
 COLUMNS = "event_id, driver_id, company_id, truck_id, event_type, timestamp"
-ACCEPTED = f"SELECT {COLUMNS} FROM read_parquet('{{output}}/accepted/*.parquet')"
+ACCEPTED = f"SELECT {COLUMNS} FROM read_parquet('{{output}}/accepted/*.parquet')"  # noqa: S608
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_storage_is_reconciled(own: Path, fleetsim_cli: Cli, s3: Store) -> Non
         "{event_id: 'VARCHAR', driver_id: 'VARCHAR', company_id: 'VARCHAR', truck_id: 'VARCHAR',"
         " event_type: 'VARCHAR', timestamp: 'TIMESTAMPTZ'}) WHERE "
         f"{' IS NOT NULL AND '.join(COLUMNS.split(', '))} IS NOT NULL "
-        "ORDER BY event_id OFFSET 1"
+        "ORDER BY event_id OFFSET 1"  # noqa: S608
     ).write_parquet(f"{own}/out/accepted/all.parquet")
     done = fleetsim_cli(
         *("reconcile", LANDING, "--accepted", ACCEPTED, "--output", "out", "--json")
