@@ -100,11 +100,11 @@ def test_a_storage_is_reconciled(own: Path, fleetsim_cli: Cli, s3: Store) -> Non
     fetch(place(f"{LANDING}/events"), own / "copy")
     (own / "out" / "accepted").mkdir(parents=True)
     duckdb.sql(
-        f"SELECT {COLUMNS} FROM read_json('{own}/copy/*/events.jsonl', columns = "
+        f"SELECT {COLUMNS} FROM read_json('{own}/copy/*/events.jsonl', columns = "  # noqa: S608
         "{event_id: 'VARCHAR', driver_id: 'VARCHAR', company_id: 'VARCHAR', truck_id: 'VARCHAR',"
         " event_type: 'VARCHAR', timestamp: 'TIMESTAMPTZ'}) WHERE "
         f"{' IS NOT NULL AND '.join(COLUMNS.split(', '))} IS NOT NULL "
-        "ORDER BY event_id OFFSET 1"  # noqa: S608
+        "ORDER BY event_id OFFSET 1"
     ).write_parquet(f"{own}/out/accepted/all.parquet")
     done = fleetsim_cli(
         *("reconcile", LANDING, "--accepted", ACCEPTED, "--output", "out", "--json")
