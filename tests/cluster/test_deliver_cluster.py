@@ -41,8 +41,6 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "time"} for row in rows]
 
 
-
-
 def test_a_storage_holds_what_a_folder_would(own: Path, fleetsim_cli: Cli, s3: Store) -> None:
     """Rows, events, ledgers and companies; no secret stands in any object."""
     assert fleetsim_cli("deliver", ID, "here", *FAST).code == 0
