@@ -31,8 +31,8 @@ run: setup ## Run experiment 001; print its verdicts and where the report lies
 	@$(BIN)/fleetsim run 001-baseline
 
 # Not part of `make test`, which calibrates on a few fixed seeds: this takes minutes, and ends in a
-# report to read, not in red or green; up to 3 honest calibrations in 100 fail by chance.
-calibrate: setup ## Test the tests: experiment 003, 10,000 honest seeds and every control (minutes)
+# report to read, not in red or green; up to 3 fault-free calibrations in 100 fail by chance.
+calibrate: setup ## Test the tests: experiment 003, 10,000 fault-free seeds and every control (minutes)
 	@$(BIN)/fleetsim run 003-calibration
 
 # Its verdicts are about this machine, and want it for themselves.

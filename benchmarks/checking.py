@@ -15,7 +15,7 @@ from fleetsim.tally.faults import FaultKind
 
 __all__ = ["ALPHA", "check_batch", "check_same", "file_hash"]
 
-#: Level of all tests on one output together: an honest peer is turned away once in a million runs.
+#: Level of all tests on one output together: a fault-free peer fails once in a million runs.
 ALPHA = 1e-6
 
 # What tally says of a batch without a record, and of nothing else.

@@ -108,7 +108,7 @@ def _counts(printed: str) -> Table:
     """Return how many defects of each kind there are, and what is expected, with p-values."""
     rows = [
         (row["kind"], str(row["found"]), f"{row['expected']:.1f}", f"{row['p_value']:.3g}")
-        for row in json.loads(printed)["explained"]
+        for row in json.loads(printed[printed.index("{") :])["explained"]  # behind the progress
     ]
     return Table(("kind", "injected", "expected", "p"), tuple(rows))
 

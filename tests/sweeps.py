@@ -55,6 +55,7 @@ def rewrite(root: Path, *, criteria: tuple[str, ...] | None = None, **keys: Any)
     data = load_yaml(path.read_text(encoding="utf-8")) | keys
     if criteria is not None:
         data["criteria"] = [row for row in data["criteria"] if row["id"] in criteria]
+        data.pop("hypothesis_rests_on", None)
     data = {key: value for key, value in data.items() if value is not None}
     path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
 

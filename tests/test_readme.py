@@ -91,7 +91,7 @@ def shown(before: str) -> list[str]:
 def test_the_pages_name_commands() -> None:
     """The search finds them: those of blocks, of the table, of prose."""
     found = [" ".join(words) for _, words in commands("fleetsim", PAGES)]
-    assert {"check <id>", "verify RUN_OR_BATCH", "run 001-baseline -p seed 7"} <= set(found)
+    assert {"check <id>", "verify RUN_OR_BATCH", "run 001-baseline -p seed=7"} <= set(found)
     assert ["run"] in [words for _, words in commands("make", PAGES)]
     assert len(found) > 15
 

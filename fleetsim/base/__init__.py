@@ -5,6 +5,7 @@ from fleetsim.base.face import face
 __getattr__, __dir__ = face(
     __name__,
     {
+        "chances": "p_figure p_text percent",
         "clock": "batch_name DAY_US format_duration format_time Instant LAST_US parse_duration "
         "parse_time",
         "cluster": "check_address Cluster connect require_dask WAITING when_given_up",
@@ -14,12 +15,12 @@ __getattr__, __dir__ = face(
         "make_folder open_plain PARTIAL point_link publish_folder remove staging_folder sync "
         "take_lock write_file",
         "leave": "leave_process",
-        "progress": "in_notebook notebook_bar terminal_bar UNWATCHED Update",
+        "progress": "in_notebook notebook_bar ProgressLines terminal_bar UNWATCHED Update",
         "project": "find_project Project ROOT_VARIABLE source_hash",
         "storage": "folders_with is_of_a_storage is_remote place reason require sizes told",
         "strict": "allowed check_fields check_value decode_struct decoder meta_of parse_scalar "
         "read_content read_mapping read_struct text whole",
-        "tables": "counted Note number Stack Table with_unit",
+        "tables": "counted Lines Note number PART Stack Table with_unit",
         "terminal": "on_one_line printable warn",
         "verdict": "Verdict VERDICTS",
     },

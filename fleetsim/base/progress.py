@@ -1,9 +1,10 @@
-"""Progress bars for those who watch: on a terminal and in a notebook, none in a pipe or a batch."""
+"""Progress for those who watch: a bar on a terminal and in a notebook, lines in a pipe."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,11 +15,43 @@ UNWATCHED = "FLEETSIM_UNWATCHED"
 Update = Callable[[int], object]
 
 
+EVERY = 10.0  # seconds from one line to the next
+
+
+class ProgressLines:
+    """Says on stderr now and then how far a work has come: for pipes and logs.
+
+    Parameters
+    ----------
+    total : float
+        0 where it is not known.
+    unit : str
+        Of what is counted, in the plural.
+    """
+
+    def __init__(self, total: float, unit: str) -> None:
+        self._total, self._unit, self._done = round(total), unit.strip(), 0
+        self._began = self._told = time.monotonic()
+
+    def __call__(self, n: int = 1) -> None:
+        """Count what was done; say so where the last line is long ago."""
+        self._done += n
+        now = time.monotonic()
+        if now - self._told < EVERY:
+            return
+        self._told = now
+        of = left = ""
+        if self._total:
+            seconds = (now - self._began) * max(self._total - self._done, 0) / max(self._done, 1)
+            of, left = f" of {self._total}", f", about {seconds:.0f} s left"
+        print(f"fleetsim: {self._done}{of} {self._unit}{left}", file=sys.stderr, flush=True)
+
+
 @contextmanager
-def terminal_bar(total: float, unit: str) -> Iterator[Update | None]:
-    """Yield an update function that draws a bar on a terminal, and None in a pipe."""
+def terminal_bar(total: float, unit: str) -> Iterator[Update]:
+    """Yield an update function that draws a bar on a terminal, and prints lines in a pipe."""
     if not sys.stderr.isatty():
-        yield None
+        yield ProgressLines(total, unit)
         return
     from tqdm import tqdm
 

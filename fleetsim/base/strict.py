@@ -187,7 +187,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise ValueError(f"key {found(name)} stands twice")
+                raise ValueError(f"duplicate key {found(name)}")
             seen.add(name)
     return mapping
 

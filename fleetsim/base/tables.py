@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from fleetsim.base.terminal import on_one_line
 from fleetsim.base.verdict import VERDICTS
@@ -12,26 +13,38 @@ from fleetsim.base.verdict import VERDICTS
 _LEFT = 'style="text-align: left"'  # JupyterLab would align text to the right
 
 
+#: The form of an output that says which part of a report it is; nothing shows it.
+PART = "application/vnd.fleetsim.part+json"
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of text under a header; a notebook shows HTML, ``str`` gives aligned columns.
 
-    With `fold`, HTML shows these words, and the table when they are clicked.
+    With `fold`, HTML shows these words, and the table when they are clicked. `part` says which part
+    of a report it is, where that has a place of its own: ``verdicts``.
     """
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
     fold: str = ""
+    part: str = ""
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return _bundle(self, self.part)
 
     def _repr_html_(self) -> str:
         head = "".join(f'<th scope="col" {_LEFT}>{escape(name)}</th>' for name in self.header)
-        body = "".join("<tr>" + "".join(_cell(text) for text in row) + "</tr>" for row in self.rows)
+        body = "".join(f"<tr>{''.join(map(_cell, row, self.header))}</tr>" for row in self.rows)
         caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
         table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         if not self.fold:
             return table
         return f"<details><summary>{escape(self.fold)}</summary>{table}</details>"
+
+    def __html__(self) -> str:  # what a template puts in; every text is escaped already
+        return self._repr_html_()
 
     def __str__(self) -> str:
         return self.text()
@@ -80,9 +93,35 @@ class Stack:
         return "\n\n".join(map(str, self.tables))
 
 
-def _cell(text: str) -> str:
+@dataclass(frozen=True)
+class Lines:
+    """Lines of text as they are, none of them wrapped."""
+
+    lines: tuple[str, ...]
+    caption: str = ""
+    part: str = "sample"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return _bundle(self, self.part)
+
+    def __repr__(self) -> str:
+        return "\n".join(map(on_one_line, self.lines))
+
+    def _repr_html_(self) -> str:
+        caption = f"<p>{escape(self.caption)}</p>" if self.caption else ""
+        text = escape("\n".join(map(on_one_line, self.lines)))
+        return f'{caption}<pre class="lines">{text}</pre>'
+
+
+def _bundle(shown: Any, part: str) -> dict[str, Any]:
+    """Return all forms of what a notebook shows, with the part of a report that it is."""
+    bundle = {"text/html": shown._repr_html_(), "text/plain": repr(shown)}
+    return bundle | ({PART: {"part": part}} if part else {})
+
+
+def _cell(text: str, name: str) -> str:
     kind = f' class="{text}"' if text in VERDICTS else ""
-    return f"<td{kind} {_LEFT}>{escape(text)}</td>"
+    return f'<td{kind} {_LEFT} data-label="{escape(name)}">{escape(text)}</td>'
 
 
 def number(value: float | bool | None, digits: int = 4) -> str:

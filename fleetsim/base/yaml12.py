@@ -34,7 +34,7 @@ class _CoreLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
         for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if isinstance(key_node, yaml.ScalarNode):
                 if key_node.value in seen:
-                    raise _fault(key_node, f"key {found(key_node.value)} stands twice")
+                    raise _fault(key_node, f"duplicate key {found(key_node.value)}")
                 seen.add(key_node.value)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         return mapping

@@ -27,6 +27,8 @@ from fleetsim.cli.shared import (
     json_text,
     load_numpy,
     require_workers,
+    say,
+    shown,
     tell,
 )
 from fleetsim.generate.kernel import KERNELS
@@ -259,13 +261,14 @@ def verify(target: str, companies_file: Path | None, results: str | None, as_jso
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.05,
     show_default=True,
-    help="Level of all tests together: how often honest data are found at fault.",
+    help="Level of all tests together: how often fault-free data are found at fault.",
 )
 @click.option(
     "--scheduler",
     metavar="ADDRESS",
     help="Read the files on a Dask cluster: tcp://HOST:PORT, or local:N for N processes here.",
 )
+@click.option("--html", "page", type=PATH, help="Write a page of HTML there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the audit as JSON.")
 def audit(
     data: Path,
@@ -278,6 +281,7 @@ def audit(
     batches: int | None,
     alpha: float,
     scheduler: str | None,
+    page: Path | None,
     as_json: bool,
 ) -> None:
     """Hold any batches in this format to a configuration: structure, then every test."""
@@ -316,7 +320,13 @@ def audit(
             mapper=mapper,
             progress=update,
         )
+    if page is not None:
+        from fleetsim.report.audit_page import write_audit_page
+
+        write_audit_page(page, result, settings)
     tell(json_text(result.as_dict()) if as_json else audit_text(result))
+    if page is not None:
+        (say if as_json else tell)(f"{'' if as_json else chr(10)}page: {shown(page)}")
     if result.findings:
         sys.exit(FINDING)
 

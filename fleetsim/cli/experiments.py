@@ -26,9 +26,13 @@ _NULL = ("null", "~")  # as the YAML says; an empty text is rather a variable th
 
 
 class _RunCommand(click.Command):
-    """A command whose help lists the parameters of the experiment that is named beside --help."""
+    """A command whose help lists the parameters of the experiment that is named beside --help.
+
+    A parameter may be given as two words or as one: ``-p seed 7`` or ``-p seed=7``.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        args = _in_two_words(args)
         # --help ends the command before its arguments are looked at.
         named, _, _ = self.make_parser(ctx).parse_args(list(args))
         ctx.meta[__name__] = named.get("experiment")
@@ -55,19 +59,38 @@ class _RunCommand(click.Command):
             formatter.write_dl(rows, col_max=32)
 
 
+def _in_two_words(args: list[str]) -> list[str]:
+    """Return the words of a command line with key and value of each parameter apart."""
+    words: list[str] = []
+    left = iter(args)
+    for word in left:
+        if word == "--":
+            return [*words, word, *left]
+        words.append(word)
+        if word in ("-p", "--parameter"):
+            given = next(left, "")
+            key, equals, value = given.partition("=")
+            # What is no name is told as a whole.
+            words += [key, value] if equals and key.isidentifier() else [given] if given else []
+    return words
+
+
 @click.command()
 @click.argument("experiment")
-@click.option("--strict", is_flag=True, help="Exit with 3 on a finding; a warning is none.")
+@click.option("--all", "everything", is_flag=True, help="Show every criterion, remedy and power.")
+@click.option("--strict", is_flag=True, help="Exit with 3 where a criterion can hardly pass.")
 @click.option("--json", "as_json", is_flag=True, help="Print the check as JSON.")
-def check(experiment: str, strict: bool, as_json: bool) -> None:
-    """Hold an experiment to its own model, before anything runs."""
-    import textwrap
+def check(experiment: str, everything: bool, strict: bool, as_json: bool) -> None:
+    """Hold an experiment to its own model, before anything runs.
 
+    Says which criteria cannot pass and why, with the nearest remedy, and what the criteria hardly
+    see. Ends with 0 all the same; with --strict with 3.
+    """
     from fleetsim.base.project import find_project
-    from fleetsim.experiment.check import check_experiment, defects_table, remedy_text
-    from fleetsim.experiment.document import POWER_WORDS, power_table
+    from fleetsim.cli.check_text import short_text, whole_text
+    from fleetsim.experiment.check import check_experiment
     from fleetsim.experiment.spec import load_experiment
-    from fleetsim.experiment.steps import check_table, run_class
+    from fleetsim.experiment.steps import run_class
 
     project = find_project()
     loaded = load_experiment(project, named_experiment(project, experiment))
@@ -77,27 +100,7 @@ def check(experiment: str, strict: bool, as_json: bool) -> None:
         tell(json_text(result.as_dict()))
     else:
         tell(wrapped(f"{experiment}: {loaded.kind.extent(loaded)}") + "\n")
-        tell(str(check_table(result)))
-        if result.defects:
-            tell(f"\n{defects_table(result)}")
-        for finding in result.findings:
-            tell(f"\n{wrapped(finding)}")
-        for name, rows in result.remedies.items():
-            tell(f"\nTo reconcile {name}:")
-            for remedy in rows:
-                tell(wrapped(f"- {remedy_text(remedy)}", "  "))
-        if not result.findings:
-            tell("\nNothing contradicts.")
-        if result.warnings:
-            tell("\nWarnings, which are no findings:")
-        for warning in result.warnings:
-            tell(wrapped(f"- {warning}", "  "))
-        seen = [row for row in result.criteria if row.prospect.power]
-        if seen:
-            tell(f"\n{wrapped(POWER_WORDS)}")
-        for row in seen:
-            tell(f"\n{wrapped(f'{row.criterion.id}: {row.prospect.accepts}.')}")
-            tell(textwrap.indent(str(power_table(row.prospect.power)), "  "))
+        tell(whole_text(result) if everything else short_text(result, experiment))
     if strict and result.findings:
         sys.exit(FINDING)
 

@@ -32,6 +32,9 @@ COMMANDS = {
 }
 
 
+_WHOLE = 300  # characters: more than any summary has
+
+
 class _Commands(click.Group):
     """The commands of this package."""
 
@@ -45,6 +48,14 @@ class _Commands(click.Group):
                 command = getattr(importlib.import_module(f"fleetsim.cli.{module}"), cmd_name)
                 return command
         return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with their summaries; click would cut these to one line."""
+        rows = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, command.get_short_help_str(_WHOLE)) for name, command in rows if command]
+            )
 
     def invoke(self, ctx: click.Context) -> object:
         try:

@@ -77,8 +77,7 @@ def deliver(
         with terminal_bar(len(left), " deliveries") as update:
             for delivery in _asked(due) if by_hand else pace(due, seconds):
                 row = feed.deliver(delivery)
-                if update:
-                    update(1)
+                update(1)
                 form = "" if row.form == "whole" else f" ({row.form})"
                 of = "" if endless else f" of {total}"
                 tell(f"{row.step}{of}: {row.path}{form}, {row.bytes} bytes, {row.time}")

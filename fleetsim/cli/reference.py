@@ -440,7 +440,7 @@ further columns; a null is a fault of its row, and so is a fraction of a microse
 def _tests() -> str:
     words = {
         EntryKind.EVIDENCE: "against the generator",
-        EntryKind.EQUIVALENCE: "for closeness",
+        EntryKind.EQUIVALENCE: "equivalence",
         EntryKind.STRUCTURE: "against the generator, certainly",
     }
     tests = [("test", "question", "a small p speaks", "batches", "it does not see")]
@@ -456,7 +456,7 @@ def _tests() -> str:
 
 ## The battery
 
-What every run and every audit asks of the data; an honest generator gives yes. The last one is
+What every run and every audit asks of the data; a fault-free generator gives yes. The last one is
 asked of each KIND of injected defects, where a ledger says which lines they are.
 
 {markdown_table(tests)}

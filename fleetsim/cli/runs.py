@@ -24,6 +24,7 @@ from fleetsim.cli.shared import (
     say,
     shown,
     tell,
+    wrapped,
 )
 from fleetsim.experiment.results import ENDED, Engine, Status
 
@@ -142,7 +143,7 @@ def sweep(
 
 def _tell_end(found: SweepResults, count: Progress, home: Mirror, *, as_json: bool) -> None:
     """Print what became of a sweep, and make its report where any point has verdicts."""
-    from fleetsim.sweep.report import render_sweep
+    from fleetsim.sweep.report import failures_text, render_sweep
     from fleetsim.sweep.results import end_table, listing
 
     if as_json:
@@ -153,6 +154,8 @@ def _tell_end(found: SweepResults, count: Progress, home: Mirror, *, as_json: bo
             f"\n{count.done} done, {count.failed} failed, {count.skipped} finished before, "
             f"{count.left} not begun"
         )
+        if found.completed and (failing := failures_text(found)):
+            tell(f"\n{wrapped(failing)}\n")
     if found.completed:
         report = render_sweep(found.sweep)
         home.upload(*found.sweep.folder.glob("sweep*"))
@@ -248,7 +251,7 @@ def runs(
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.05,
     show_default=True,
-    help="Level of all tests together: how often two honest runs are told apart.",
+    help="Level of all tests together: how often two fault-free runs are told apart.",
 )
 @click.option(
     "--tolerance",
@@ -310,14 +313,17 @@ def _workers(scheduler: str | None) -> Iterator[Any]:
 
 @contextmanager
 def _sweep_bar(points: int) -> Iterator[Any]:
-    """Yield what a sweep calls after each point: it draws a bar on a terminal, nothing in a pipe.
+    """Yield what a sweep calls after each point: it draws a bar, and prints lines in a pipe.
 
     A point that failed is told on a line of its own, on a terminal or not.
     """
     from tqdm import tqdm
 
-    failed = 0
-    with tqdm(total=points, unit="run", disable=not sys.stderr.isatty(), file=sys.stderr) as bar:
+    from fleetsim.base.progress import ProgressLines
+
+    failed, piped = 0, not sys.stderr.isatty()
+    lines = ProgressLines(points, "runs")
+    with tqdm(total=points, unit="run", disable=piped, file=sys.stderr) as bar:
 
         def update(outcome: Any) -> None:
             nonlocal failed
@@ -328,5 +334,7 @@ def _sweep_bar(points: int) -> Iterator[Any]:
                 bar.write(f"fleetsim: {printable(text)}", file=sys.stderr)
             bar.set_postfix_str(f"{failed} failed", refresh=False)
             bar.update()
+            if piped:
+                lines(1)
 
         yield update

@@ -5,20 +5,21 @@ from fleetsim.base.face import face
 __getattr__, __dir__ = face(
     __name__,
     {
-        "check": "check_experiment defects_table remedy_text",
-        "criterion": "by_contents by_intervals certain Criterion CriterionKind Judgement "
+        "answer": "Answer answer_of Outlook",
+        "check": "Check check_experiment defects_table remedy_text",
+        "criterion": "by_contents by_intervals certain CLAIMED Criterion CriterionKind Judgement "
         "limits_of MB measured undecided",
         "document": "by_chance planned_record power_table POWER_WORDS render_document template "
         "verdict_table",
-        "expectation": "bytes_per_event Expectation expected_line_bytes tolerance_limits",
+        "expectation": "bytes_per_event Expectation expected_line_bytes Remedy tolerance_limits",
         "figures": "DARK draw_counts draw_over_interval draw_types LIGHT MIDDLE no_event Plot "
-        "printable render render_png sentence ShownFigure SIGNAL tick_label titled_figure",
+        "printable render render_png sentence ShownFigure SIGNAL SVG tick_label titled_figure",
         "grid": "grid_points grid_size",
         "kind": "DEFAULT_KIND EXPLORE Kind kinds SWEEP",
         "notebook": "cell_values notebook_parameters parameters_of take_parameters",
         "parameters": "check_parameters CONFIGURATION CONTROL_SEEDS ControlSeeds EXPERIMENT "
-        "Interval LARGEST_EVENTS LargestEvents noted Parameter Repeats REPEATS Replicates "
-        "REPLICATES RESULTS",
+        "Interval LARGEST_EVENTS LargestEvents MIN_REPEATS noted Parameter Repeats REPEATS "
+        "Replicates REPLICATES RESULTS",
         "prospects": "battery_prospect count_law_prospect count_range_prospect Prospect "
         "size_law_prospect spread_prospect type_prospect variation_prospect",
         "record": "CriterionRecord decode_record Measurements overall_line read_record read_run "
@@ -29,6 +30,6 @@ __getattr__, __dir__ = face(
         "spec": "Experiment load_experiment Spec with_parameters",
         "starter": "find_notebook FIRST init_project new_experiment",
         "steps": "BaseRun check_table DOCUMENT_NAME mark_of open_run provenance_of publish_run "
-        "run_class run_key RUN_MARK run_name Summary write_run_files",
+        "run_class run_key RUN_MARK run_name sample_lines Summary write_run_files",
     },
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from fleetsim.base.chances import percent
 from fleetsim.base.tables import Table
 from fleetsim.experiment.criterion import Criterion, CriterionKind
 from fleetsim.experiment.expectation import (
@@ -21,9 +22,11 @@ from fleetsim.experiment.expectation import (
 from fleetsim.experiment.prospects import Prospect, events_text
 from fleetsim.experiment.spec import Experiment
 
-IMPOSSIBLE = 0.01  # an honest run passes so rarely that claim and configuration exclude each other
+IMPOSSIBLE = (
+    0.01  # a fault-free run passes so rarely that claim and configuration exclude each other
+)
 FEW = 5  # expected lines of a kind of defects, below which next to nothing is seen of it
-DOUBTFUL = 0.9  # below this, one honest run in ten or more fails
+DOUBTFUL = 0.9  # below this, one fault-free run in ten or more fails
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class CriterionCheck:
     """One criterion's chance: `a_priori` is None where the machine decides, not the model.
 
     `prospect` says what passes, and what becomes of a generator that is off; it is empty for
-    criteria of structure, and where an honest run cannot reach the stated range in the first place.
+    criteria of structure, and where a fault-free run cannot reach the stated range at all.
     """
 
     criterion: Criterion
@@ -195,7 +198,7 @@ def _chance_finding(
     if row.a_priori is None or row.a_priori >= DOUBTFUL:
         return None
     name = row.criterion.id
-    chance = f"an honest run passes with probability {row.a_priori:.2g}"
+    chance = f"a fault-free run passes with probability {percent(row.a_priori)}"
     if name not in windows:
         return f"{name}: {row.outlook}; {chance}."
     low, high = windows[name]

@@ -11,11 +11,13 @@ import msgspec
 from msgspec import Meta
 
 from fleetsim.base.strict import text
+from fleetsim.base.tables import number, with_unit
 from fleetsim.base.verdict import Verdict as Verdict  # kinds from outside take it from here
 from fleetsim.experiment.expectation import Expectation
 from fleetsim.experiment.prospects import Prospect
 
 MB = 1e6  # bytes
+CLAIMED = "; claimed "  # between what was observed and its limits
 
 
 def _limit(what: str) -> Meta:
@@ -31,33 +33,58 @@ class Criterion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     `low` and `high` are limits in `unit`; `tolerance` is a fraction of what the model expects;
     `stated` is the expectation as the source words it; `method` says how it is measured. `defect`
-    and `quantity` narrow down what some kinds of criteria look at.
+    and `quantity` narrow down what some kinds of criteria look at. What is not given, its kind has
+    words for (`worded`).
     """
 
     id: Annotated[str, text("unique name")]
     kind: Annotated[str, text("what is claimed; see the table of kinds")]
-    title: Annotated[str, text("heading in the report")]
-    stated: Annotated[str, text("the expectation as its source words it")]
+    title: Annotated[str, text("heading in the report; by default what its kind claims")] = ""
+    stated: Annotated[
+        str, text("the expectation as its source words it; by default the limits")
+    ] = ""
     low: Annotated[float | None, _limit("lower limit")] = None
     high: Annotated[float | None, _limit("upper limit")] = None
     tolerance: Annotated[float | None, _limit("fraction of what the model expects")] = None
     defect: Annotated[str | None, _word("the only kind of injected defects to look at")] = None
     quantity: Annotated[str | None, _word("what grows: time, cpu or memory")] = None
     unit: Annotated[
-        str, Meta(description="of limits and observation", extra={"allowed": "text"})
+        str,
+        Meta(
+            description="of limits and observation; by default that of its kind",
+            extra={"allowed": "text"},
+        ),
     ] = ""
-    method: Annotated[str, text("how it is measured")]
+    method: Annotated[str, text("how it is measured; by default as its kind says")] = ""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What was observed, between which limits it should lie, and what follows."""
+    """What was observed, between which limits it should lie, and what follows.
+
+    `note` says why in full sentences, `brief` in a phrase of some ten words; by default that is
+    what was observed beside its limits.
+    """
 
     observed: float | bool | None
     verdict: Verdict
     note: str
     low: float | None = None
     high: float | None = None
+    brief: str = ""
+
+
+def brief_of(judgement: Judgement, unit: str) -> str:
+    """Return why a criterion has its verdict, as a phrase; "" where yes or no says it all."""
+    observed, low, high = judgement.observed, judgement.low, judgement.high
+    if judgement.brief or observed is None or isinstance(observed, bool):
+        return judgement.brief
+    found = with_unit(observed, unit, digits=3)
+    if low and high is not None:
+        return f"{found}{CLAIMED}{number(low)} to {number(high)}"
+    if high:
+        return f"{found}{CLAIMED}below {number(high)}"
+    return f"{found}{CLAIMED}above {number(low)}" if low else found
 
 
 def undecided(why: str, low: float | None, high: float | None) -> Judgement:
@@ -168,10 +195,12 @@ class CriterionKind:
         What a criterion of this kind claims, in a phrase.
     limits, optional : tuple of str
         Which of low, high and tolerance a criterion of this kind gives, and may give.
+    unit, method : str
+        Of a criterion that does not say its own.
     judge : callable
         Decides a criterion on the evidence of a run.
     a_priori : callable
-        Probability that an honest generator passes; None where the machine decides, not the model.
+        Probability that a fault-free generator passes; None where the machine decides.
     tests : tuple of str
         Tests that the verdict rests on.
     window : callable or None
@@ -182,6 +211,8 @@ class CriterionKind:
         Whether the claim itself states that range, so that another configuration could meet it.
     choices : mapping of str to tuple of str
         What a criterion of this kind may name besides, ``defect`` or ``quantity``, with the values.
+    here : callable or None
+        The claim in the figures of a configuration, as a phrase, where it depends on one.
     fault : callable or None
         What the experiment lacks for this criterion, as a phrase; "" where nothing is missing.
     prospect : callable or None
@@ -197,14 +228,41 @@ class CriterionKind:
     window: Callable[[Criterion, Expectation], tuple[float, float]] | None = None
     window_text: Callable[[float, float, Expectation], str] | None = None
     stated_range: bool = False
+    unit: str = ""
+    method: str = ""
     optional: tuple[str, ...] = ()
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    here: Callable[[Criterion, Expectation], str] | None = None
     fault: Callable[[Criterion, Any], str] | None = None
     prospect: Callable[[Criterion, Any], Prospect] | None = None
 
 
+def worded(criterion: Criterion, kind: CriterionKind) -> Criterion:
+    """Return a criterion with the words of its kind where it has none of its own."""
+    unit = criterion.unit or kind.unit
+    return msgspec.structs.replace(
+        criterion,
+        title=criterion.title or kind.claim[:1].upper() + kind.claim[1:],
+        stated=criterion.stated or _limits_text(criterion, unit),
+        unit=unit,
+        method=criterion.method or kind.method or kind.claim,
+    )
+
+
+def _limits_text(criterion: Criterion, unit: str) -> str:
+    """Return what a criterion expects, by its limits alone."""
+    low, high, tolerance = criterion.low, criterion.high, criterion.tolerance
+    if tolerance is not None:
+        return f"within ±{100 * tolerance:g} % of what the configuration expects"
+    if low is not None and high is not None:
+        return f"{number(low)} to {with_unit(high, unit)}"
+    if low is not None:
+        return f"at least {with_unit(low, unit)}"
+    return "yes" if high is None else f"at most {with_unit(high, unit)}"
+
+
 def certain(criterion: Criterion, expectation: Expectation) -> float:
-    """Return the chance of what an honest run always passes."""
+    """Return the chance of what a fault-free run always passes."""
     return 1.0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -12,6 +11,7 @@ from typing import Any
 import jinja2
 import yaml
 
+from fleetsim.base.chances import percent
 from fleetsim.base.errors import InputError
 from fleetsim.base.tables import Table, number, with_unit
 from fleetsim.base.verdict import Verdict
@@ -56,11 +56,12 @@ def planned_record(experiment: Experiment, check: Check | None = None) -> Record
             alpha=experiment.alpha,
             notebook=experiment.notebook,
             kind=experiment.kind.name,
+            hypothesis_rests_on=list(experiment.hypothesis_rests_on),
             own=experiment.kind.describe(experiment),
         ),
         expected=_expected(check),
         batch_ids=[],
-        criteria=[_planned(row) for row in check.criteria],
+        criteria=[_planned(row, check, experiment.is_moved) for row in check.criteria],
         tests=[],
         measurements=None,
         provenance={},
@@ -93,8 +94,9 @@ def _expected(check: Check) -> Expected:
     )
 
 
-def _planned(row: CriterionCheck) -> CriterionRecord:
+def _planned(row: CriterionCheck, check: Check, is_moved: bool) -> CriterionRecord:
     """Return a criterion that was not judged yet."""
+    here = row.kind.here if is_moved else None
     return CriterionRecord(
         id=row.criterion.id,
         kind=row.criterion.kind,
@@ -109,6 +111,7 @@ def _planned(row: CriterionCheck) -> CriterionRecord:
         tests=[],
         method=row.criterion.method,
         note="",
+        here="" if here is None else here(row.criterion, check.expectation),
     )
 
 
@@ -128,6 +131,7 @@ def render_document(record: Record) -> str:
         seconds = measured.stated_generation_seconds if now else measured.generation_seconds
     values = dict(
         record=record,
+        head=_head(record),
         short_id=_short_id(record.experiment),
         command=record.provenance.get("commands", [f"fleetsim run {record.experiment}"])[0],
         planned=record.status == Status.PLANNED,
@@ -144,7 +148,7 @@ def render_document(record: Record) -> str:
         by_chance=by_chance(record),
         answer=answer,
         answers_line=answers_line(record.tests),
-        chance=chance,
+        percent=percent,
         number=number,
         with_unit=with_unit,
         median=median,
@@ -158,8 +162,18 @@ def render_document(record: Record) -> str:
     return text.rstrip() + "\n"
 
 
+def _head(record: Record) -> list[tuple[str, str]]:
+    """Return the lines below the title, as Markdown; what was not given is left out."""
+    described = record.description
+    rows = [("Date", _markdown(described.date)), ("Feature", _markdown(described.feature))]
+    if record.status != Status.PLANNED:
+        run = f"`{record.experiment}/{record.run_id}`, {record.started} to {record.finished}"
+        rows.append(("Run", run))
+    return [row for row in rows if row[1]]
+
+
 def by_chance(record: Record) -> str:
-    """Return what an honest run may still show by chance, as a sentence.
+    """Return what a fault-free run may still show by chance, as a sentence.
 
     "" where the model says nothing of any criterion.
     """
@@ -169,7 +183,7 @@ def by_chance(record: Record) -> str:
     wrong = sum(1 - p for p in odds)
     what = "criterion" if len(odds) == 1 else "criteria"
     return (
-        f"Of {len(odds)} {what} that an honest run should pass by the model, {wrong:.2g} fail "
+        f"Of {len(odds)} {what} that a fault-free run should pass by the model, {wrong:.2g} fail "
         "by chance alone on average."
     )
 
@@ -201,24 +215,13 @@ def power_table(rows: Sequence[Power]) -> Table:
     table = tuple(
         (
             name,
-            *(chance(row.power) for row in entries if row.power is not None),
-            chance(entries[0].fails),
-            chance(entries[0].inconclusive),
+            *(percent(row.power) for row in entries if row.power is not None),
+            percent(entries[0].fails),
+            percent(entries[0].inconclusive),
         )
         for name, entries in by_alternative.items()
     )
     return Table((*header, "fails", "inconclusive"), table)
-
-
-def chance(probability: float) -> str:
-    """Return a probability as text that does not round a near certainty to 1."""
-    if probability == 1:
-        return "1"
-    if probability > 0.999:
-        return f"1 - {1 - probability:.1e}"
-    if probability == 0:
-        return "0"
-    return f"{probability:.3g}" if probability > 1e-300 else f"10^{math.log10(probability):.0f}"
 
 
 def _short_id(experiment: str) -> str:

@@ -270,7 +270,7 @@ def remedies(
     expectation : Expectation
         As the configuration stands.
     chance : callable
-        Probability that an honest run passes.
+        Probability that a fault-free run passes.
     window : callable
         The range of counts that the criterion asks for [events]; both ends are finite.
     """

@@ -174,11 +174,11 @@ def read_grid(
             axes += _zipped(given, known, faults)
         elif (values := _values("grid", name, given, known, faults)) is not None:
             if isinstance(given, list) and (twice := _twice(values)) is not None:
-                faults.append(f"grid.{name}: {twice} stands twice among the values")
+                faults.append(f"grid.{name}: duplicate value {twice}")
             axes.append(Axis((name,), (values,)))
     names = [name for axis in axes for name in axis.names]
     faults += [
-        f"grid: {name} stands twice; every parameter has one place"
+        f"grid: duplicate parameter {name}; allowed: each in one place"
         for name in sorted({name for name in names if names.count(name) > 1})
     ]
     return tuple(axes), faults
@@ -212,7 +212,7 @@ def _zipped(groups: Any, known: Mapping[str, Parameter], faults: list[str]) -> l
             axis = Axis(tuple(columns), tuple(values or () for values in columns.values()))
             rising = any(isinstance(values, Range) for values in axis.columns)
             if not rising and (twice := _twice(axis.values)) is not None:
-                faults.append(f"{label}: {twice} stands twice among the values")
+                faults.append(f"{label}: duplicate value {twice}")
             axes.append(axis)
     return axes
 

@@ -153,6 +153,15 @@ class Kind(ABC):
         """Return what a new experiment has beside its two YAML files: sources by their names."""
         return {}
 
+    def template(self) -> Path | None:
+        """Return the folder with what a new experiment begins with, or None.
+
+        It holds ``config.yaml`` and ``experiment.yaml``. By default it is the one beside the kind's
+        module; without one, a new experiment begins as the one that the kind's notebook runs.
+        """
+        own = Path(getfile(type(self))).with_name("template")
+        return own if (own / "experiment.yaml").is_file() else None
+
     def document(self) -> Path:
         """Return the template of its document: the one beside its module, or the general one.
 

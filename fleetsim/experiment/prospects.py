@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats as laws
 
+from fleetsim.base.chances import percent
 from fleetsim.experiment.expectation import Expectation, tolerance_limits
 from fleetsim.generate.model import type_law
 from fleetsim.stats.power import (
@@ -106,8 +107,8 @@ def count_law_prospect(expectation: Expectation, tolerance: float) -> Prospect:
     )
     caught = e.count_deviates(level=e.level, ratio=RATES[0])
     beside = (
-        f"The exact test beside it catches {_a(RATES[0])} with probability {odds(caught)} at the "
-        f"level {e.level:.2g}{_more_batches(e, caught)}."
+        f"The exact test beside it catches {_a(RATES[0])} with probability {percent(caught)} at "
+        f"the level {e.level:.2g}{_more_batches(e, caught)}."
     )
     return Prospect(accepts, power, _blind_tolerance(e, tolerance, beside))
 
@@ -175,8 +176,8 @@ def _blind(reach: str, passes: dict[float, float], beside: str) -> tuple[str, ..
         return ()
     high, low = RATES[0], RATES[-1]
     return (
-        f"nearly blind; {reach} {_a(high)} with probability {odds(passes[high])} and "
-        f"one {_off(low)} with {odds(passes[low])}. {beside}",
+        f"nearly blind; {reach} {_a(high)} with probability {percent(passes[high])} and "
+        f"one {_off(low)} with {percent(passes[low])}. {beside}",
     )
 
 
@@ -188,7 +189,9 @@ def _more_batches(e: Expectation, caught: float) -> str:
         more = replace(e, batches=batches)
         return more.count_deviates(level=e.level, ratio=RATES[0]) >= POWER
 
-    return f"; {_so_many(enough, e.batches, MOST, 'batches')} would make that {POWER:g} or more"
+    return (
+        f"; {_so_many(enough, e.batches, MOST, 'batches')} would make that {percent(POWER)} or more"
+    )
 
 
 def _off(ratio: float) -> str:
@@ -253,9 +256,9 @@ def type_prospect(expectation: Expectation, margin: float) -> Prospect:
         )
         warnings = (
             f"undecidable with so few events; the 90 % intervals reach up to {100 * half:.2g} "
-            f"points at {n:.12g} events and {100 * margin:.3g} are allowed, so an honest run is "
-            f"inconclusive with probability {odds(lost)}; {enough} would make that {UNDECIDED:g} "
-            "or less.",
+            f"points at {n:.12g} events and {100 * margin:.3g} are allowed, so a fault-free run "
+            f"is inconclusive with probability {percent(lost)}; {enough} would make that "
+            f"{percent(UNDECIDED)} or less.",
         )
     return Prospect(accepts, tuple(power), warnings)
 
@@ -344,7 +347,8 @@ def spread_prospect(
         else f"over {n} seeds no observed variance/mean passes"
     )
     accepts += (
-        f"; that of an honest generator lies within {100 * dispersion_reach(df, confidence):.2g} % "
+        f"; that of a fault-free generator lies within "
+        f"{100 * dispersion_reach(df, confidence):.2g} % "
         f"of 1 with probability {confidence:g}"
     )
     power = []
@@ -374,8 +378,8 @@ def spread_prospect(
         warnings = (
             f"undecidable with {n} replicates; the {100 * confidence:g} % interval reaches from "
             f"{df / upper:.2f} to {df / lower:.2f} times the observed variance/mean and has to lie "
-            f"within {low:g} to {high:g}, so an honest run is inconclusive with probability "
-            f"{odds(lost)}; {enough} would make that {UNDECIDED:g} or less.",
+            f"within {low:g} to {high:g}, so a fault-free run is inconclusive with probability "
+            f"{percent(lost)}; {enough} would make that {percent(UNDECIDED)} or less.",
         )
     return Prospect(accepts, tuple(power), warnings)
 
@@ -419,8 +423,8 @@ def variation_prospect(
         warnings = (
             f"undecidable with {n} repeats; only a variation observed below {100 * below:.3g} % "
             f"passes, and a machine whose true variation is half the limit, {100 * half:.3g} %, "
-            f"gets a verdict with probability {odds(1 - lost(n))}; {enough} would make that "
-            f"{1 - UNDECIDED:g} or more.",
+            f"gets a verdict with probability {percent(1 - lost(n))}; {enough} would make that "
+            f"{percent(1 - UNDECIDED)} or more.",
         )
     return Prospect(accepts, tuple(power), warnings)
 
@@ -442,18 +446,6 @@ def events_text(low: float, high: float) -> str:
     if not math.isfinite(high):
         return f"{math.ceil(low)} events or more"
     return f"{math.ceil(low)} to {math.floor(high)} events"
-
-
-def odds(probability: float) -> str:
-    """Return a probability for a sentence, with as many nines as it has."""
-    short = 1 - probability
-    if short < 1e-15:  # the noise of a sum
-        return "1"
-    if short < 1e-9:
-        return f"1 - {short:.1e}"
-    if short < 1e-3:
-        return f"{probability:.{-math.floor(math.log10(short))}f}"
-    return f"{probability:.{4 if probability > 0.99 else 3}g}"
 
 
 def _so_many(enough: Callable[[int], bool], first: int, most: int, what: str) -> str:

@@ -18,6 +18,7 @@ from fleetsim.base.project import Project, find_project, source_hash
 from fleetsim.base.strict import decoder
 from fleetsim.base.tables import Table, with_unit
 from fleetsim.base.verdict import VERDICTS, Verdict
+from fleetsim.experiment.answer import Answer, answer_of
 from fleetsim.experiment.kind import DEFAULT_KIND, kinds, older_kind
 from fleetsim.experiment.prospects import Power
 from fleetsim.experiment.results import (
@@ -46,7 +47,11 @@ _PACKAGES = (
 
 
 class CriterionRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One criterion with its verdict; `tests` names the tests that it rests on."""
+    """One criterion with its verdict.
+
+    `tests` names the tests that it rests on; `note` gives the reason in full, `brief` in a phrase.
+    `here` is what the claim comes to, where the run's parameters moved it; else "".
+    """
 
     id: str
     kind: str
@@ -61,6 +66,13 @@ class CriterionRecord(msgspec.Struct, frozen=True, kw_only=True):
     tests: list[str]
     method: str
     note: str
+    brief: str = ""
+    here: str = ""
+
+    @property
+    def claim(self) -> str:
+        """What was stated, and what it comes to where parameters moved it."""
+        return f"{self.stated}; here {self.here}" if self.here else self.stated
 
 
 class Measurements(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,8 +90,9 @@ class Measurements(msgspec.Struct, frozen=True, kw_only=True):
 class Description(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was written down before the run.
 
-    `interval` is "" where no data are written; `own` is what only its kind has (`Kind.describe`),
-    and stands in the file beside the other keys.
+    `interval` is "" where no data are written; `hypothesis_rests_on` is empty where the hypothesis
+    rests on all criteria; `own` is what only its kind has (`Kind.describe`), and stands in the file
+    beside the other keys.
     """
 
     title: str
@@ -93,6 +106,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     alpha: float
     notebook: str = "experiment.ipynb"
     kind: str = DEFAULT_KIND
+    hypothesis_rests_on: list[str] = []
     own: dict[str, Any] = {}
 
 
@@ -123,10 +137,10 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
 class Record(Versioned, frozen=True, kw_only=True):
     """One run.
 
-    Two runs of one seed are equal but
-    for measurements, started, finished, run_id and provenance. `section` is what only its kind has
-    (`Kind.section`), and stands in the file under the kind's name; `tests` and `measurements` are
-    empty and null for kinds that have no such.
+    Two runs of one seed are equal but for measurements, started, finished, run_id and provenance.
+    `answer` is null before the verdicts. `section` is what only its kind has (`Kind.section`), and
+    stands in the file under the kind's name; `tests` and `measurements` are empty and null for
+    kinds that have no such.
     """
 
     experiment: str
@@ -141,6 +155,7 @@ class Record(Versioned, frozen=True, kw_only=True):
     description: Description
     expected: Expected
     batch_ids: list[str]
+    answer: Answer | None = None
     criteria: list[CriterionRecord]
     tests: list[Test]
     measurements: Measurements | None
@@ -157,11 +172,6 @@ class Record(Versioned, frozen=True, kw_only=True):
         """Whether every criterion passed."""
         return all(criterion.verdict == Verdict.PASS for criterion in self.criteria)
 
-    @property
-    def answer(self) -> str:
-        """What the run found, in a sentence or two; "" where its kind says it by criteria alone."""
-        return str(getattr(self.section, "answer", ""))
-
     def criterion(self, name: str) -> CriterionRecord:
         """Return a criterion by its id."""
         return next(criterion for criterion in self.criteria if criterion.id == name)
@@ -169,8 +179,7 @@ class Record(Versioned, frozen=True, kw_only=True):
     def table(self) -> Table:
         """Return the criteria with what was observed and the verdicts."""
         rows = [
-            (c.id, c.stated, with_unit(c.observed, c.unit), c.verdict, c.note)
-            for c in self.criteria
+            (c.id, c.claim, with_unit(c.observed, c.unit), c.verdict, c.note) for c in self.criteria
         ]
         header = ("criterion", "stated", "observed", "verdict", "why")
         return Table(header, tuple(rows))
@@ -246,7 +255,10 @@ def decode_record(content: bytes, path: Path = Path(RECORD_NAME)) -> Record:
     section: Any = msgspec.UNSET
     if name in parts and name not in {field.name for field in msgspec.structs.fields(Record)}:
         section = _section(parts[name], name, path)
-    return msgspec.structs.replace(record, description=description, section=section)
+    answer = record.answer
+    if answer is None and record.completed:  # a record of before there were answers
+        answer = answer_of(record.criteria)
+    return msgspec.structs.replace(record, description=description, section=section, answer=answer)
 
 
 def _section(content: msgspec.Raw, name: str, path: Path) -> Any:
@@ -266,9 +278,12 @@ def overall_line(criteria: Sequence[CriterionRecord]) -> str:
 
 
 def provenance(
-    project: Project, commands: Sequence[str], engine: str = "notebook"
+    project: Project, commands: Sequence[str], engine: str = "notebook", load: float | None = None
 ) -> dict[str, Any]:
-    """Return what a reader needs to judge and repeat a run; no host, user or path stands in it."""
+    """Return what a reader needs to judge and repeat a run; no host, user or path stands in it.
+
+    `load` is the load average when the run began: of other work, not of its own.
+    """
     return {
         "versions": dict(versions()),
         "engine": engine,
@@ -277,7 +292,8 @@ def provenance(
         "system": f"{platform.system()} {platform.machine()}",
         "cpu_model": cpu_model(),
         "cores": os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 2),
+        "load_average": round(os.getloadavg()[0] if load is None else load, 2),
+        "governor": _governor(),
         "cgroup_memory_peak_bytes": container_memory_peak(),
         "commands": list(commands),
     }
@@ -291,6 +307,14 @@ def versions() -> Mapping[str, str]:
         "python": platform.python_version(),
         **{name: version(name) for name in _PACKAGES},
     }
+
+
+def _governor() -> str | None:
+    """Return how the system sets the clock of the processors, where it says so."""
+    try:
+        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text().strip()
+    except OSError:
+        return None
 
 
 def cpu_model() -> str:

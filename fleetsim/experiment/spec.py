@@ -15,7 +15,7 @@ from fleetsim.base.clock import format_time, parse_time
 from fleetsim.base.errors import InputError, cut, found, nearest
 from fleetsim.base.project import Project
 from fleetsim.base.strict import check_fields, read_mapping, text, whole
-from fleetsim.experiment.criterion import Criterion, CriterionKind
+from fleetsim.experiment.criterion import Criterion, CriterionKind, worded
 from fleetsim.experiment.grid import Axis, Range, read_grid
 from fleetsim.experiment.kind import (
     DEFAULT_KIND,
@@ -39,10 +39,17 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         int, Meta(ge=1, le=1, description="version of this form", extra={"allowed": "1"})
     ]
     title: Annotated[str, text("title")]
-    date: Annotated[str, text("when it was written down")]
-    feature: Annotated[str, text("what is tried")]
+    date: Annotated[str, text("when it was written down")] = ""
+    feature: Annotated[str, text("what is tried")] = ""
     question: Annotated[str, text("the question")]
     hypothesis: Annotated[str, text("the hypothesis")]
+    hypothesis_rests_on: Annotated[
+        list[Any],
+        Meta(
+            description="ids of the criteria that decide about the hypothesis; all by default",
+            extra={"allowed": "a list of ids"},
+        ),
+    ] = []
     config: Annotated[str, text("path of the configuration, from the experiment's folder")]
     kind: Annotated[str, text("kind of experiment")] = DEFAULT_KIND
     notebook: Annotated[str, text("file in notebooks/ that runs it; the kind's own by default")] = (
@@ -91,12 +98,14 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Experiment:
     """An experiment, with the parameters of one run put in.
 
-    `id` is the folder's name; `parameters` holds every effective parameter, by its name; `keys` are
-    those that only its kind has, a `Kind.Keys`. A sweep takes every point of the grid that `axes`
-    make, `seeds` times; without `keep_data` a run deletes its events when they are judged.
+    `id` is the folder's name; the hypothesis rests on the criteria that `hypothesis_rests_on`
+    names, or on all where it is empty; `parameters` holds every effective parameter, by its name;
+    `keys` are those that only its kind has, a `Kind.Keys`. A sweep takes every point of the grid
+    that `axes` make, `seeds` times; without `keep_data` a run deletes its events when they are
+    judged.
     `notebook_parameters` are those that only its notebook declares, each with its value. `given` is
-    the configuration as file and parameters have it, `config` what the kind makes of it; `folder`
-    is the experiment's own.
+    the configuration as file and parameters have it, `config` what the kind makes of it, `written`
+    what it makes of the file alone; `folder` is the experiment's own.
     """
 
     id: str
@@ -105,6 +114,7 @@ class Experiment:
     feature: str
     question: str
     hypothesis: str
+    hypothesis_rests_on: tuple[str, ...]
     kind: Kind
     notebook: str
     batches: int
@@ -118,7 +128,13 @@ class Experiment:
     keys: Any
     folder: Path
     given: Config
+    written: Config
     notebook_parameters: tuple[Parameter, ...] = ()
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether parameters gave this run another configuration than the file, seed apart."""
+        return msgspec.structs.replace(self.config, seed=self.written.seed) != self.written
 
     @property
     def run_parameters(self) -> dict[str, Parameter]:
@@ -174,6 +190,7 @@ def load_experiment(
         feature=spec.feature,
         question=spec.question,
         hypothesis=spec.hypothesis,
+        hypothesis_rests_on=tuple(spec.hypothesis_rests_on),
         kind=kind,
         notebook=spec.notebook,
         notebook_parameters=own_parameters(
@@ -187,12 +204,14 @@ def load_experiment(
         criteria=criteria,
         config=given,
         given=given,
+        written=given,
         folder=path.parent,
         config_file=project.relative(config_file),
         keys=keys,
     )
     try:
         experiment = with_parameters(experiment, {})
+        experiment = replace(experiment, written=experiment.config)
     except InputError as error:
         where = f"{project.relative(path)} with {experiment.config_file}"
         raise InputError(where, *error.faults) from None
@@ -221,6 +240,7 @@ def _read(project: Project, path: Path) -> tuple[Kind, Spec, Any, tuple[Criterio
     values["notebook"] = values.get("notebook") or (kind.notebook if kind else "")
     faults += _notebook_faults(project, kind, values["notebook"])
     criteria = _criteria(values.get("criteria", []), kind, faults)
+    faults += _rests_on_faults(values)
     faults += _interval_faults(values)
     if kind is not None:
         faults += kind.key_faults(values)
@@ -356,11 +376,29 @@ def _criteria(rows: list[Any], kind: Kind | None, faults: list[str]) -> tuple[Cr
         wrong += _limit_faults(label, of, row, values)
         wrong += _choice_faults(label, of.choices if of else None, values)
         faults += wrong
-        if not wrong:
-            criteria.append(Criterion(**values))
+        if not wrong and of is not None:
+            criteria.append(worded(Criterion(**values), of))
     for name in sorted(name for name, count in Counter(ids).items() if count > 1):
-        faults.append(f"criteria: the id {found(name)} stands twice; every criterion has its own")
+        faults.append(
+            f"criteria: duplicate id {found(name)}; allowed: one of its own for every criterion"
+        )
     return tuple(criteria)
+
+
+def _rests_on_faults(values: Mapping[str, Any]) -> list[str]:
+    """Return a fault for each id that the hypothesis rests on and that no criterion has."""
+    rows = values.get("criteria", [])
+    ids = [str(row["id"]) for row in rows if isinstance(row, dict) and "id" in row]
+    named = values.get("hypothesis_rests_on", [])
+    faults = [
+        f"hypothesis_rests_on: found {found(name)}{nearest(str(name), ids)}; allowed: the ids of "
+        f"criteria: {', '.join(map(cut, ids))}"
+        for name in named
+        if name not in ids
+    ]
+    if twice := sorted(name for name, count in Counter(map(str, named)).items() if count > 1):
+        faults.append(f"hypothesis_rests_on: found {', '.join(map(found, twice))} twice")
+    return faults
 
 
 def _all_criteria() -> dict[str, CriterionKind]:

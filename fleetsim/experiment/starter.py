@@ -179,7 +179,7 @@ def _move_in(partial: Path, folder: Path, names: Iterable[str]) -> None:
 def new_experiment(project: Project, name: str, kind_name: str = DEFAULT_KIND) -> Path:
     """Make an experiment from the template of a kind: its two files, and the document.
 
-    The template is the experiment that the kind's notebook runs as it stands.
+    The template is the kind's own, or else the experiment that its notebook runs as it stands.
 
     Parameters
     ----------
@@ -230,7 +230,11 @@ def new_experiment(project: Project, name: str, kind_name: str = DEFAULT_KIND) -
 
 
 def _template(project: Project, kind: Kind) -> tuple[str, str]:
-    """Return configuration and claims of the experiment that a kind begins with."""
+    """Return configuration and claims that an experiment of a kind begins with."""
+    own = kind.template()
+    if own is not None:
+        config, claims = ((own / file).read_text(encoding="utf-8") for file in _FILES[:2])
+        return config, claims
     first = next(p.default for p in kind.parameters if p.name == "experiment")
     for places in (kit_file, lambda path: project.root / path):
         paths = [places(f"experiments/{first}/{file}") for file in _FILES[:2]]

@@ -20,16 +20,19 @@ import msgspec
 import yaml
 from msgspec import Struct
 
+from fleetsim.base.chances import percent
 from fleetsim.base.clock import Instant, batch_name, format_time
-from fleetsim.base.errors import FleetsimError, InputError, found, refused
+from fleetsim.base.errors import FleetsimError, InputError, cut, found, refused
 from fleetsim.base.files import PARTIAL, claim_folder, point_link, publish_folder, write_file
 from fleetsim.base.project import Project, find_project, source_hash
-from fleetsim.base.tables import Stack, Table
+from fleetsim.base.tables import Lines, Stack, Table
 from fleetsim.base.verdict import Verdict
+from fleetsim.batch.meta import EVENTS_NAME
+from fleetsim.experiment.answer import answer_of
 from fleetsim.experiment.check import Check, check_experiment
+from fleetsim.experiment.criterion import brief_of
 from fleetsim.experiment.document import (
     by_chance,
-    chance,
     planned_record,
     power_table,
     render_document,
@@ -185,6 +188,7 @@ class BaseRun(ABC):
         self.project = project
         self.experiment = experiment
         self.started = Instant.now()
+        self.load = os.getloadavg()[0]
         self.key = run_key(project, experiment)
         self.run_id = run_name(self.started, self.key)
         self.final = own_folder(results / experiment.id, results) / self.run_id
@@ -207,7 +211,7 @@ class BaseRun(ABC):
 
     def claims(self) -> Table:
         """Return what the experiment claims, and how it will be measured."""
-        rows = tuple((c.id, c.stated, c.method) for c in self.experiment.criteria)
+        rows = tuple((c.id, c.claim, c.method) for c in self._record.criteria)
         return Table(("criterion", "stated", "measured by"), rows, self.experiment.hypothesis)
 
     def check(self) -> Stack:
@@ -217,9 +221,12 @@ class BaseRun(ABC):
         """
         expected = self._record.expected
         tables = [check_table(self._check)]
+        if expected.findings:
+            rows = tuple((text,) for text in (*expected.findings, *expected.remedies))
+            tables.append(Table(("what does not add up, and what would reconcile it",), rows))
         if expected.warnings:
             rows = tuple((warning,) for warning in expected.warnings)
-            tables.append(Table(("warnings, which are no findings",), rows))
+            tables.append(Table(("what these criteria hardly see or decide",), rows))
         tables += [
             replace(power_table(row.power), fold=f"{row.criterion}: {row.accepts}")
             for row in expected.foresight
@@ -259,7 +266,7 @@ class BaseRun(ABC):
         folder.mkdir(exist_ok=True)
         for form, content in images.items():
             (folder / f"{name}.{form}").write_bytes(content)
-        return ShownFigure(images["png"], alt)
+        return ShownFigure(images["png"], alt, images["svg"])
 
     def finish(self, *, engine: str = "notebook") -> Summary:
         """Write record, document and parameters, and let the run appear under its name.
@@ -275,7 +282,7 @@ class BaseRun(ABC):
         self._record = msgspec.structs.replace(
             self._record,
             finished=format_time(Instant.now().wall_us),
-            provenance=provenance_of(self.project, self.experiment, engine),
+            provenance=provenance_of(self.project, self.experiment, engine, self.load),
         )
         write_run_files(self.folder, self._record)
         publish_run(self.folder, self.final, latest=True)
@@ -290,8 +297,11 @@ class BaseRun(ABC):
             raise FleetsimError(f"this step comes after {step}()")
         return value
 
-    def _judge(self, **content: Any) -> Table:
-        """Decide every criterion, and put the verdicts and more into the record."""
+    def _judge(self, *, reasons: str = "", **content: Any) -> Table:
+        """Decide every criterion, and put the verdicts, the answer and more into the record.
+
+        `reasons` are the answer's, where the kind has better words for them than the criteria.
+        """
         self._check_section(content.get("section"))
         evidence, kinds_of = self.evidence(), self.experiment.kind.criteria()
         criteria = []
@@ -308,12 +318,14 @@ class BaseRun(ABC):
                     verdict=judgement.verdict,
                     tests=[name for name in kind.tests if name in made],
                     note=judgement.note,
+                    brief=brief_of(judgement, criterion.unit),
                 )
             )
+        answer = answer_of(criteria, self.experiment.hypothesis_rests_on, reasons)
         self._record = msgspec.structs.replace(
-            self._record, status=Status.COMPLETED, criteria=criteria, **content
+            self._record, status=Status.COMPLETED, criteria=criteria, answer=answer, **content
         )
-        return self._record.table()
+        return replace(self._record.table(), caption=str(answer), part="verdicts")
 
     def _check_section(self, section: Any) -> None:
         """Refuse a section of another type than the kind says: no one could read it again."""
@@ -329,6 +341,15 @@ class BaseRun(ABC):
         raise FleetsimError(refusal(_named(kind), [fault]))
 
 
+def sample_lines(batch: Path, lines: int = 10) -> Lines:
+    """Return the first lines of a batch's events as they stand in the file, long ones cut."""
+    with open(batch / EVENTS_NAME, "rb") as file:
+        first = [line for line, _ in zip(file, range(lines), strict=False)]
+    texts = (line.rstrip(b"\n").decode(errors="replace") for line in first)
+    caption = f"The first {len(first)} of {batch.name}/{EVENTS_NAME}" if first else "No line."
+    return Lines(tuple(cut(text, 400) for text in texts), caption)
+
+
 class Summary:
     """The end of a run: the overall line, each criterion that did not pass with its reason.
 
@@ -342,8 +363,7 @@ class Summary:
         return {"text/plain": repr(self), RUN_MARK: mark_of(self.record)}
 
     def __repr__(self) -> str:
-        lines = [self.record.answer] if self.record.answer else []
-        lines.append(overall_line(self.record.criteria))
+        lines = [str(self.record.answer), overall_line(self.record.criteria)]
         for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE):
             lines += [
                 f"{c.verdict}: {c.id}. {c.note}"
@@ -364,7 +384,7 @@ def check_table(check: Check) -> Table:
         (
             row.criterion.id,
             row.criterion.stated,
-            "measured" if row.a_priori is None else chance(row.a_priori),
+            "measured" if row.a_priori is None else percent(row.a_priori),
             row.outlook,
         )
         for row in check.criteria
@@ -425,9 +445,11 @@ def repeat_commands(experiment: Experiment) -> list[str]:
     ]
 
 
-def provenance_of(project: Project, experiment: Experiment, engine: str) -> dict[str, Any]:
+def provenance_of(
+    project: Project, experiment: Experiment, engine: str, load: float | None = None
+) -> dict[str, Any]:
     """Return what a reader needs to judge and repeat a run, with the package of an outside kind."""
-    told = provenance(project, repeat_commands(experiment), engine)
+    told = provenance(project, repeat_commands(experiment), engine, load)
     package = origin(experiment.kind)
     if package is not None:
         told["versions"] |= dict([package])

@@ -5,6 +5,7 @@ from fleetsim.base.face import face
 __getattr__, __dir__ = face(
     __name__,
     {
+        "audit_page": "write_audit_page",
         "compare.compare": "compare_runs",
         "compare.page": "comparison_text page_of write_comparison",
         "gallery": "GALLERY_NAME refresh_gallery SWEEP_HTML write_gallery",

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from base64 import b64encode
+from functools import cache
+from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 from urllib.parse import quote
+
+from markupsafe import Markup
 
 from fleetsim.base.errors import FleetsimError, InputError
 from fleetsim.base.files import exclusive, make_folder, open_plain, write_file
 from fleetsim.base.terminal import warn
 from fleetsim.base.verdict import VERDICTS
+from fleetsim.experiment.answer import Outlook
 from fleetsim.experiment.results import Status
 from fleetsim.report.listing import ListedRun, differing_parameters, list_runs
 from fleetsim.report.pages import encoded, render_page
@@ -88,6 +95,7 @@ def render_gallery(results: Path) -> str:
                 "cards": cards,
             }
         )
+    script = Markup(_script())  # noqa: S704 (it is our own)
     comparisons = sorted(p.name for p in results.glob("compare/[!.]*.html") if _there(p))
     return render_page(
         "gallery.html.j2",
@@ -95,11 +103,20 @@ def render_gallery(results: Path) -> str:
         n_runs=len(runs),
         n_failed=sum(run.status == Status.FAILED for run in runs),
         verdicts=VERDICTS,
+        outlooks=[*map(str, Outlook), "run failed"],
+        script=script,
+        script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         comparisons=[(name, quote(os.fsencode(f"compare/{name}"))) for name in comparisons],
         damaged=[
             (error.where.removeprefix(f"{results}/"), "; ".join(error.faults)) for error in damaged
         ],
     )
+
+
+@cache
+def _script() -> str:
+    """Return what lets a reader filter, sort and page; without it the page shows every run."""
+    return (files("fleetsim.report") / "templates" / "gallery.js").read_text(encoding="utf-8")
 
 
 def _card(results: Path, run: ListedRun, differing: dict[str, object]) -> dict[str, object]:
@@ -108,12 +125,21 @@ def _card(results: Path, run: ListedRun, differing: dict[str, object]) -> dict[s
     page = next(path for path in pages if path.name == _PAGES[-1] or _there(path))
     return {
         "run": run,
+        "verdict": "run failed" if run.answer is None else str(run.answer.verdict),
+        "words": _words(run, differing),
         "differing": differing,
         "href": _link(results, page),
         "leads_to": page.name,
         "picture": _picture(results, folder / "figures"),
         "counts": [(verdict, run.count(verdict)) for verdict in VERDICTS],
     }
+
+
+def _words(run: ListedRun, differing: dict[str, object]) -> str:
+    """Return the text by which a run is found, in small letters."""
+    said = [run.experiment, run.title, run.run_id, str(run.answer or run.error)]
+    said += [f"{name} {value}" for name, value in differing.items()]
+    return " ".join(said).lower()
 
 
 def _picture(results: Path, figures: Path) -> tuple[str, str] | None:

@@ -21,9 +21,11 @@ from markupsafe import Markup
 from nbconvert.exporters.html import HTMLExporter
 from traitlets import default
 
-from fleetsim.base.tables import number
+from fleetsim.base.tables import Table, number, with_unit
+from fleetsim.experiment.criterion import CLAIMED
 from fleetsim.experiment.document import by_chance
-from fleetsim.experiment.record import Record, decode_record, overall_line
+from fleetsim.experiment.record import CriterionRecord, Record, decode_record, overall_line
+from fleetsim.report.layout import Piece, Topic, layout_of
 
 _TAGS = frozenset(
     """
@@ -34,7 +36,7 @@ _TAGS = frozenset(
 )
 _ATTRIBUTES = {
     "*": ["class", "id", "title", "lang"],
-    "td": ["colspan", "rowspan"],
+    "td": ["colspan", "rowspan", "data-label"],
     "th": ["colspan", "rowspan", "scope"],
     "ol": ["start"],
 }
@@ -43,6 +45,10 @@ _ATTRIBUTES = {
 #: What is never read as text: bleach would leave the content of these where it drops the tags, as
 #: the rules of style that pandas puts before a table.
 _UNREAD = re.compile(r"<(style|script)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
+
+
+#: A path from a run's folder, to one of its files or at most two folders up: no scheme, no host.
+_BESIDE = re.compile(r"(\.\./){0,2}[\w-][\w.-]*(/[\w-][\w.-]*)*/?")
 
 
 def _allowed(tag: str, name: str, value: str) -> bool:
@@ -106,14 +112,45 @@ class ReportExporter(HTMLExporter):
     ) -> tuple[str, dict[str, Any]]:
         """Convert a notebook; the record that it carries in its metadata makes the page's head."""
         resources = dict(resources or {})
-        record = _record_of(nb)
-        resources["record"] = record
-        resources["sweep"] = _sweep_of(nb)
+        record, sweep = _record_of(nb), _sweep_of(nb)
+        layout = layout_of(nb, without_first=record is not None or sweep is not None)
+        resources |= {"record": record, "sweep": sweep, "layout": layout, "topics": layout.shown}
         if record is not None:
-            resources["overall"] = overall_line(record.criteria)
-            resources["by_chance"] = by_chance(record)
+            resources |= _head_of(record)
+            resources["topics"] = [*record_topics(record), *layout.shown]
+            resources["links"] = _links_of(nb)
         text, resources = super().from_notebook_node(nb, resources, **kw)
         return text, resources
+
+
+def _links_of(nb: Any) -> list[tuple[str, str]]:
+    """Return what a notebook says that the page links to, as far as it stands beside the page."""
+    rows = nb.metadata["fleetsim"].get("links", [])
+    return [(str(words), href) for words, href in rows if _BESIDE.fullmatch(str(href))]
+
+
+def _head_of(record: Record) -> dict[str, Any]:
+    """Return what the head of a run's page shows besides the record's own texts."""
+    return {
+        "first_words": "" if record.answer is None else record.answer.first_words,
+        "overall": overall_line(record.criteria),
+        "by_chance": by_chance(record),
+        "observed": {c.id: _observed(c) for c in record.criteria},
+    }
+
+
+def _observed(criterion: CriterionRecord) -> str:
+    """Return what was found, without the limits: these stand in a column of their own."""
+    return criterion.brief.partition(CLAIMED)[0] or with_unit(criterion.observed, criterion.unit)
+
+
+def record_topics(record: Record) -> list[Topic]:
+    """Return what a run's page unfolds of the record itself: the reasons of its verdicts."""
+    if not record.completed:
+        return []
+    rows = tuple((c.title, c.verdict, c.note) for c in record.criteria)
+    reasons = Table(("criterion", "verdict", "why"), rows)
+    return [Topic("The reason of each verdict", [Piece("html", reasons._repr_html_())])]
 
 
 def _record_of(nb: Any) -> Record | None:

@@ -22,6 +22,7 @@ from fleetsim.base.storage import is_remote
 from fleetsim.base.strict import decoder
 from fleetsim.base.tables import Table
 from fleetsim.base.verdict import VERDICTS, Verdict
+from fleetsim.experiment.answer import Answer, answer_of
 from fleetsim.experiment.results import (
     ENDED,
     LATEST,
@@ -39,6 +40,10 @@ from fleetsim.experiment.results import (
 class _Judged(msgspec.Struct, frozen=True):
     id: str
     verdict: Verdict
+    title: str = ""
+    observed: float | bool | None = None
+    unit: str = ""
+    brief: str = ""
 
 
 class _Titled(msgspec.Struct, frozen=True):
@@ -55,6 +60,7 @@ class _Listed(Head, frozen=True, kw_only=True):
     finished: str
     parameters: dict[str, Any]
     description: _Titled
+    answer: Answer | None = None
     criteria: list[_Judged]
 
 
@@ -76,8 +82,10 @@ class ListedRun:
         From the start of the run to its end.
     parameters : dict
         Every effective parameter, the seed too.
-    verdicts : dict
-        Of each criterion that was judged, by its id.
+    verdicts, observed : dict
+        Verdict and observed value of each criterion that was judged, by its id.
+    answer : Answer or None
+        None where the run failed.
     """
 
     folder: Path
@@ -90,6 +98,8 @@ class ListedRun:
     seconds: float
     parameters: dict[str, Any]
     verdicts: dict[str, Verdict]
+    observed: dict[str, float | bool | None]
+    answer: Answer | None
 
     def count(self, verdict: Verdict) -> int:
         """Return how many criteria have this verdict."""
@@ -107,6 +117,10 @@ class ListedRun:
             "parameters": self.parameters,
             "path": _path(project, self.folder),
             "verdicts": self.verdicts,
+            "started": self.started,
+            "seconds": self.seconds,
+            "answer": msgspec.to_builtins(self.answer),
+            "observed": self.observed,
         }
 
 
@@ -147,7 +161,16 @@ def listed_run(folder: Path) -> ListedRun:
         seconds=seconds,
         parameters=head.parameters,
         verdicts={row.id: row.verdict for row in head.criteria if row.verdict},
+        observed={row.id: row.observed for row in head.criteria if row.verdict},
+        answer=_answer(head),
     )
+
+
+def _answer(head: _Listed) -> Answer | None:
+    """Return the answer of a run; those of before there were answers have it in their verdicts."""
+    if head.answer is not None or head.status != Status.COMPLETED:
+        return head.answer
+    return answer_of(head.criteria)
 
 
 def list_runs(results: Path) -> tuple[list[ListedRun], list[InputError]]:
@@ -302,11 +325,11 @@ def runs_table(runs: Sequence[ListedRun]) -> Table:
             (
                 one_line(run.experiment),
                 one_line(run.run_id),
-                run.status,
+                "run failed" if run.answer is None else run.answer.verdict,
                 *(str(run.count(verdict)) if run.verdicts else "–" for verdict in VERDICTS),
                 f"{run.seconds:.1f} s",
                 one_line(", ".join(words)),
             )
         )
-    header = ("experiment", "run", "status", *VERDICTS, "duration", "parameters that differ")
+    header = ("experiment", "run", "hypothesis", *VERDICTS, "duration", "parameters that differ")
     return Table(header, tuple(rows))

@@ -9,22 +9,35 @@ import nbformat
 
 from fleetsim.base.errors import InputError
 from fleetsim.base.files import write_file
+from fleetsim.batch.dataset import RUN_DATA
 from fleetsim.experiment.document import render_document
 from fleetsim.experiment.record import Record, read_record
 from fleetsim.experiment.results import RECORD_NAME, one_line, refuse_links
 from fleetsim.experiment.steps import DOCUMENT_NAME
 from fleetsim.report.executed import notebook_faults
+from fleetsim.report.gallery import GALLERY_NAME, SWEEP_HTML
 from fleetsim.report.html import render_html
 
 REPORT_NOTEBOOK = "report.ipynb"
 REPORT_HTML = "report.html"
 
 
-def attach_notebook(folder: Path, record: Record, executed: nbformat.NotebookNode | None) -> None:
-    """Write an executed notebook into a run, cleaned of paths and times, and the report of it."""
+def attach_notebook(
+    folder: Path,
+    record: Record,
+    executed: nbformat.NotebookNode | None,
+    *,
+    home: Path | None = None,
+) -> None:
+    """Write an executed notebook into a run, cleaned of paths and times, and the report of it.
+
+    `home` is the folder in which the run will stand, where it does not stand there yet.
+    """
     if executed is None:
         return
-    carry_record(clean_notebook(executed), record)
+    carry_record(
+        clean_notebook(executed), record, links_beside(record, folder, home or folder.parent)
+    )
     write_file(folder / REPORT_NOTEBOOK, (nbformat.writes(executed) + "\n").encode())
     write_file(folder / REPORT_HTML, render_html(executed).encode())
 
@@ -40,13 +53,39 @@ def clean_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def carry_record(notebook: nbformat.NotebookNode, record: Record) -> None:
-    """Put the record into a notebook's metadata, where the exporter finds it.
+def carry_record(notebook: nbformat.NotebookNode, record: Record, links: list[list[str]]) -> None:
+    """Put the record, and what the page links to, into a notebook's metadata for the exporter.
 
-    It goes in as text: notebooks are saved with sorted keys, which would lose the record's order.
+    The record goes in as text: notebooks are saved with sorted keys, which would lose its order.
     """
     text = record.compact().decode()
-    notebook.metadata["fleetsim"] = nbformat.from_dict({"record": text})
+    notebook.metadata["fleetsim"] = nbformat.from_dict({"record": text, "links": links})
+
+
+def links_beside(record: Record, folder: Path, home: Path) -> list[list[str]]:
+    """Return words and address of what stands beside a run's page when it is made.
+
+    `home` is the folder of the experiment's runs.
+    """
+    own = [
+        ("record", RECORD_NAME),
+        ("document", DOCUMENT_NAME),
+        ("notebook", REPORT_NOTEBOOK),
+        ("data", f"{RUN_DATA}/"),
+    ]
+    links = [
+        [words, name] for words, name in own if name == REPORT_NOTEBOOK or (folder / name).exists()
+    ]
+    earlier = sorted(
+        path.parent.name
+        for path in home.glob(f"[!.]*/{REPORT_HTML}")
+        if path.parent.name < record.run_id and not path.parent.is_symlink()
+    )
+    if earlier:
+        links.append(["previous run", f"../{earlier[-1]}/{REPORT_HTML}"])
+    if (home / SWEEP_HTML).is_file():
+        links.append(["sweep", f"../{SWEEP_HTML}"])
+    return [*links, ["all runs", f"../../{GALLERY_NAME}"]]
 
 
 def render_report(folder: Path, notebook: Path | None = None) -> list[Path]:
@@ -108,7 +147,8 @@ def check_report(folder: Path) -> list[str]:
     ]
     if notebook.metadata.get("fleetsim", {}).get("record") != record.compact().decode():
         findings.append(f"{REPORT_NOTEBOOK} carries another record than {RECORD_NAME}")
-        carry_record(notebook, record)
+        links = notebook.metadata.get("fleetsim", {}).get("links", [])
+        carry_record(notebook, record, links)
     if _text(folder / REPORT_HTML) != render_html(notebook):
         findings.append(f"{REPORT_HTML} is not what {RECORD_NAME} and {REPORT_NOTEBOOK} give")
     return findings

@@ -113,7 +113,7 @@ def execute(
 
 def _publish(folder: Path, record: Record, ending: Ending, parent: Path) -> Outcome:
     """Add the report, and give the folder its name below `parent`."""
-    attach_notebook(folder, record, ending.notebook)
+    attach_notebook(folder, record, ending.notebook, home=parent)
     final = parent / record.run_id
     final.parent.mkdir(parents=True, exist_ok=True)
     publish_run(folder, final, latest=record.completed)

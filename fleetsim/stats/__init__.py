@@ -27,5 +27,6 @@ __getattr__, __dir__ = face(
         "times": "cells_for PLOT_CELLS times_of",
         "two_samples": "dispersion_ratio homogeneity_test largest_shift rank_test",
         "variation": "variation_interval",
+        "where": "Names",
     },
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from fleetsim.base.chances import p_figure
 from fleetsim.base.tables import Table, number
 from fleetsim.base.verdict import Verdict
 from fleetsim.stats.judged import Test
@@ -19,9 +20,14 @@ def answer(test: Test) -> str:
 
 def answers_table(tests: Sequence[Test]) -> Table:
     """Return each test as a question, its answer, and what the answer is worth."""
-    rows = tuple((test.question, answer(test), test.reach) for test in tests)
+    rows = tuple((test.question, answer(test), _where(test) + test.reach) for test in tests)
     header = ("question", "answer", "what this test would and would not have seen")
     return Table(header, rows, answers_line(tests))
+
+
+def _where(test: Test) -> str:
+    """Return where the data depart most, as a sentence; "" where they do not."""
+    return f"Most at {'; '.join(test.where[:3])}. " if test.where else ""
 
 
 def answers_line(tests: Sequence[Test]) -> str:
@@ -41,8 +47,8 @@ def tests_table(tests: Sequence[Test]) -> Table:
             number(test.statistic),
             number(test.df),
             number(test.n),
-            number(test.p_value, 3),
-            number(test.p_holm, 3),
+            p_figure(test.p_value),
+            p_figure(test.p_holm),
             _estimate(test),
             number(test.detectable, 3),
             test.verdict,

@@ -37,7 +37,7 @@ class Entry:
     ----------
     name : str
     question : str
-        In plain words; "yes" is what an honest generator gives.
+        In plain words; "yes" is what a fault-free generator gives.
     null : str
         The hypothesis under test, in words.
     make : callable
@@ -49,8 +49,8 @@ class Entry:
         Whether it asks how many events drivers have, which is known only where it is known who the
         drivers are, and where all of the data could be read.
     continuous : bool
-        Whether the p-values of honest data are uniform at the size of the baseline. Where they are
-        discrete or conservative, as all are in small samples, too few rejections are no fault.
+        Whether the p-values of fault-free data are uniform at the size of the baseline. Where they
+        are discrete or conservative, as all are in small samples, too few rejections are no fault.
     effect : callable
         (Sample, Law, TestResult, level) -> the smallest effect caught at that level with 90 %
         power (for an equivalence test: the largest under which it still shows its claim), or None
@@ -251,7 +251,7 @@ BATTERY: tuple[Entry, ...] = (
         kind=EntryKind.EQUIVALENCE,
         continuous=False,
         effect=effects.count_margin_effect,
-        sees="closeness, as long as the true rate is within {:.2%} of the stated one",
+        sees="equivalence, where the true rate is within {:.2%} of the stated one",
         misses="how the events spread over drivers, types and time",
     ),
     Entry(
@@ -271,7 +271,7 @@ BATTERY: tuple[Entry, ...] = (
         make=_types_margin,
         kind=EntryKind.EQUIVALENCE,
         effect=effects.types_margin_effect,
-        sees="closeness, as long as every share is within {:.2%} of its weight, in points",
+        sees="equivalence, where every share is within {:.2%} of its weight, in points",
         misses="types in a pattern that keeps the shares",
     ),
     Entry(
@@ -397,11 +397,11 @@ BATTERY: tuple[Entry, ...] = (
         misses="dependence that leaves the companies' totals as they are",
     ),
     Entry(
-        name="slot_totals",
+        name="driver_number_totals",
         question="Do drivers of one number, added up over companies, vary as independent ones?",
         null="events fall on the drivers' numbers at random",
         roster=True,
-        make=lambda s, w: moments.crowding_test(s.slot_totals),
+        make=lambda s, w: moments.crowding_test(s.driver_number_totals),
         effect=effects.dispersion_effect,
         sees="totals that scatter {:.2f} times as much in variance, as where companies are copies",
         misses="dependence within a company",

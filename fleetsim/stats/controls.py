@@ -1,7 +1,7 @@
 """Generators that must fail: data with one known fault each, against which the tests are measured.
 
 Nothing here is used to make data. A control takes a configuration (its seed included) and a number
-of batches, and gives columns of events that look honest but for its fault (`faulty`).
+of batches, and gives columns of events that look fault-free but for its fault (`faulty`).
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ CONTROLS: tuple[Control, ...] = (
     ),
     Control(
         name="duplicated_events",
-        fault="one event in 500 stands twice",
+        fault="one event in 500 is duplicated",
         draw=faulty.duplicated,
         caught_by=("event_times_ties",),
     ),
@@ -168,7 +168,7 @@ CONTROLS: tuple[Control, ...] = (
         name="same_stream_in_every_company",
         fault="every company repeats the first",
         draw=faulty.same_company,
-        caught_by=("event_times_ties", "slot_totals", "company_totals"),
+        caught_by=("event_times_ties", "driver_number_totals", "company_totals"),
         computed={"event_times_ties": _certain},
     ),
     Control(

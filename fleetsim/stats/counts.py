@@ -332,7 +332,7 @@ def dispersion_test(counts: npt.ArrayLike) -> TestResult:
     df = x.size - 1
     note = None
     if statistic == 0:
-        note = "all counts are equal: the chi-square law gives p = 0 however few they are"
+        note = "all counts are equal: the chi-square law rejects them however few they are"
     return TestResult(
         "dispersion",
         statistic=statistic,

@@ -1,4 +1,4 @@
-"""Honest data in memory: what the kit's own generator draws, as columns and as a sample."""
+"""Fault-free data in memory: what the kit's own generator draws, as columns and as a sample."""
 
 from __future__ import annotations
 

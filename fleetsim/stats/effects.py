@@ -122,7 +122,7 @@ def rate_effect(sample: Sample, law: Law, result: TestResult, level: float) -> f
 
 
 def count_margin_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
-    """Return the largest relative shift under which closeness is still shown 9 times in 10."""
+    """Return the largest relative shift under which equivalence is still shown 9 times in 10."""
     mean, margin = mean_count(sample, law), law.count_margin
     least = float(scipy_laws.poisson.isf(level, mean * (1 - margin))) + 1
     largest = float(scipy_laws.poisson.ppf(level, mean * (1 + margin))) - 1
@@ -135,7 +135,7 @@ def count_margin_effect(sample: Sample, law: Law, result: TestResult, level: flo
 
 
 def types_margin_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
-    """Return the largest shift of a share under which closeness is still shown 9 times in 10."""
+    """Return the largest shift of a share under which equivalence is still shown 9 times in 10."""
     if not result.n:
         return None
     weights = np.array(law.weights)
@@ -235,7 +235,7 @@ def distance_effect(sample: Sample, law: Law, result: TestResult, level: float) 
 
 @lru_cache(maxsize=16)  # the search for an effect asks a dozen times
 def _edge_critical(events: int, level: float) -> float:
-    """Return the A2 that honest offsets exceed with the probability `level`."""
+    """Return the A2 that fault-free offsets exceed with the probability `level`."""
     return float(optimize.brentq(lambda a: laws.anderson_darling_sf(a, events) - level, 0.1, 400))
 
 

@@ -31,7 +31,7 @@ def _random(config: Config) -> np.random.Generator:
 
 
 def _from_counts(counts: Ints, config: Config, random: np.random.Generator) -> Columns:
-    """Return honest types and times for given counts, int64 (B, drivers)."""
+    """Return fault-free types and times for given counts, int64 (B, drivers)."""
     batch, driver = (np.repeat(index.ravel(), counts.ravel()) for index in np.indices(counts.shape))
     weights = type_law(config).probabilities
     kind = random.choice(len(weights), size=len(batch), p=weights)

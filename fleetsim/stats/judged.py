@@ -20,6 +20,7 @@ from fleetsim.stats.defects import defect_entries
 from fleetsim.stats.effects import Law
 from fleetsim.stats.result import TestResult
 from fleetsim.stats.sample import Sample
+from fleetsim.stats.where import Names, Place, places_of, sentence_of
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class JudgedTest:
         What it catches in nine runs of ten, a phrase with the effect; empty where none is named.
     sentence : str
         What this test would and would not have seen.
+    places : tuple of Place
+        Where the data depart most, of a test that fails or is a suspect.
     """
 
     entry: Entry
@@ -63,6 +66,7 @@ class JudgedTest:
     effect: float | None
     caught: str
     sentence: str
+    places: tuple[Place, ...] = ()
 
 
 def make_tests(sample: Sample, law: Law) -> list[Made]:
@@ -152,17 +156,21 @@ def judge_tests(made: Sequence[Made], law: Law, *, alpha: float = 0.05) -> list[
         if result.p_value is not None:
             own = level if entry.kind is EntryKind.EVIDENCE else alpha
             effect = entry.effect(test.sample, law, result, own)
+        verdict = _verdict(entry, result, p_holm.get(number), alpha)
+        suspect = p_bh.get(number, 1.0) < alpha
+        departs = suspect or verdict == Verdict.FAIL
         rows.append(
             JudgedTest(
                 entry=entry,
                 result=result,
                 p_holm=p_holm.get(number),
                 p_bh=p_bh.get(number),
-                verdict=_verdict(entry, result, p_holm.get(number), alpha),
-                suspect=p_bh.get(number, 1.0) < alpha,
+                verdict=verdict,
+                suspect=suspect,
                 effect=effect,
                 caught="" if result.p_value is None else _caught(entry, law, effect),
                 sentence=_sentence(entry, law, result, effect),
+                places=places_of(entry.name, test.sample, law) if departs else (),
             )
         )
     return rows
@@ -204,7 +212,9 @@ def _sentence(entry: Entry, law: Law, result: TestResult, effect: float | None) 
     elif caught:
         sees = f"This test catches {caught}"
     elif entry.kind is EntryKind.EQUIVALENCE:
-        sees = "The data are too few to show closeness in 9 of 10 runs, even where it is perfect"
+        sees = (
+            "The data are too few to show equivalence in 9 of 10 runs, even without any difference"
+        )
     else:
         sees = "No size of fault can be named that this test catches in 9 of 10 runs"
     return f"{sees}. It does not see {entry.misses}."
@@ -217,7 +227,8 @@ class Test(msgspec.Struct, frozen=True, kw_only=True):
     it would have caught with 90 % power at the level alpha / (size of the family), in the unit of
     the entry's `effect`; None where no single number says it. `caught` puts it in words, and
     `reach` says in sentences what the test would and would not have seen. `suspect` is the verdict
-    of Benjamini and Hochberg's procedure.
+    of Benjamini and Hochberg's procedure. `where` names the parts of the data that depart most, of
+    a test that fails or is a suspect.
     """
 
     __test__ = False  # not a test case of pytest
@@ -239,11 +250,12 @@ class Test(msgspec.Struct, frozen=True, kw_only=True):
     caught: str
     reach: str
     note: str | None
+    where: list[str] = []
 
 
-def record_test(row: JudgedTest) -> Test:
-    """Return a judged test as a record holds it."""
-    result = row.result
+def record_test(row: JudgedTest, names: Names | None = None) -> Test:
+    """Return a judged test as a record holds it, with the names of where the data depart most."""
+    result, called = row.result, names or Names()
     return Test(
         name=row.entry.name,
         question=row.entry.question,
@@ -262,6 +274,7 @@ def record_test(row: JudgedTest) -> Test:
         caught=row.caught,
         reach=row.sentence,
         note=result.note,
+        where=[sentence_of(place, called) for place in row.places],
     )
 
 

@@ -148,7 +148,7 @@ def fit_test(counts: Ints, mean: float) -> TestResult:
     """Return the chi-square test that counts follow Poisson(mean), in `fit_cells`.
 
     It is `poisson_fit_test` where no inner cell expects fewer than five counts; elsewhere the
-    chi-square law of its many small cells would reject honest data too often.
+    chi-square law of its many small cells would reject fault-free data too often.
 
     Parameters
     ----------

@@ -246,7 +246,7 @@ def dispersion_power(df: int, ratio: float, level: float) -> float:
 
 
 def dispersion_reach(df: int, probability: float = 0.95) -> float:
-    """Return the margin that an honest variance/mean keeps about 1 with this probability.
+    """Return the margin that a fault-free variance/mean keeps about 1 with this probability.
 
     The smallest m with P(abs(D/df - 1) <= m) = probability, D ~ chi-square(df); a fraction.
     """

@@ -175,7 +175,7 @@ class Sample:
         return totals
 
     @property
-    def slot_totals(self) -> Ints:
+    def driver_number_totals(self) -> Ints:
         """Events of the drivers with one number over all companies, int64 (B, per company)."""
         totals: Ints = self._by_company().sum(axis=1)
         return totals

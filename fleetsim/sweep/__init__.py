@@ -6,7 +6,7 @@ __getattr__, __dir__ = face(
     __name__,
     {
         "plan": "plan_sweep",
-        "report": "open_sweep render_sweep SweepReport",
+        "report": "failures_text open_sweep render_sweep SweepReport",
         "results": "end_table listing plan_table sweep_results SweepResults",
         "run": "Progress run_sweep",
         "worker": "SweepOptions",

@@ -76,7 +76,7 @@ class CriterionRow(msgspec.Struct, frozen=True, kw_only=True):
     stated: str
     counts: dict[Verdict, int]
     fails_at: list[dict[str, Any]]
-    honest_failures: float | None
+    expected_failures: float | None
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,8 +118,8 @@ class SpreadRow(msgspec.Struct, frozen=True, kw_only=True):
 class SweepRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The record of a sweep, `sweep.json`.
 
-    `expected_false_alarms` is how many runs an honest generator would see fail some test by chance,
-    at most: alpha for each run, since each adjusts its own tests.
+    `expected_false_alarms` is how many runs a fault-free generator would see fail some test by
+    chance, at most: alpha for each run, since each adjusts its own tests.
     """
 
     schema: int = SWEEP_SCHEMA
@@ -244,7 +244,7 @@ def _criteria(results: SweepResults) -> list[CriterionRow]:
                 stated=criterion.stated,
                 counts=counts,
                 fails_at=fails_at,
-                honest_failures=sum(1 - p for p in chances) if chances else None,
+                expected_failures=sum(1 - p for p in chances) if chances else None,
             )
         )
     return rows

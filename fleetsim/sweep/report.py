@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import nbformat
 
+from fleetsim.base.chances import p_figure
 from fleetsim.base.errors import FleetsimError, InputError, found
 from fleetsim.base.files import make_folder, write_file
 from fleetsim.base.project import find_project
@@ -28,7 +29,7 @@ from fleetsim.runner.watch import Watch
 from fleetsim.sweep.analysis import QUANTITIES, SweepRecord, analyse
 from fleetsim.sweep.plan import Sweep, plan_sweep
 from fleetsim.sweep.plots import SWEEP_PLOTS, draw_sweep, offered_plots
-from fleetsim.sweep.results import end_table, sweep_results
+from fleetsim.sweep.results import SweepResults, end_table, sweep_results
 from fleetsim.sweep.run import run_sweep
 from fleetsim.sweep.worker import SweepOptions
 
@@ -95,7 +96,7 @@ class SweepReport:
     def __repr__(self) -> str:
         r = self.record
         lines = [f"{r.completed} of {r.planned} runs completed, {r.failed} failed"]
-        lines += [f"{c.id}: {_counts(c.counts)}" for c in r.criteria]
+        lines += [f"{c.id}: {_counts(c.counts)}{_failing(c.fails_at)}" for c in r.criteria]
         lines.append(
             f"{len(r.rejections)} of {r.tests} tests of the data reject, adjusted together over "
             "the sweep"
@@ -120,7 +121,7 @@ class SweepReport:
                 row.stated,
                 *(str(row.counts[verdict]) for verdict in VERDICTS),
                 _places([_setting(s) for s in row.fails_at]),
-                "–" if row.honest_failures is None else f"{row.honest_failures:.2g}",
+                "–" if row.expected_failures is None else f"{row.expected_failures:.2g}",
             )
             for row in self.record.criteria
         )
@@ -128,8 +129,8 @@ class SweepReport:
         return Table(
             header,
             rows,
-            "Runs by verdict. The last column: how many failures the model leads to expect of an "
-            "honest generator, where it says.",
+            "Runs by verdict. The last column: how many failures the model leads to expect of a "
+            "fault-free generator, where it says.",
         )
 
     def tests(self) -> Stack:
@@ -141,15 +142,15 @@ class SweepReport:
                 _setting(x.setting),
                 str(x.seed),
                 x.test,
-                f"{x.p_value:.2g}",
-                f"{x.p_holm:.2g}",
+                p_figure(x.p_value),
+                p_figure(x.p_holm),
             )
             for x in r.rejections
         ) or (("none", "", "", "", "", number(r.smallest_p_holm, 3)),)
         caption = (
             f"Of {r.tests} tests of {r.completed} runs, adjusted together by Holm's procedure, "
             f"those below {self.sweep.experiment.alpha:g}. Each run also adjusts its own tests: "
-            f"{r.alarms} runs raise an alarm there; an honest generator raises up to "
+            f"{r.alarms} runs raise an alarm there; a fault-free generator raises up to "
             f"{r.expected_false_alarms:.2g} by chance on average."
         )
         header = ("run", "point", "seed", "test", "p", "p (Holm, sweep)")
@@ -211,7 +212,7 @@ class SweepReport:
         make_folder(folder)
         for form, content in images.items():
             write_file(folder / f"{name}.{form}", content)
-        return ShownFigure(images["png"], alt)
+        return ShownFigure(images["png"], alt, images["svg"])
 
     def finish(self) -> SweepReport:
         """Write ``sweep.json`` beside the runs."""
@@ -244,12 +245,22 @@ def render_sweep(sweep: Sweep) -> Path:
     return sweep.folder / SWEEP_HTML
 
 
+def failures_text(found: SweepResults) -> str:
+    """Return which criteria fail and at which points, a line each; "" where none does."""
+    return "\n".join(
+        f"{row.id} fails in {row.counts[Verdict.FAIL]} of {sum(row.counts.values())} runs"
+        f"{_failing(row.fails_at).replace('; fails', '')}"
+        for row in analyse(found).criteria
+        if row.counts[Verdict.FAIL]
+    )
+
+
 def _counts(counts: Mapping[Verdict, int]) -> str:
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
 
 
-def _p(value: float) -> str:
-    return f"{value:.2g}"
+def _failing(settings: Sequence[dict[str, object]]) -> str:
+    return f"; fails at {_places([_setting(s) for s in settings])}" if settings else ""
 
 
 def _setting(setting: dict[str, object]) -> str:

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
+from fleetsim.base.chances import p_text
 from fleetsim.base.errors import InputError
 from fleetsim.base.storage import folders_with, is_remote, require, sizes, told
 from fleetsim.base.tables import Table, number
 from fleetsim.base.verdict import Verdict
+from fleetsim.batch.companies import read_companies
 from fleetsim.batch.dataset import COMPANIES_NAME, data_folder, events_folders
 from fleetsim.batch.meta import META_NAME
 from fleetsim.generate.config import Config
 from fleetsim.generate.defects import DEFECT_KINDS
+from fleetsim.generate.model import type_law
 from fleetsim.stats.answers import answers_line
 from fleetsim.stats.battery import without_roster
 from fleetsim.stats.defects import added, defect_test
 from fleetsim.stats.effects import law_of
 from fleetsim.stats.judged import Test, judge_tests, make_tests, record_test
+from fleetsim.stats.sample import Sample
+from fleetsim.stats.where import Names
 from fleetsim.tally.batches import Tally, tally_batches
 from fleetsim.tally.faults import Cause, Fault, FaultKind, Faults, faults_table, kinds_of
-from fleetsim.tally.folder import is_batch
+from fleetsim.tally.folder import is_batch, time_or_none
 from fleetsim.tally.partitions import Partition, is_partition, partitions
 from fleetsim.tally.reading import Mapper
 
@@ -44,6 +51,8 @@ class Group:
     drivers : int or None
         None where there is no roster.
     tests : tuple of Test
+    sample : Sample or None
+        What they look at, for plots.
     """
 
     batch_ids: tuple[str, ...]
@@ -51,6 +60,7 @@ class Group:
     drivers: int | None
     tests: tuple[Test, ...]
     unplaced: int
+    sample: Sample | None = None
 
 
 @dataclass(frozen=True)
@@ -146,10 +156,10 @@ class Audit:
             found.append(f"and {more} more faults of the same kinds")
         for group in self.groups:
             found += [
-                f"{_span(group)}: {test.name} fails (p = {test.p_value:.3g}{_adjusted(test)}). "
-                f"{test.question} No."
+                f"{_span(group)}: {test.name} fails ({p_text(test.p_value, test.p_holm)}). "
+                f"{test.question} No{where_text(test)}."
                 for test in group.tests
-                if test.verdict == Verdict.FAIL
+                if test.verdict == Verdict.FAIL and test.p_value is not None
             ]
         return tuple(found)
 
@@ -206,8 +216,9 @@ class Audit:
         return {"explained": [asdict(row) for row in self.explained]}
 
 
-def _adjusted(test: Test) -> str:
-    return "" if test.p_holm is None else f", {test.p_holm:.3g} after Holm's adjustment"
+def where_text(test: Test) -> str:
+    """Return where the data depart most, after a "No"; "" where no part stands out."""
+    return f": most at {test.where[0]}" if test.where else ""
 
 
 def _span(group: Group) -> str:
@@ -350,7 +361,7 @@ def _audited(
         fault_counts=tally.fault_counts,
         causes=tally.causes,
         examined=tally.examined,
-        groups=_groups(config, tally, alpha),
+        groups=_groups(config, tally, alpha, roster),
         roster="companies" if listed else "from-events" if from_events else "none",
         left_out=() if listed else without_roster(most),
         explained=kind_counts(config, tally),
@@ -358,7 +369,7 @@ def _audited(
     )
 
 
-def _groups(config: Config, tally: Tally, alpha: float) -> tuple[Group, ...]:
+def _groups(config: Config, tally: Tally, alpha: float, roster: Path | None) -> tuple[Group, ...]:
     """Return the tests on the batches of each roster, judged together."""
     law = law_of(config, ledger=tally.explained is not None)
     made = [make_tests(sample, law) for sample in tally.samples]
@@ -368,10 +379,41 @@ def _groups(config: Config, tally: Tally, alpha: float) -> tuple[Group, ...]:
             tally.batch_ids[first:end],
             sample.n_events,
             sample.n_drivers if sample.has_roster else None,
-            tuple(record_test(next(rows)) for _ in tests),
+            tuple(
+                record_test(next(rows), names_of(config, tally.batch_ids[first:end], roster))
+                for _ in tests
+            ),
             sample.unplaced,
+            sample,
         )
         for sample, (first, end), tests in zip(tally.samples, tally.spans, made, strict=True)
+    )
+
+
+def names_of(config: Config, batch_ids: Sequence[str], companies: Path | None) -> Names:
+    """Return what the parts of consecutive batches with one roster are called.
+
+    The companies file is read again only where a company has to be named.
+    """
+    types = type_law(config).names
+    start_us = time_or_none(batch_ids[0])
+    if companies is None or start_us is None or not companies.is_file():
+        return Names(batches=batch_ids, types=types)
+
+    @cache
+    def ids() -> Any:
+        fleet = read_companies(companies, bad=lambda fault: None)
+        return fleet.ids_of(np.flatnonzero(fleet.eligible(start_us)))
+
+    def company(at: int) -> str:
+        there = ids()
+        return there[at].tobytes().decode() if at < len(there) else f"company {at + 1}"
+
+    return Names(
+        batches=batch_ids,
+        types=types,
+        drivers_per_company=config.drivers_per_company,
+        company=company,
     )
 
 
@@ -556,7 +598,7 @@ def audit_text(audit: Audit) -> str:
         )
     if not audit.findings:
         parts.append(
-            f"Nothing found. Of honest data, {100 * audit.alpha:g} % fail some test by chance."
+            f"Nothing found. Of fault-free data, {100 * audit.alpha:g} % fail some test by chance."
         )
     else:
         parts.append("\n".join(["Findings:", *(f"- {finding}" for finding in audit.findings)]))

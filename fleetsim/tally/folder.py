@@ -143,7 +143,7 @@ def _check_names(meta: BatchMeta, batch: Path, faults: Faults) -> None:
             why = f"{found(name)} is no name of a part of the format {found(meta.format)}"
             faults.add(FaultKind.META, where, f"parts: {why}", "name of a part")
         elif name in seen:
-            faults.add(FaultKind.META, where, f"parts: {name} stands twice", "part twice")
+            faults.add(FaultKind.META, where, f"parts: duplicate {name}", "part twice")
         seen.add(name)
 
 

@@ -77,7 +77,7 @@ def refusal(path: Path) -> str:
         ("{!!merge m: {a: 1}}", "found the tag '!!merge'"),
         ("a: !own x", "found the tag '!own'"),
         ("a: !" + "t" * 5000 + " x", "t… (5001 characters); allowed: plain values"),
-        ("k" * 900 + ": 1\n" + "k" * 900 + ": 2\n", "k… (900 characters) stands twice"),
+        ("k" * 900 + ": 1\n" + "k" * 900 + ": 2\n", "k… (900 characters)"),
         ("a: " + "9" * 5000, "Exceeds the limit"),
         ("a: \x07", "control characters are not allowed"),
         ("[a]: 1", "found unhashable key"),
@@ -115,7 +115,7 @@ def test_what_a_configuration_needs_of_yaml_stays() -> None:
         ('{"a": ' * DEEP, "nested deeper than 64 levels"),
         (json.dumps({"a": [1] * 60_000}), "holds more than 50000 values"),
         ('{"a": 1, ' + ", ".join(f'"k{i}": 1' for i in range(40_000)) + ', "a": 2}', "key 'a'"),
-        ('{"' + "k" * 900 + '": 1, "' + "k" * 900 + '": 1}', "k… (900 characters) stands twice"),
+        ('{"' + "k" * 900 + '": 1, "' + "k" * 900 + '": 1}', "k… (900 characters)"),
     ],
     ids=range(5),
 )

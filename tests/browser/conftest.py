@@ -98,10 +98,17 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     page = root / "results" / "compare.html"
     fleetsim("compare", str(run), "000-smoke", "--html", str(page))
     fleetsim("runs", "--html")
+    audit = root / "results" / "audit.html"
+    config = "experiments/002-baseline-5k/config.yaml"
+    data = ("audit", str(run / "data" / "raw"), "--config", config)
+    words = [str(ROOT / ".venv" / "bin" / "fleetsim"), *data, "--html", str(audit)]
+    done = subprocess.run(words, cwd=root, env=environment, check=False, capture_output=True)
+    assert done.returncode == 3, done.stderr  # another rate: some tests say no
     results = root / "results"
     return {
         "run": run / "report.html",
         "sweep": results / "000-smoke" / "sweep.html",
         "comparison": page,
         "gallery": results / "index.html",
+        "audit": audit,
     }

@@ -70,7 +70,7 @@ def record_of(text: str) -> Record:
 def test_it_does_nothing(browser: Any, tmp_path: Path, text: str) -> None:
     """No script runs, no request leaves, no page goes elsewhere, whatever is clicked."""
     notebook = notebook_of(text)
-    carry_record(notebook, record_of(text))
+    carry_record(notebook, record_of(text), [])
     path = tmp_path / "report.html"
     path.write_text(render_html(notebook), encoding="utf-8")
     with browser.open(path.as_uri()) as seen:

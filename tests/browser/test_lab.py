@@ -94,7 +94,7 @@ def test_explore_runs_and_a_slider_moves_the_picture(browser: Any, lab: str) -> 
         before = picture.get_attribute("src")
         words = page.locator(".widget-html").first.inner_text()
         assert before
-        assert "No test objects" in words or "Speaks against" in words
+        assert "No test rejects" in words or "Against the law" in words
         handle = page.locator(".widget-slider .noUi-handle").first
         handle.focus()
         for _ in range(8):

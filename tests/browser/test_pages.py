@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-KINDS = ("run", "sweep", "comparison", "gallery")
+KINDS = ("run", "sweep", "comparison", "gallery", "audit")
+#: Pixels that the report of experiment 001 may have before anything is unfolded, by its width.
+HEIGHTS = {1200: 3500, 360: 6000}
 #: Elements that reach out of the page, where they do not scroll in a box of their own.
 OVERFLOW = """() => [...document.querySelectorAll('body *')].filter(e => {
     if (e.closest('.scroll, pre, details:not([open])')) return false;
@@ -28,7 +30,7 @@ SEE_ALL = """async () => {
 IMAGES = """() => [...document.images].map(i => [i.complete && i.naturalWidth > 0, i.alt])"""
 #: Text of less than the contrast that WCAG AA asks for is found by axe; this is for plots.
 FIGURES = (
-    "() => [...document.querySelectorAll('figure img')].map(i => i.getBoundingClientRect().width)"
+    "() => [...document.querySelectorAll('.figure img')].map(i => i.getBoundingClientRect().width)"
 )
 
 
@@ -125,6 +127,73 @@ def test_a_page_is_read_by_keyboard(browser: Any, page_path: Path) -> None:
 
 
 def test_plots_can_be_read_on_a_phone(browser: Any, pages: dict[str, Path]) -> None:
-    """A plot does not shrink to a stamp: it keeps its size, and its box scrolls."""
+    """Closed, a plot is as wide as the page; opened, it keeps its size, and its box scrolls."""
     with browser.open(pages["run"].as_uri(), width=360) as seen:
-        assert min(seen.page.evaluate(FIGURES)) >= 560
+        widths = seen.page.evaluate(FIGURES)
+        assert len(widths) >= 6
+        assert min(widths) >= 280
+        seen.page.locator(".figure summary").first.click()
+        assert max(seen.page.evaluate(FIGURES)) >= 560
+        assert seen.page.evaluate("() => document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", HEIGHTS)
+def test_the_report_is_short(browser: Any, pages: dict[str, Path], width: int, scheme: str) -> None:
+    """The answer is seen without scrolling, and the page is short before anything is unfolded."""
+    with browser.open(pages["run"].as_uri(), width=width, color_scheme=scheme) as seen:
+        page = seen.page
+        assert page.evaluate("() => document.documentElement.scrollHeight") < HEIGHTS[width]
+        answer = page.locator(".answer")
+        assert answer.inner_text().startswith("Partly supported. Generation time: yes, ")
+        box = answer.bounding_box()
+        assert box["y"] + box["height"] < 600
+
+
+def test_a_plot_follows_the_colour_scheme(browser: Any, pages: dict[str, Path]) -> None:
+    """Its ground is light on a light page, and dark on a dark one."""
+    ground = """async () => {
+        const image = document.querySelector('.figure img');
+        await image.decode();
+        const canvas = Object.assign(document.createElement('canvas'), {width: 40, height: 40});
+        const pen = canvas.getContext('2d');
+        pen.drawImage(image, 0, 0, 40, 40);
+        return [...pen.getImageData(0, 39, 1, 1).data.slice(0, 3)];
+    }"""
+    found = {}
+    for scheme in ("light", "dark"):
+        with browser.open(pages["run"].as_uri(), color_scheme=scheme) as seen:
+            found[scheme] = sum(seen.page.evaluate(ground))
+    assert found["light"] > 3 * 200
+    assert found["dark"] < 3 * 60
+
+
+def test_a_topic_opens_by_its_link(browser: Any, pages: dict[str, Path]) -> None:
+    """Each entry of the table of contents leads to what it names, unfolded."""
+    with browser.open(pages["run"].as_uri()) as seen:
+        links = seen.page.locator("nav.contents a")
+        assert links.count() >= 8
+        for number in range(links.count()):
+            target = links.nth(number).get_attribute("href")
+            links.nth(number).click()
+            assert seen.page.locator(target).is_visible(), target
+
+
+def test_the_gallery_is_filtered_and_sorted(browser: Any, pages: dict[str, Path]) -> None:
+    """By words and by the answer; two that are ticked give the command that compares them."""
+    with browser.open(pages["gallery"].as_uri()) as seen:
+        page = seen.page
+        cards = page.locator(".cards li:visible")
+        every = cards.count()
+        assert every >= 3
+        page.fill("#words", "001-baseline")
+        assert cards.count() == 1
+        page.fill("#words", "")
+        page.select_option("#verdict", "partly")
+        assert 1 <= cards.count() < every
+        page.select_option("#verdict", "")
+        ticks = page.locator(".tick")
+        ticks.nth(0).check()
+        ticks.nth(1).check()
+        assert page.locator("#pair").inner_text().startswith("fleetsim compare ")
+        assert seen.errors == []

@@ -22,12 +22,26 @@ def own_project(tmp_path, monkeypatch):
 
 def test_check_shows_the_contradiction_of_experiment_001(fleetsim_cli):
     """Probabilities, the contradiction and the remedies are on the terminal; exit code 0."""
-    done = fleetsim_cli("check", "001-baseline")
+    done = fleetsim_cli("check", "001-baseline", "--all")
     assert done.code == 0
-    assert re.search(r"event_count_stated .* 3\.72e-59 +cannot pass", done.out)
+    assert re.search(r"event_count_stated .* < 1 in a million +cannot pass", done.out)
     assert "No number of events satisfies both" in done.out
     assert "4.658" in done.out
     assert "134" in done.out
+
+
+@pytest.mark.parametrize("experiment", ["001-baseline", "000-smoke", "004-acceptance"])
+def test_check_is_short(fleetsim_cli, experiment):
+    """What cannot pass, why and the nearest remedy; what is hardly seen; where the rest is."""
+    lines = fleetsim_cli("check", experiment).out.splitlines()
+    assert len(lines) <= 25
+    assert max(map(len, lines)) <= 100
+    if experiment == "001-baseline":
+        text = " ".join(" ".join(lines).split())
+        assert "13 criteria: 2 cannot pass, 8 should pass, 3 measured." in text
+        assert "nearest remedy: -p event_rate_per_driver 5 or -p number_of_companies 143" in text
+        assert "No number of events satisfies both" in text
+    assert lines[-1].startswith(f"fleetsim check {experiment} --all shows")
 
 
 def test_check_strict_ends_with_a_finding(fleetsim_cli):
@@ -38,17 +52,17 @@ def test_check_strict_ends_with_a_finding(fleetsim_cli):
 
 def test_check_shows_power_and_warnings(fleetsim_cli):
     """Power in words with its levels, warnings apart from findings, lines of 100 characters."""
-    done = fleetsim_cli("check", "002-baseline-5k", "--strict")
+    done = fleetsim_cli("check", "002-baseline-5k", "--strict", "--all")
     assert done.code == 0
     assert "Nothing contradicts." in done.out
-    findings, _, rest = done.out.partition("Warnings, which are no findings:")
+    findings, _, rest = done.out.partition("What these criteria hardly see or decide:")
     assert "nearly blind" not in findings
     assert "±10 % is 7.07 standard deviations" in " ".join(rest.split())
     assert "the hard limit for gates" in " ".join(rest.split())
     assert re.search(r"if the truth were +at 0\.0\d+ +at 1e-06 +fails +inconclusive", rest)
-    assert re.search(r"rate 2 % too high +0\.\d+ ", rest)
-    assert re.search(r"start driving \+2 points, stopped driving -2 +0\.\d+", rest)
-    assert re.search(r"true variation 10 %, half the limit +0 ", rest)
+    assert re.search(r"rate 2 % too high +\d+\.?\d* % ", rest)
+    assert re.search(r"start driving \+2 points, stopped driving -2 +\d+\.?\d* %", rest)
+    assert re.search(r"true variation 10 %, half the limit +< 1 in a million ", rest)
     assert max(len(line) for line in done.out.splitlines()) <= 100
     assert not re.search(r"\d\n +%", done.out)
 
@@ -56,12 +70,12 @@ def test_check_shows_power_and_warnings(fleetsim_cli):
 @pytest.mark.parametrize(
     ("experiment", "start"),
     [
-        ("001-baseline", "001-baseline: 3500 events expected, standard deviation 59.16 crit"),
+        ("001-baseline", "001-baseline: 3500 events expected, standard deviation 59.16 13 c"),
         ("004-acceptance", "004-acceptance: 168000 events expected in 48 batches, standard deviat"),
         (
             "003-calibration",
-            "003-calibration: 10000 honest seeds, each with one batch (3500 events expected) and "
-            "again with 8 (28000); 500 seeds of each control criterion",
+            "003-calibration: 10000 fault-free seeds, each with one batch (3500 events expected) "
+            "and again with 8 (28000); 500 seeds of each control 4 criteria",
         ),
     ],
 )
@@ -114,7 +128,7 @@ def test_a_folder_without_a_project_says_so(fleetsim_cli, tmp_path, monkeypatch)
     ("words", "message"),
     [
         (["-p", "seeed", "1"], "did you mean seed?"),
-        (["-p", "a=1;import os;os.remove('x')", "5"], "is not a name"),
+        (["-p", "1=a;import os;os.remove('x')", "5"], "is not a name"),
         (["-p", "seed", "true"], "seed: found True"),
         (["-p", "seed", "1.5"], "seed: found 1.5"),
         (["-p", "seed", "-1"], "seed: found -1"),
@@ -267,3 +281,10 @@ def test_output_that_cannot_be_written_is_an_error():
         )
     assert done.returncode in (1, 120)  # 120 says that the interpreter could not flush it either
     assert "No space left" in done.stderr
+
+
+def test_the_help_has_whole_summaries(fleetsim_cli):
+    """None is cut off, whatever the width of the terminal."""
+    done = fleetsim_cli("--help")
+    assert "..." not in done.out.partition("Commands:")[2]
+    assert "structure, then every test." in " ".join(done.out.split())

@@ -58,6 +58,7 @@ PLACES: dict[tuple[str, str], str] = {
     ("audit", "data"): f"audit {{place}} --config {CONFIG}",
     ("audit", "config"): "audit {data} --config {place}/c.yaml",
     ("audit", "companies_file"): f"audit {{data}} --config {CONFIG} --companies {{place}}/c.jsonl",
+    ("audit", "page"): f"audit {{data}} --config {CONFIG} --html {{place}}/page.html",
     ("audit", "ledger"): f"audit {{data}} --config {CONFIG} --ledger {{place}}/l",
     ("check", "experiment"): "check {place}/experiment.yaml",
     ("run", "experiment"): "run {place}/experiment.yaml",

@@ -141,5 +141,6 @@ def test_nothing_else_prints():
     allowed = {"cli/shared.py", "cli/main.py", "measure/launcher.py", "runner/warm.py"}
     allowed |= {"measure/tree_launcher.py"}  # a record, to the process that started it
     allowed |= {"__main__.py", "experiment/kind.py"}  # a word of ours; a warning, `printable`
+    allowed |= {"base/progress.py"}  # numbers, and words of ours
     allowed |= {"cli/debug.py", "kinds/scale_out/run.py"}  # a traceback, `printable`; a notebook
     assert found <= {f"fleetsim/{name}" for name in allowed}

@@ -76,7 +76,8 @@ def test_the_baseline_is_found_out() -> None:
     assert set(check.remedies) == {"event_count_stated", "batch_size_stated"}
     assert len(check.findings) == 3
     assert "event_count_stated with event_count_expected" in check.findings[-1]
-    assert "3.7e-59" in check.findings[0]
+    assert "< 1 in a million" in check.findings[0]
+    assert check.criteria[1].a_priori == pytest.approx(3.7e-59, rel=0.02)
     json.dumps(check.as_dict(), allow_nan=False)
 
 

@@ -81,7 +81,7 @@ def test_all_faults_come_in_one_error(project: Project) -> None:
         "schem: unknown key (did you mean schema?); allowed: schema, title",
         "schema: missing; allowed: 1",
         "criteria[memory_peak].kind: found 'memory_peek' (did you mean memory_peak?); allowed: ",
-        "criteria: the id 'jsonl_valid' stands twice",
+        "criteria: duplicate id 'jsonl_valid'",
         "repeats: found 9; allowed: a whole number from 10",
         "replicates: found '1000'; allowed: a whole number",
         "interval: found '2025-11-08T12:00:00'; allowed: a time with its zone",
@@ -178,14 +178,13 @@ def test_a_kind_that_is_none_is_the_only_fault(project: Project, value: str) -> 
 
 
 def test_an_experiment_of_files_has_no_part_of_a_calibration(project: Project) -> None:
-    """Control seeds and the kinds of a calibration are refused, repeats are needed."""
+    """Control seeds and the kinds of a calibration are refused."""
     found = faults(
         project,
         ("repeats: 10", "control_seeds: 5"),
         ("kind: memory_peak", "kind: controls_caught"),
     )
     for start in (
-        "repeats: missing; allowed: a whole number from 10 to 10000",
         "control_seeds: found 5; only an experiment of kind calibration has control_seeds",
         "criteria[memory_peak].kind: found 'controls_caught', of another kind of experiment; ",
     ):

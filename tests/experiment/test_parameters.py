@@ -218,7 +218,7 @@ WRITTEN = [
     ("event_types", "{a: 1.0}", "event_types: no such parameter"),
     ("class", "7", "class: no such parameter"),
     ("a b", "7", "'a b' is not a name"),
-    ("a=1;import os;os.remove('x')", "7", "\"a=1;import os;os.remove('x')\" is not a name"),
+    ("1=a;import os;os.remove('x')", "7", "\"1=a;import os;os.remove('x')\" is not a name"),
 ]
 
 
@@ -449,3 +449,27 @@ def test_the_front_door_takes_parameters() -> None:
         text = (ROOT / "notebooks" / name).read_text(encoding="utf-8")
         assert f'fleetsim.take_parameters(\\"{name}\\", globals())' in text
         assert json.dumps(parameters_cell(name).splitlines()[0])[1:-1] in text
+
+
+@pytest.mark.parametrize(
+    ("words", "seen"),
+    [
+        (["-p", "seed", "7"], {"seed": 7}),
+        (["-p", "seed=7"], {"seed": 7}),
+        (["--parameter", "seed=7", "-p", "repeats", "10"], {"seed": 7, "repeats": 10}),
+        (["-p", "batch_interval=PT5M"], {"batch_interval": "PT5M"}),
+    ],
+)
+def test_a_parameter_is_two_words_or_one(
+    words: list[str], seen: dict[str, Any], monkeypatch: pytest.MonkeyPatch, fleetsim_cli: Cli
+) -> None:
+    """Both ways come to the same values."""
+    given: list[dict[str, Any]] = []
+
+    def look(project: Any, name: str, parameters: dict[str, Any]) -> None:
+        given.append(parameters)
+        raise InputError("seen", "enough")
+
+    monkeypatch.setattr("fleetsim.experiment.spec.load_experiment", look)
+    fleetsim_cli("run", "000-smoke", *words)
+    assert given == [seen]

@@ -61,7 +61,10 @@ def test_json_has_the_agreed_entries(fleetsim_cli, results):
     assert (done.code, done.err) == (0, "")
     rows = json.loads(done.out)
     assert [list(row) for row in rows] == [
-        ["experiment", "run_id", "status", "parameters", "path", "verdicts"]
+        [
+            *("experiment", "run_id", "status", "parameters", "path", "verdicts"),
+            *("started", "seconds", "answer", "observed"),
+        ]
     ] * 4
     first = rows[0]
     assert first["parameters"] == made_record("r1", seed=7).parameters
@@ -71,6 +74,10 @@ def test_json_has_the_agreed_entries(fleetsim_cli, results):
     assert first["path"] == str(results.resolve() / "000-smoke" / "r1")  # outside the project
     assert rows[3]["status"] == "failed"
     assert rows[3]["verdicts"] == {}
+    assert first["answer"] == {"verdict": "supported", "text": first["answer"]["text"]}
+    assert first["observed"].keys() == first["verdicts"].keys()
+    assert (rows[3]["answer"], rows[3]["observed"]) == (None, {})
+    assert [row["seconds"] for row in rows] == [2.5] * 4
 
 
 def test_paths_in_the_project_are_relative(fleetsim_cli):
@@ -83,7 +90,7 @@ def test_the_table_shows_what_differs_and_why_a_run_failed(fleetsim_cli, results
     """One line a run in a pipe; parameters that are the same everywhere are left out."""
     lines = fleetsim_cli("runs", "--results", results).out.splitlines()
     n = len(made_record().criteria)
-    assert lines[1].split() == f"000-smoke r1 completed {n} 0 0 2.5 s seed 7".split()
+    assert lines[1].split() == f"000-smoke r1 supported {n} 0 0 2.5 s seed 7".split()
     assert "DeadKernelError: out of [31mmemory, seed 8" in lines[4]
     assert "\x1b" not in "".join(lines)
     assert lines[-1] == "4 of 4 runs"
@@ -133,7 +140,7 @@ def test_damaged_records_are_named_and_passed_over(fleetsim_cli, damaged):
         "cut": "damaged",
         "other": "found schema 2; allowed: 1",
         "planned": "Invalid enum value",
-        "twice": "stands twice",
+        "twice": "duplicate key",
         "undated": "a time with its zone",
         "empty": "damaged",
         "nothing": "no result.json here",

@@ -183,7 +183,7 @@ def test_totals_are_sums_of_the_counts():
     """Company and slot totals split the drivers in fleet order."""
     sample = sample_from([(0, d, 0, 5 * d) for d in (0, 1, 1, 4, 5)])
     assert sample.company_totals.tolist() == [[3, 0, 2]]
-    assert sample.slot_totals.tolist() == [[2, 3]]
+    assert sample.driver_number_totals.tolist() == [[2, 3]]
     assert sample.n_events == 5
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
+from fleetsim.base.chances import p_text, percent
 from fleetsim.base.verdict import Verdict
 from fleetsim.batch.dataset import RUN_EVENTS
 from fleetsim.experiment.criterion import (
@@ -90,11 +91,11 @@ def _lines_claim(evidence: Evidence) -> str:
             f"The ledger explains {explained.lines} of {lines} lines, each with its bytes and its "
             f"defect. All {lines - explained.lines} others are JSON with exactly the keys, order "
             "and forms of the data model; every company, driver and truck is in the roster and no "
-            "event_id stands twice."
+            "event_id is duplicated."
         )
     return (
         f"All {lines} lines are JSON with exactly the keys, order and forms of the data model; "
-        "every company, driver and truck is in the roster and no event_id stands twice."
+        "every company, driver and truck is in the roster and no event_id is duplicated."
     )
 
 
@@ -132,12 +133,12 @@ def _judge_count_range(criterion: Criterion, evidence: Evidence) -> Judgement:
         note = f"{count} events lie within {low:.12g} to {high:.12g}."
         return Judgement(count, Verdict.PASS, note, low, high)
     chance = poisson_between(low, high, evidence.mean)
+    makes = f"the configuration makes {evidence.mean:.12g} on average"
     note = (
-        f"{count} events lie outside {low:.12g} to {high:.12g}. The configuration makes "
-        f"{evidence.mean:.12g} on average, so the stated range is reached with probability "
-        f"{_probability(chance)}."
+        f"{count} events lie outside {low:.12g} to {high:.12g}. {makes.capitalize()}, so the "
+        f"stated range is reached with probability {percent(chance)}."
     )
-    return Judgement(count, Verdict.FAIL, note, low, high)
+    return Judgement(count, Verdict.FAIL, note, low, high, f"{count}; {makes}")
 
 
 def _judge_count_law(criterion: Criterion, evidence: Evidence) -> Judgement:
@@ -188,7 +189,8 @@ def _judge_types(criterion: Criterion, evidence: Evidence) -> Judgement:
         f"Shares in %: {listed}; the 90 % intervals reach at most {100 * reach.max():.1f} points "
         f"from the weights, {100 * margin:g} are allowed; {_p_text(test)}."
     )
-    return Judgement(deviation, verdict, note, 0.0, 100 * margin)
+    brief = f"at most {deviation:.1f} points off"
+    return Judgement(deviation, verdict, note, 0.0, 100 * margin, brief)
 
 
 def _judge_spread(criterion: Criterion, evidence: Evidence) -> Judgement:
@@ -209,7 +211,7 @@ def _judge_spread(criterion: Criterion, evidence: Evidence) -> Judgement:
         f"Over {n} seeds the count has the standard deviation {deviation:.2f} events; "
         f"the law says {sigma:.2f}{relative}. "
         f"Variance/mean is {test.estimate:.3f}, 95 % interval {below:.3f} to {above:.3f}; "
-        "it should contain 1, which chance alone denies 5 % of honest runs."
+        "it should contain 1, which chance alone denies 5 % of fault-free runs."
     )
     return Judgement(test.estimate, verdict, note, low, high)
 
@@ -230,7 +232,7 @@ def _judge_battery(criterion: Criterion, evidence: Evidence) -> Judgement:
     doubt = f" Suspicious without being sure: {', '.join(suspects)}." if suspects else ""
     note = (
         f"None of {len(tests)} tests rejects at the level {evidence.alpha:g} of them all; the "
-        f"smallest p after Holm's adjustment is {min(t.p_holm for t in tests if t.p_holm):.3g}."
+        f"smallest adjusted p (Holm) is {min(t.p_holm for t in tests if t.p_holm):.3g}."
     )
     return Judgement(0, Verdict.PASS, note + doubt)
 
@@ -285,7 +287,8 @@ def _judge_variation(criterion: Criterion, evidence: Evidence) -> Judgement:
         f"interval has to lie below {100 * high:g} %. Run times are skewed and the interval takes "
         f"them as normal: resampling gives {100 * low:.1f} to {100 * most:.1f} %."
     )
-    return Judgement(observed, verdict, note, None, high)
+    brief = f"{100 * observed:.1f} %, 95 % interval to {100 * above:.1f} %; claimed below "
+    return Judgement(observed, verdict, note, None, high, f"{brief}{100 * high:g} %")
 
 
 def _resampled_variation(seconds: npt.NDArray[np.float64]) -> tuple[float, float]:
@@ -311,7 +314,7 @@ def _judge_size_range(criterion: Criterion, evidence: Evidence) -> Judgement:
         note += (
             f" The configuration makes {evidence.mean:.12g} events of {line:.0f} bytes on average, "
             f"{evidence.mean * line / MB:.2f} MB; the stated range is reached with probability "
-            f"{_probability(chance)}."
+            f"{percent(chance)}."
         )
     return Judgement(size, _pass_if(passed), note, low, high)
 
@@ -350,6 +353,12 @@ def _size_window(criterion: Criterion, expectation: Expectation) -> tuple[float,
 def _megabytes(low: float, high: float, expectation: Expectation) -> str:
     line = bytes_per_event(expectation.config, expectation.batches)
     return f"{low * line / MB:.2f} to {high * line / MB:.2f} MB"
+
+
+def _size_here(criterion: Criterion, expectation: Expectation) -> str:
+    megabytes = expectation.mean * bytes_per_event(expectation.config, expectation.batches) / MB
+    margin = 100 * (criterion.tolerance or 0)
+    return f"{expectation.mean:.12g} events make {megabytes:.3g} MB, ± {margin:g} %"
 
 
 def _law_window(criterion: Criterion, expectation: Expectation) -> tuple[float, float]:
@@ -396,13 +405,7 @@ def _not_rejected(test: Test, alpha: float) -> bool:
 def _p_text(test: Test) -> str:
     if test.p_value is None:
         return f"no p-value: {test.note}"
-    if test.p_holm is None:
-        return f"p = {test.p_value:.3g}"
-    return f"p = {test.p_value:.3g}, {test.p_holm:.3g} after Holm's adjustment"
-
-
-def _probability(value: float) -> str:
-    return f"{value:.2g}" if value >= 1e-300 else "below 1e-300"
+    return p_text(test.p_value, test.p_holm)
 
 
 CRITERIA: dict[str, CriterionKind] = {
@@ -411,9 +414,10 @@ CRITERIA: dict[str, CriterionKind] = {
         (),
         _structure(FaultKind.FOLDER, claim=_folder_claim),
         certain,
+        method="the folder's name and files",
     ),
     "jsonl_valid": CriterionKind(
-        "every line has exactly the form of the data model and names from the roster; no id twice",
+        "every line has exactly the form of the data model and names of the roster, no id twice",
         (),
         _structure(
             FaultKind.LINE,
@@ -425,12 +429,14 @@ CRITERIA: dict[str, CriterionKind] = {
             of_lines=True,
         ),
         _some_event,
+        method="every line held to the bytes of the data model, every name to the roster",
     ),
     "batch_meta": CriterionKind(
         "every record says of its batch what the files and the configuration have",
         (),
         _structure(FaultKind.META, claim=_meta_claim),
         certain,
+        method="each entry held to the files and to the configuration",
     ),
     "timestamps_in_interval": CriterionKind(
         "every timestamp lies in its interval [start, end)",
@@ -442,6 +448,7 @@ CRITERIA: dict[str, CriterionKind] = {
             of_lines=True,
         ),
         _some_event,
+        method="every timestamp of the file",
     ),
     "event_count_range": CriterionKind(
         "the number of events lies between two numbers",
@@ -451,6 +458,8 @@ CRITERIA: dict[str, CriterionKind] = {
         window=lambda c, e: limits_of(c),
         stated_range=True,
         prospect=lambda c, e: count_range_prospect(e, *limits_of(c)),
+        unit="events",
+        method="lines of events.jsonl, counted in the file",
     ),
     "event_count_law": CriterionKind(
         "the number of events is near the configured mean, and follows its Poisson law",
@@ -459,7 +468,10 @@ CRITERIA: dict[str, CriterionKind] = {
         lambda c, e: e.count_follows_law(c.tolerance or 0.0),
         tests=("event_count",),
         window=_law_window,
+        here=lambda c, e: f"{e.mean:.12g} ± {100 * (c.tolerance or 0):g} %",
         prospect=lambda c, e: count_law_prospect(e, c.tolerance or 0.0),
+        unit="events",
+        method="lines of events.jsonl against the configured mean; exact Poisson test",
     ),
     "event_type_law": CriterionKind(
         "the shares of the event types are near their weights, and follow them",
@@ -468,6 +480,11 @@ CRITERIA: dict[str, CriterionKind] = {
         lambda c, e: e.types_follow_law(c.tolerance or 0.0),
         tests=("event_types", "event_types_within_margin"),
         prospect=lambda c, e: type_prospect(e, c.tolerance or 0.0),
+        unit="percentage points",
+        method=(
+            "chi-square against the weights, and 90 % intervals of the shares; observed is the "
+            "largest distance of a share from its weight"
+        ),
     ),
     "battery": CriterionKind(
         "no test of the whole battery rejects at alpha, adjusted together",
@@ -479,6 +496,8 @@ CRITERIA: dict[str, CriterionKind] = {
             "event_count_spread",
         ),
         prospect=lambda c, e: battery_prospect(e),
+        unit="rejecting tests",
+        method="every test of a law or of structure, adjusted together by Holm's procedure",
     ),
     "event_count_spread": CriterionKind(
         "the counts of many seeds vary as much as the Poisson law says",
@@ -487,9 +506,16 @@ CRITERIA: dict[str, CriterionKind] = {
         lambda c, e: e.spread_follows_law(*limits_of(c)),
         tests=("event_count_spread",),
         prospect=lambda c, e: spread_prospect(e, *limits_of(c)),
+        unit="variance/mean",
+        method="counts of many seeds, drawn in memory; variance/mean with its 95 % interval",
     ),
     "generation_time": CriterionKind(
-        "the slowest cold run is faster than a limit", ("high",), _judge_time, measured
+        "the slowest cold run is faster than a limit",
+        ("high",),
+        _judge_time,
+        measured,
+        unit="s",
+        method="generation time of the slowest cold run, by batch_meta.json",
     ),
     "generation_time_variation": CriterionKind(
         "the coefficient of variation of the generation time is below a limit",
@@ -497,12 +523,19 @@ CRITERIA: dict[str, CriterionKind] = {
         _judge_variation,
         measured,
         prospect=lambda c, e: variation_prospect(e, c.high or 0.0),
+        unit="standard deviation/mean",
+        method="coefficient of variation of the cold runs; its upper 95 % limit decides",
     ),
     "memory_peak": CriterionKind(
         "the largest resident set of all cold runs is below a limit",
         ("high",),
         _judge_memory,
         measured,
+        unit="MB",
+        method=(
+            "largest resident set of each generating process, as the operating system accounts "
+            "for it"
+        ),
     ),
     "batch_size_range": CriterionKind(
         "the size of the batch lies between two numbers of MB",
@@ -515,6 +548,8 @@ CRITERIA: dict[str, CriterionKind] = {
         prospect=lambda c, e: count_range_prospect(
             e, *_size_window(c, e), f"{c.low or 0:g} to {c.high or math.inf:g} MB"
         ),
+        unit="MB",
+        method="allocated blocks of the batch folder, as du counts them",
     ),
     "batch_size_law": CriterionKind(
         "the size of the batch is near the configured mean times the bytes of a line",
@@ -523,7 +558,10 @@ CRITERIA: dict[str, CriterionKind] = {
         lambda c, e: e.count_within(c.tolerance or 0.0),
         window=_law_window,
         window_text=_megabytes,
+        here=_size_here,
         prospect=lambda c, e: size_law_prospect(e, c.tolerance or 0.0),
+        unit="MB",
+        method="bytes of the batch's files against configured mean × mean length of a line",
     ),
 }
 

@@ -16,6 +16,7 @@ from fleetsim.stats.counts import dispersion_test
 from fleetsim.stats.effects import law_of
 from fleetsim.stats.judged import Made, Test, judge_tests, make_tests, record_test
 from fleetsim.stats.power import detectable_dispersion
+from fleetsim.tally.audit import names_of
 from fleetsim.tally.batches import Tally
 
 
@@ -135,6 +136,7 @@ def gather(
         type_margin=type_margin,
         ledger=tally.explained is not None,
     )
+    names = names_of(config, tally.batch_ids, data.companies)
     spread = _spread(replicates)
     made = [*make_tests(sample, law), Made(spread, sample, spread.make(sample, law))]
     return Evidence(
@@ -146,5 +148,5 @@ def gather(
         mean=sample.counts.size * law.rate,
         drawn=sample.counts.size * config.event_rate_per_driver,
         alpha=alpha,
-        tests=tuple(record_test(row) for row in judge_tests(made, law, alpha=alpha)),
+        tests=tuple(record_test(row, names) for row in judge_tests(made, law, alpha=alpha)),
     )

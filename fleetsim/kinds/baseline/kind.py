@@ -11,6 +11,7 @@ from fleetsim.experiment.kind import Kind
 from fleetsim.experiment.parameters import (
     CONFIGURATION,
     EXPERIMENT,
+    MIN_REPEATS,
     REPEATS,
     REPLICATES,
     RESULTS,
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 class BaselineKeys(msgspec.Struct, frozen=True, kw_only=True):
     """The keys of experiment.yaml that only this kind has."""
 
-    interval: Interval
-    repeats: Repeats
-    replicates: Replicates
+    interval: Interval = "now"
+    repeats: Repeats = MIN_REPEATS
+    replicates: Replicates = 1000
 
 
 class Baseline(Kind):

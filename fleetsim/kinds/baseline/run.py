@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
 from fleetsim.base.clock import parse_time
 from fleetsim.base.progress import notebook_bar
 from fleetsim.base.project import Project
-from fleetsim.base.tables import Stack, Table
+from fleetsim.base.tables import Lines, Stack, Table
 from fleetsim.batch.companies import read_companies
 from fleetsim.batch.dataset import LEDGER_FOLDER, RUN_DATA
 from fleetsim.batch.meta import DROPPED_NAME, EVENTS_NAME, read_meta
 from fleetsim.experiment.record import Measurements
 from fleetsim.experiment.spec import Experiment
-from fleetsim.experiment.steps import BaseRun
+from fleetsim.experiment.steps import BaseRun, sample_lines
 from fleetsim.kinds.baseline.criteria import margins
 from fleetsim.kinds.baseline.evidence import Evidence, gather, replicate_counts
-from fleetsim.measure.cold import DataSet, generate_data
+from fleetsim.measure.cold import DataSet, Repeat, generate_data
 from fleetsim.stats.answers import answers_table, tests_table
 from fleetsim.tally.audit import kind_counts, kinds_table
 from fleetsim.tally.batches import Tally, tally_batches
@@ -58,7 +58,7 @@ class Run(BaseRun):
         repeats = self._data.repeats
         series = {
             "generation, monotonic clock [s]": [r.generation_seconds for r in repeats],
-            "generation_time - interval_start [s]": [r.stated_generation_seconds for r in repeats],
+            **self._stated(repeats),
             "whole process [s]": [r.process_seconds for r in repeats],
             "peak resident set [MB]": [r.peak_rss_bytes / 1e6 for r in repeats],
         }
@@ -67,6 +67,13 @@ class Run(BaseRun):
             for name, v in series.items()
         )
         return Table((f"{len(repeats)} cold runs", "least", "median", "most"), rows)
+
+    def _stated(self, repeats: Sequence[Repeat]) -> dict[str, list[float]]:
+        """Return the time by the source document's formula, where the interval begins with it."""
+        if self.experiment.keys.interval != "now":
+            return {}
+        seconds = [repeat.stated_generation_seconds for repeat in repeats]
+        return {"generation_time - interval_start [s]": seconds}
 
     def inspect(self) -> Table | Stack:
         """Read the files back from the disk; return what was found in them.
@@ -82,6 +89,10 @@ class Run(BaseRun):
         faults = faults_table(tally.faults, tally.fault_counts, tally.examined, caption)
         kinds = kind_counts(config, tally)
         return faults if kinds is None else Stack((faults, kinds_table(kinds)))
+
+    def sample(self) -> Lines:
+        """Return ten lines of the data as they stand in the first file."""
+        return sample_lines(self._need(self._data, "generate").batches[0])
 
     def test(self) -> Stack:
         """Draw the counts of the replicate seeds, make all tests; return answers and figures."""

@@ -1,4 +1,4 @@
-"""The tests tested: honest seeds by the thousand, and controls that must fail."""
+"""The tests tested: fault-free seeds by the thousand, and controls that must fail."""
 
 from fleetsim.base.face import face
 

@@ -35,7 +35,7 @@ LISTED = 5  # in a note
 
 
 def judge_rejections(criterion: Criterion, calibration: Calibration) -> Judgement:
-    """Decide whether every test rejects honest data as often as its level says."""
+    """Decide whether every test rejects fault-free data as often as its level says."""
     rows = calibration.sizes
     outside = [row for row in rows if not row.inside]
     looks = f"{len(rows)} counts of rejections ({len({row.test for row in rows})} tests)"
@@ -57,7 +57,7 @@ def judge_rejections(criterion: Criterion, calibration: Calibration) -> Judgemen
 
 
 def judge_uniformity(criterion: Criterion, calibration: Calibration) -> Judgement:
-    """Decide whether the p-values of honest data are uniform."""
+    """Decide whether the p-values of fault-free data are uniform."""
     rows = calibration.laws
     outside = [row for row in rows if not row.inside]
     why = _not_made({row.test for row in rows}, continuous_only=True)
@@ -186,33 +186,48 @@ def _judgement(outside: Sequence[str], why_not: str | None, claim: str, count: s
 
 
 def _joint(criterion: Criterion, expectation: Expectation) -> float:
-    """Return what the joint limits of a calibration leave to an honest one, at least."""
+    """Return what the joint limits of a calibration leave to a fault-free one, at least."""
     return 1 - BUDGET
 
 
 CRITERIA: dict[str, CriterionKind] = {
     "rejections_in_band": CriterionKind(
-        "each test rejects honest data as often as its level says",
+        "each test rejects fault-free data as often as its level says",
         (),
         judge_rejections,
         _joint,
+        unit="counts outside",
+        method=(
+            "p-values below 0.05, 0.01 and 0.001 counted over the fault-free seeds; exact "
+            "binomial bands"
+        ),
     ),
     "p_values_uniform": CriterionKind(
-        "p-values of honest data are uniform, where they are continuous",
+        "p-values of fault-free data are uniform, where they are continuous",
         (),
         judge_uniformity,
         _joint,
+        unit="distributions outside",
+        method="Kolmogorov-Smirnov test of each test's p-values over the fault-free seeds",
     ),
     "controls_caught": CriterionKind(
         "each known fault is caught in at least this share of the seeds",
         ("low",),
         judge_caught,
         measured,
+        unit="of the seeds, the lowest share",
+        method=(
+            "share of seeds in which the best test for the fault rejects; its 95 % interval decides"
+        ),
     ),
     "power_as_computed": CriterionKind(
         "each test catches its fault as often as was computed",
         ("tolerance",),
         judge_power,
         _joint,
+        unit="powers outside",
+        method=(
+            "share of seeds in which the test alone rejects, against the power that a formula gives"
+        ),
     ),
 }

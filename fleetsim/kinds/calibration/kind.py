@@ -1,4 +1,4 @@
-"""The kind of experiment that tests the tests: honest seeds, and controls that must fail."""
+"""The kind of experiment that tests the tests: fault-free seeds, and controls that must fail."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CalibrationKeys(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CalibrationKind(Kind):
-    """The battery on honest data drawn in memory, and on data with a known fault."""
+    """The battery on fault-free data drawn in memory, and on data with a known fault."""
 
     name: ClassVar[str] = "calibration"
     notebook: ClassVar[str] = "calibration.ipynb"
@@ -45,7 +45,7 @@ class CalibrationKind(Kind):
     parameters: ClassVar[tuple[Parameter, ...]] = (
         EXPERIMENT.at("003-calibration"),
         RESULTS,
-        REPLICATES.at(100, note="honest seeds"),
+        REPLICATES.at(100, note="fault-free seeds"),
         CONTROL_SEEDS.at(5),
         *noted(
             seed="the first of the seeds",
@@ -72,8 +72,9 @@ class CalibrationKind(Kind):
         batches, mean = experiment.batches, self.expect(experiment).mean
         many = f" and again with {batches} ({mean:g})" if batches > 1 else ""
         return (
-            f"{experiment.keys.replicates} honest seeds, each with one batch ({mean / batches:g} "
-            f"events expected){many}; {experiment.keys.control_seeds} seeds of each control"
+            f"{experiment.keys.replicates} fault-free seeds, each with one batch "
+            f"({mean / batches:g} events expected){many}; "
+            f"{experiment.keys.control_seeds} seeds of each control"
         )
 
     def criteria(self) -> Mapping[str, CriterionKind]:

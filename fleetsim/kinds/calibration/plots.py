@@ -66,9 +66,10 @@ def _histograms(figure: Figure, calibration: Calibration, criteria: object) -> s
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     which = " and ".join(counted(found.batches) for found in passes)
     return (
-        f"Histograms of the p-values of {len(tests)} tests on {seeds} honest seeds, in {which}, "
-        f"each in {cells} cells; level 1 is uniform, and all cells together should lie between "
-        f"{low:.2f} and {high:.2f}. {outside} histograms with continuous p-values leave that band."
+        f"Histograms of the p-values of {len(tests)} tests on {seeds} fault-free seeds, in "
+        f"{which}, each in {cells} cells; level 1 is uniform, and all cells together should lie "
+        f"between {low:.2f} and {high:.2f}. {outside} histograms with continuous p-values leave "
+        "that band."
     )
 
 
@@ -131,7 +132,7 @@ def _quantiles(figure: Figure, calibration: Calibration, criteria: object) -> st
     which = " and ".join(counted(found.batches) for found in passes)
     said = f"{', '.join(left)} leave it" if left else "none leaves it"
     return (
-        f"The smaller half of the p-values of {len(passes[0].seeds)} honest seeds over the "
+        f"The smaller half of the p-values of {len(passes[0].seeds)} fault-free seeds over the "
         f"quantiles of the uniform law, on logarithmic axes, one line for each test with "
         f"continuous p-values, in {which}; the ratio should be 1. The band "
         f"holds for all lines and ranks together with probability {1 - BUDGET:g}: {said}."
@@ -214,9 +215,9 @@ def _power_label(row: PowerRow, rows: list[PowerRow]) -> str:
 
 
 PLOTS: dict[str, Plot] = {
-    "p_value_histograms": Plot("p-values of honest data", (9.0, 7.5), _histograms),
+    "p_value_histograms": Plot("p-values of fault-free data", (9.0, 7.5), _histograms),
     "p_value_quantiles": Plot(
-        "p-values of honest data against the uniform law", (8.0, 4.0), _quantiles
+        "p-values of fault-free data against the uniform law", (8.0, 4.0), _quantiles
     ),
     "control_power": Plot("Power against the controls", (9.0, 8.0), _power),
 }

@@ -1,4 +1,4 @@
-"""A run that tests the tests: honest data by the thousand, and every control that must fail.
+"""A run that tests the tests: fault-free data by the thousand, and every control that must fail.
 
 It writes no events: all data are drawn in memory, by the code that makes the files.
 """
@@ -60,7 +60,7 @@ class CalibrationRun(BaseRun):
         self._calibration: Calibration | None = None
 
     def calibrate(self) -> Table:
-        """Run every test on the honest seeds, in one batch and in many; return the rejections."""
+        """Run every test on the fault-free seeds, in one batch and many; return the rejections."""
         experiment = self.experiment
         sizes = list(dict.fromkeys((1, experiment.batches)))
         with notebook_bar(len(sizes) * experiment.keys.replicates, "seed") as update:
@@ -133,7 +133,7 @@ def _rejection_table(found: Calibration, seeds: int) -> Table:
         low, high = max(alike, key=lambda row: (row.seeds, row.joint)).joint
         bands.append(f"{low} to {high} at {level:g}, {counted(batches)}")
     caption = (
-        f"Rejections of {seeds} honest seeds by level and number of batches. Joint bands: "
+        f"Rejections of {seeds} fault-free seeds by level and number of batches. Joint bands: "
         f"{'; '.join(bands)}. Discrete p-values have no lower limit."
     )
     header = ("test", *(f"{level:g}, {counted(batches)}" for batches, level in columns))

@@ -1,4 +1,4 @@
-"""The tests of the tests: how often each rejects honest data, and how often it catches a fault.
+"""The tests of the tests: how often each rejects fault-free data, and how often it catches a fault.
 
 Every seed that is tried is counted; none is tried again.
 """
@@ -32,7 +32,7 @@ from fleetsim.stats.sample import Columns
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 LEVELS = (0.05, 0.01, 0.001)
-#: Probability that some honest test falls out of its joint band.
+#: Probability that some fault-free test falls out of its joint band.
 BUDGET = 0.01
 _CHUNK = 50  # seeds that a process takes at once, at most
 
@@ -66,7 +66,7 @@ class PValues:
 
 @dataclass(frozen=True)
 class SizeRow:
-    """How often a test rejected honest data at one level.
+    """How often a test rejected fault-free data at one level.
 
     `band` is the exact binomial 99 % band of one look, `joint` that of level 1 - budget / (tests x
     levels); counts. A test with discrete p-values has no lower limit (0).
@@ -88,7 +88,7 @@ class SizeRow:
 
 @dataclass(frozen=True)
 class UniformRow:
-    """Whether a test's p-values on honest data are uniform, by Kolmogorov-Smirnov.
+    """Whether a test's p-values on fault-free data are uniform, by Kolmogorov-Smirnov.
 
     `limit` is budget / tests: a `p_value` below it speaks against uniformity.
     """
@@ -147,7 +147,7 @@ class Calibration:
     Attributes
     ----------
     passes : tuple of PValues
-        Honest data; the same seeds with different numbers of batches.
+        Fault-free data; the same seeds with different numbers of batches.
     sizes : tuple of SizeRow
     laws : tuple of UniformRow
         Of all passes together; their joint limits share one `BUDGET`.
@@ -182,7 +182,7 @@ def calibrate(
     workers: int | Executor = 1,
     progress: Update | None = None,
 ) -> PValues:
-    """Run every test on honest data of the kit's own generator.
+    """Run every test on fault-free data of the kit's own generator.
 
     Parameters
     ----------
@@ -397,15 +397,15 @@ def make_calibration(passes: Sequence[PValues], controls: Sequence[PowerRow]) ->
 def size_table(
     found: PValues, levels: Sequence[float] = LEVELS, *, budget: float = BUDGET
 ) -> list[SizeRow]:
-    """Return the rejection counts of honest data beside their bands.
+    """Return the rejection counts of fault-free data beside their bands.
 
     Parameters
     ----------
     found : PValues
-        Of honest data.
+        Of fault-free data.
     levels : sequence of float
     budget : float
-        Probability that some honest test falls out of its joint band, at most.
+        Probability that some fault-free test falls out of its joint band, at most.
 
     Returns
     -------
@@ -430,14 +430,14 @@ def size_table(
 
 
 def uniformity_table(found: PValues, *, budget: float = BUDGET) -> list[UniformRow]:
-    """Return the test that p-values of honest data are uniform, where their law is continuous.
+    """Return the test that p-values of fault-free data are uniform, where their law is continuous.
 
     Parameters
     ----------
     found : PValues
-        Of honest data.
+        Of fault-free data.
     budget : float
-        Probability that some honest test is called uneven, at most.
+        Probability that some fault-free test is called uneven, at most.
     """
     tested = [
         entry
@@ -462,7 +462,7 @@ def uniformity_table(found: PValues, *, budget: float = BUDGET) -> list[UniformR
 
 
 class CalibrationRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found about the tests themselves: on honest data, and on the controls."""
+    """What was found about the tests themselves: on fault-free data, and on the controls."""
 
     rejections: list[SizeRow]
     uniformity: list[UniformRow]

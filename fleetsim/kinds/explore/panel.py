@@ -15,7 +15,7 @@ from fleetsim.stats.controls import CONTROLS
 
 _TYPES = 6  # event types that get a slider each
 _COMPANIES, _RATE, _BATCHES, _SEED = 300, 10.0, 8, 999  # where sliders end, at least
-_NONE = "none: honest data"
+_NONE = "none: fault-free data"
 _NO_SLIDERS = "No sliders: ipywidgets is not installed (make setup EXTRAS=lab)"
 _VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -122,7 +122,7 @@ class Panel:
     def _say(self) -> str:
         noticed, expected = self.exploration.noticed, self.exploration.expected
         names = spoken(*noticed)
-        words = f"Speaks against the law: <b>{names}</b>." if noticed else "No test objects."
+        words = f"Against the law: <b>{names}</b>." if noticed else "No test rejects."
         if expected:
             words += f" Made for this fault: {spoken(*expected)}."
         return f"<p>{words}</p>"

@@ -51,8 +51,8 @@ from fleetsim.stats.sample import Sample
 
 #: What can be drawn in a moment; beyond it, `fleetsim events` and `fleetsim audit` are the tools.
 EVENTS_MAX = 2_000_000
-#: How a p-value looks: of a test that objects, of one that shows closeness, of any other one.
-_OBJECTS: dict[str, Any] = {"marker": "s", "ls": "", "mfc": SIGNAL, "mec": SIGNAL, "ms": 5.5}
+#: How a p-value looks: of a test that rejects, of one that shows equivalence, of any other one.
+_REJECTS: dict[str, Any] = {"marker": "s", "ls": "", "mfc": SIGNAL, "mec": SIGNAL, "ms": 5.5}
 _CLOSE: dict[str, Any] = {"marker": "^", "ls": "", "mfc": "none", "mec": DARK, "ms": 5.5}
 _SILENT: dict[str, Any] = {"marker": "o", "ls": "", "mfc": MIDDLE, "mec": DARK, "ms": 5.5}
 _LEAST_P = 1e-8  # smaller ones stand at the edge of the plot
@@ -160,8 +160,8 @@ class Exploration:
         shown = [test for test in self.tests if test.p_value is not None]
         at = np.arange(len(shown))[::-1]
         for place, test in zip(at.tolist(), shown, strict=True):
-            closeness = test.kind == EntryKind.EQUIVALENCE.value
-            look = _OBJECTS if test.verdict == Verdict.FAIL else _CLOSE if closeness else _SILENT
+            equivalence = test.kind == EntryKind.EQUIVALENCE.value
+            look = _REJECTS if test.verdict == Verdict.FAIL else _CLOSE if equivalence else _SILENT
             ax.plot(max(test.p_value or 0.0, _LEAST_P), place, **look, zorder=3)
         family = sum(test.p_holm is not None for test in self.tests)
         first = self.alpha / max(family, 1)
@@ -171,14 +171,14 @@ class Exploration:
         ax.grid(axis="y", color=LIGHT, lw=0.6)
         ax.set_axisbelow(True)
         for look, label in (
-            (_SILENT, "nothing noticed"),
-            (_OBJECTS, "speaks against the law"),
-            (_CLOSE, "small: closeness is shown"),
+            (_SILENT, "does not reject"),
+            (_REJECTS, "rejects"),
+            (_CLOSE, "small: equivalence is shown"),
         ):
             ax.plot([], [], **look, label=label)
         ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), fontsize=8)
         named = spoken(*self.noticed) or "none"
-        return f"Right: p-values of {len(shown)} tests; speaking against the law: {named}."
+        return f"Right: p-values of {len(shown)} tests; those that reject: {named}."
 
     def _what(self) -> str:
         fault = f", {_control(self.fault).fault}" if self.fault else ""

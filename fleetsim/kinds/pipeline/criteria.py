@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from fleetsim.base.chances import percent
 from fleetsim.base.verdict import Verdict
 from fleetsim.delivery.plan import Relation, relation
 from fleetsim.experiment.criterion import (
@@ -162,7 +163,8 @@ def _judge_recall(criterion: Criterion, evidence: Evidence) -> Judgement:
 
     observed = refused / lines
     verdict = Verdict.PASS if observed >= low else Verdict.FAIL
-    return Judgement(observed, verdict, note + _first(found, missed), low, None)
+    brief = f"{refused} of {lines} lines, {percent(observed)}"
+    return Judgement(observed, verdict, note + _first(found, missed), low, None, brief)
 
 
 def _by_kind(found: Reconciliation, counts: Mapping[str, int]) -> str:
@@ -189,7 +191,8 @@ def _judge_precision(criterion: Criterion, evidence: Evidence) -> Judgement:
         return line.outcome == SURPLUS or (valid and not must_be_refused(line.kind, line.expect))
 
     verdict = Verdict.PASS if observed >= low else Verdict.FAIL
-    return Judgement(observed, verdict, note + _first(found, not_needed), low, None)
+    brief = f"{found.refusals_right} of {refusals} refusals, {percent(observed)}"
+    return Judgement(observed, verdict, note + _first(found, not_needed), low, None, brief)
 
 
 def _judge_unaccounted(criterion: Criterion, evidence: Evidence) -> Judgement:
@@ -327,7 +330,8 @@ def _judge_variation(criterion: Criterion, evidence: Evidence) -> Judgement:
         f"The run time of {len(seconds)} cold runs varies by {100 * observed:.1f} % (standard "
         f"deviation/mean), 95 % interval {100 * ends[0]:.1f} to {100 * ends[1]:.1f} %."
     )
-    return Judgement(observed, verdict, note + open_, None, high)
+    brief = f"{100 * observed:.1f} %, 95 % interval to {100 * ends[1]:.1f} %"
+    return Judgement(observed, verdict, note + open_, None, high, brief)
 
 
 def _judge_throughput(criterion: Criterion, evidence: Evidence) -> Judgement:
@@ -423,28 +427,56 @@ def _counted(
     judge: Callable[[Criterion, Evidence], Judgement],
     limits: Sequence[str] = (),
     fault: Callable[[Criterion, PipelineExpectation], str] | None = None,
+    unit: str = "",
+    method: str = "",
 ) -> CriterionKind:
-    return CriterionKind(claim, tuple(limits), judge, measured, optional=("high",), fault=fault)
+    """Return a kind of criterion that counts what went wrong; none may, where no limit is given."""
+    return CriterionKind(
+        claim,
+        tuple(limits),
+        judge,
+        measured,
+        unit=unit,
+        method=method,
+        optional=("high",),
+        fault=fault,
+    )
 
 
 CRITERIA: dict[str, CriterionKind] = {
-    "completes": _counted("every start ends by itself with exit code 0", _judge_completes),
-    "lost": _counted("no valid record is missing from the accepted output", _judge_lost),
+    "completes": _counted(
+        "every start ends by itself with exit code 0",
+        _judge_completes,
+        unit="failed starts",
+        method="exit codes of all starts",
+    ),
+    "lost": _counted(
+        "no valid record is missing from the accepted output",
+        _judge_lost,
+        unit="records",
+        method="every valid delivered record looked for among the accepted rows",
+    ),
     "unexpected": _counted(
         "every accepted row belongs to a delivered record",
         _judge_rows(
             "unexpected", UNEXPECTED, "{n} of {rows} accepted rows belong to no delivered line."
         ),
+        unit="rows",
+        method="every accepted row traced to a delivered line",
     ),
     "duplicated": _counted(
         "no record is accepted more than once",
         _judge_rows("duplicated", "accepted twice", "{n} records are accepted more than once."),
+        unit="records",
+        method="accepted rows of each delivered record counted",
     ),
     "altered": _counted(
         "no accepted row has other values than the delivered",
         _judge_rows(
             "altered", "altered", "{n} accepted rows have other values than the delivered line."
         ),
+        unit="rows",
+        method="six values of each accepted row, texts byte for byte and the time as an instant",
     ),
     "recall": CriterionKind(
         "the share of lines refused, of those that must be",
@@ -453,25 +485,41 @@ CRITERIA: dict[str, CriterionKind] = {
         measured,
         choices={"defect": tuple(DEFECT_KINDS)},
         fault=_lacks_defects,
+        method="refused lines of those that must be, by kind of defect",
     ),
     "precision": CriterionKind(
-        "the share of refusals that had to be", ("low",), _judge_precision, measured
+        "the share of refusals that had to be",
+        ("low",),
+        _judge_precision,
+        measured,
+        method="refusals that had to be, of all",
     ),
-    "unaccounted": _counted("every line is accepted or reported as refused", _judge_unaccounted),
+    "unaccounted": _counted(
+        "every line is accepted or reported as refused",
+        _judge_unaccounted,
+        unit="lines",
+        method="lines that are neither accepted nor reported as refused",
+    ),
     "idempotent": _counted(
         "a repeated delivery changes nothing",
         _judge_variants(Relation.REPEAT),
         fault=_lacks_variant(Relation.REPEAT),
+        unit="rows",
+        method="accepted rows of the variants with a repeat beside the reference's",
     ),
     "order_independent": _counted(
         "the order of deliveries changes nothing",
         _judge_variants(Relation.ORDER),
         fault=_lacks_variant(Relation.ORDER),
+        unit="rows",
+        method="accepted rows of the variants in another order beside the reference's",
     ),
     "complete_after_partial": _counted(
         "half a file that is whole later changes nothing",
         _judge_variants(Relation.PARTIAL),
         fault=_lacks_variant(Relation.PARTIAL),
+        unit="rows",
+        method="accepted rows of the variants with half a file beside the reference's",
     ),
     "crash_safe": CriterionKind(
         "a kill and a new start change nothing",
@@ -481,24 +529,32 @@ CRITERIA: dict[str, CriterionKind] = {
         optional=("high",),
         fault=_lacks_kills,
         prospect=_foresee_kills,
+        unit="kills",
+        method="SIGKILL at changes of the output and at times, a new start, then rows and outcomes",
     ),
     "pipeline_time": CriterionKind(
         "every cold run takes less time than a limit",
         ("high",),
         _judge_cost("seconds", 1.0, "Seconds"),
         measured,
+        unit="s",
+        method="wall time of all starts of a cold run together; the slowest decides",
     ),
     "pipeline_cpu": CriterionKind(
         "every cold run takes less CPU time than a limit, all processes together",
         ("high",),
         _judge_cost("cpu_seconds", 1.0, "CPU seconds of the whole process tree"),
         measured,
+        unit="s",
+        method="CPU time of the whole process tree; the largest decides",
     ),
     "pipeline_memory": CriterionKind(
         "every cold run takes less memory than a limit, all processes together",
         ("high",),
         _judge_cost("peak_bytes", MB, "Peak memory of the whole process tree [MB]"),
         measured,
+        unit="MB",
+        method="largest sampled sum over the processes of a start",
     ),
     "pipeline_variation": CriterionKind(
         "the run time varies by less than a limit",
@@ -506,12 +562,16 @@ CRITERIA: dict[str, CriterionKind] = {
         _judge_variation,
         measured,
         fault=_lacks_repeats(2),
+        unit="standard deviation/mean",
+        method="coefficient of variation of the cold runs; its upper 95 % limit decides",
     ),
     "output_bytes": CriterionKind(
         "the output takes less room than a limit",
         ("high",),
         _judge_cost("output_bytes", 1.0, "Bytes of the output"),
         measured,
+        unit="bytes",
+        method="size of all files of the output after the last delivery",
     ),
     "pipeline_throughput": CriterionKind(
         "it ingests more events a second than a limit",
@@ -519,6 +579,8 @@ CRITERIA: dict[str, CriterionKind] = {
         _judge_throughput,
         measured,
         fault=_lacks_repeats(2),
+        unit="events/s",
+        method="delivered lines over the wall time; the lower 95 % limit decides",
     ),
     "pipeline_growth": CriterionKind(
         "its cost grows with the lines by a power within limits",
@@ -528,5 +590,6 @@ CRITERIA: dict[str, CriterionKind] = {
         optional=("low", "high"),
         choices={"quantity": tuple(QUANTITIES)},
         fault=_lacks_sizes,
+        method="start-up + factor × lines^exponent over the sizes; the whole 95 % interval",
     ),
 }

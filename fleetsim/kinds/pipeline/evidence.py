@@ -125,7 +125,6 @@ class GrowthRecord(msgspec.Struct, frozen=True, kw_only=True):
 class PipelineRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The part of ``result.json`` that only an experiment on a pipeline has."""
 
-    answer: str
     expects: dict[str, str]
     reconciliation: Reconciliation
     variants: list[VariantRecord]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fleetsim.base.progress import notebook_bar
 from fleetsim.base.project import Project
-from fleetsim.base.tables import Stack, Table
+from fleetsim.base.tables import Lines, Stack, Table
 from fleetsim.batch.dataset import RUN_DATA
 from fleetsim.batch.meta import DROPPED_NAME, EVENTS_NAME, read_meta
 from fleetsim.experiment.check import defects_table
 from fleetsim.experiment.criterion import MB
 from fleetsim.experiment.spec import Experiment
-from fleetsim.experiment.steps import BaseRun, open_run
+from fleetsim.experiment.steps import BaseRun, open_run, sample_lines
 from fleetsim.kinds.pipeline.evidence import Evidence, PipelineRecord
 from fleetsim.kinds.pipeline.examine import Examination, Progress, Setting
 from fleetsim.kinds.pipeline.words import (
@@ -118,6 +117,10 @@ class PipelineRun(BaseRun):
             examination.grow(order, progress or update)
         return growth_table(examination.evidence)
 
+    def sample(self) -> Lines:
+        """Return ten lines of the data as they stand in the first file."""
+        return sample_lines(self._need(self._data, "generate").batches[0])
+
     def evidence(self) -> Evidence:
         """Return what was found."""
         return self._delivered().evidence
@@ -130,7 +133,6 @@ class PipelineRun(BaseRun):
         """Decide every criterion on what was found; return the verdicts."""
         evidence = self.evidence()
         section = PipelineRecord(
-            answer=answer(evidence),
             expects=expects_of(evidence.config),
             reconciliation=evidence.found,
             variants=evidence.variants,
@@ -142,8 +144,8 @@ class PipelineRun(BaseRun):
             notes=evidence.notes,
         )
         batches = self._need(self._data, "generate").batches
-        table = self._judge(section=section, batch_ids=[batch.name for batch in batches])
-        return replace(table, caption=section.answer)
+        names = [batch.name for batch in batches]
+        return self._judge(reasons=self.answer(), section=section, batch_ids=names)
 
     def _under_way(self) -> Examination:
         examination: Examination = self._need(self._examination, "generate")

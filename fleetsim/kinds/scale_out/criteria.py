@@ -119,29 +119,47 @@ CRITERIA: dict[str, CriterionKind] = {
         (),
         judge_same_bytes,
         certain,
+        unit="batches at fault",
+        method=(
+            "every file read back: lines, bytes and SHA-256 of each part and of all in their order"
+        ),
     ),
     "throughput_ratio": CriterionKind(
         "two workers make at least so many times the events a second of one process",
         ("low",),
         judge_throughput_ratio,
         measured,
+        method=(
+            "events over generation_seconds, by workers over by one process; the whole 95 % "
+            "interval"
+        ),
     ),
     "client_memory": CriterionKind(
         "the memory of the process that asks does not grow with the events",
         ("high",),
         judge_client_memory,
         measured,
+        method=(
+            "factor × events^exponent, fitted to the command's resident sets; the whole 95 % "
+            "interval"
+        ),
     ),
     "scheduler_memory": CriterionKind(
         "the memory of the scheduler does not grow with the events",
         ("high",),
         judge_scheduler_memory,
         measured,
+        method=(
+            "factor × events^exponent, fitted to the scheduler's resident sets; the whole 95 % "
+            "interval"
+        ),
     ),
     "task_overhead": CriterionKind(
         "a task costs less than a limit besides its events",
         ("high",),
         judge_task_overhead,
         measured,
+        unit="s",
+        method="slope of generation_seconds over the number of parts; the whole 95 % interval",
     ),
 }

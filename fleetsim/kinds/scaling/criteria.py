@@ -120,23 +120,37 @@ CRITERIA: dict[str, CriterionKind] = {
         ("tolerance",),
         judge_time_exponent,
         measured,
+        method=(
+            "start-up + factor × events^exponent, fitted to generation_seconds; the whole 95 % "
+            "interval"
+        ),
     ),
     "memory_exponent": CriterionKind(
         "the memory does not grow with the batch",
         ("high",),
         judge_memory_exponent,
         measured,
+        method=(
+            "factor × events^exponent, fitted to the largest resident sets; the whole 95 % interval"
+        ),
     ),
     "memory_of_largest": CriterionKind(
         "the largest size takes less memory than a limit",
         ("high",),
         judge_memory_of_largest,
         measured,
+        unit="MB",
+        method="largest resident set of the cold processes that make the largest size",
     ),
     "same_content": CriterionKind(
         "every file is what its record says, and repeats of a size are equal",
         (),
         judge_same_content,
         certain,
+        unit="files at fault",
+        method=(
+            "every file read back: lines, bytes and SHA-256 against its record and the other "
+            "repeats"
+        ),
     ),
 }

@@ -18,6 +18,7 @@ from fleetsim.report.compare.differences import (
     Difference,
     VerdictChange,
     differences,
+    not_comparable,
     verdict_changes,
 )
 from fleetsim.report.compare.readback import WholeRun, read_back
@@ -178,10 +179,13 @@ def _notes(a: WholeRun, b: WholeRun, one_run: bool) -> Iterator[str]:
         return
     if a.record.experiment != b.record.experiment:
         yield "The runs are of different experiments; only criteria that both have are compared."
-    if a.record.measurements and b.record.measurements and not other_work(a, b):
+    apart = not_comparable(a.record, b.record)
+    if apart and a.record.measurements and b.record.measurements:
+        yield f"Times are not compared: {apart}. Run both again on one quiet machine."
+    elif a.record.measurements and b.record.measurements and not other_work(a, b):
         yield (
-            "The repeats of a run share one sitting of the machine, and the tests of times and "
-            "memory take them as independent: a small difference may be the machine's."
+            "The tests of times and memory take the repeats as independent. Those of one run were "
+            "made one after another under the same load, so a small difference may be the load's."
         )
     if a.data is None or b.data is None:
         return
@@ -201,8 +205,15 @@ def _findings(
     if a.record.completed and not b.record.completed:
         error = b.record.error
         yield f"status: A completed, B failed{f' ({error.kind})' if error else ''}."
+    # What a machine decided says nothing where the machines or their loads differ.
+    left_out = {
+        row.id
+        for row in a.record.criteria
+        if row.a_priori is None
+        and not_comparable(a.record, b.record, times="memory" not in row.kind)
+    }
     for change in changes:
-        if change.worse:
+        if change.worse and change.criterion not in left_out:
             now = f"{change.b} ({change.observed_b})" if change.b else "not judged"
             yield f"{change.criterion}: pass in A, {now} in B."
     for row in rows:

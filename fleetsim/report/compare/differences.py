@@ -12,7 +12,9 @@ from fleetsim.experiment.record import CriterionRecord, Record
 
 #: What the configuration does not hold, and a run's data or verdicts depend on.
 _DESCRIBED = ("interval", "batches", "alpha", "notebook")
-_MACHINE = ("system", "cpu_model", "cores")
+_MACHINE = ("system", "cpu_model", "cores", "governor")
+#: Load average for each core at a run's start, from which its times say little.
+BUSY = 1.0
 _MADE_BY = ("source_sha256", "source_dirty", *_MACHINE, "load_average")
 
 
@@ -78,9 +80,22 @@ def _limits(record: Record) -> dict[str, str]:
     }
 
 
-def same_machine(a: Record, b: Record) -> bool:
-    """Return whether two runs name one kind of machine; load and frequency may still differ."""
-    return all(a.provenance.get(name) == b.provenance.get(name) for name in _MACHINE)
+def not_comparable(a: Record, b: Record, *, times: bool = True) -> str:
+    """Return why what was measured in two runs cannot be compared, as a clause; "" where it can.
+
+    It was measured on machines that differ or, which matters to `times` alone, beside other work.
+    """
+    other = [name for name in _MACHINE if a.provenance.get(name) != b.provenance.get(name)]
+    if other:
+        return f"the runs were measured on different machines ({', '.join(other)})"
+    for letter, record in (("A", a), ("B", b)) if times else ():
+        load, cores = record.provenance.get("load_average"), record.provenance.get("cores") or 1
+        if load is not None and load > BUSY * cores:
+            return (
+                f"{letter} was measured beside other work (load average {load:g} on {cores} cores "
+                f"when it began; {BUSY * cores:g} is the limit)"
+            )
+    return ""
 
 
 def verdict_changes(a: Record, b: Record) -> list[VerdictChange]:

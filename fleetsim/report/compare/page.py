@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import os
 import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from fleetsim.base.storage import is_remote
 from fleetsim.base.tables import Table, number
 from fleetsim.experiment.record import overall_line
 from fleetsim.experiment.results import one_line, own_folder
 from fleetsim.report.compare.compare import Comparison
-from fleetsim.report.compare.rows import DIFFERS
+from fleetsim.report.compare.rows import DIFFERS, Row
 from fleetsim.report.pages import render_page, write_page
+from fleetsim.report.run_report import REPORT_HTML
 
 _OUTCOMES = {DIFFERS: "shown", "same": "none"}
 _WIDTH = 100
@@ -31,33 +37,36 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
     InputError
         Where its folder cannot be made or written to.
     """
-    write_page(path, render_comparison(comparison))
+    write_page(path, render_comparison(comparison, path.parent))
 
 
 def headline(comparison: Comparison) -> str:
-    """Return the comparison in one sentence."""
+    """Return the comparison in a sentence or two: what is worse, and what the tests show of it."""
     shown = [row.name for row in comparison.rows if row.outcome == DIFFERS]
     tests = sum(row.p_holm is not None for row in comparison.rows)
-    if not tests:
-        text = "No test could be made"
-    elif shown:
-        text = f"Shown to differ: {', '.join(shown)} (of {tests} tests)"
+    many = "1 test" if tests == 1 else f"{tests} tests"
+    worse = [row.name for row in comparison.rows if row.worse]
+    worse += [f"the verdict of {row.criterion}" for row in comparison.verdicts if row.worse]
+    if worse:
+        first = f"B is worse in {', '.join(worse)}."
+    elif comparison.findings:
+        first = f"B is worse. {comparison.findings[0]}"
     else:
-        text = f"None of {tests} tests shows a difference"
-    n = len(comparison.findings)
-    worse = (
-        "nothing is worse in B"
-        if not n
-        else f"{n} {'thing is' if n == 1 else 'things are'} worse in B"
-    )
-    return f"{text}; {worse}."
+        first = "Nothing is worse in B."
+    if not tests:
+        return f"{first} No test could be made."
+    if shown:
+        return f"{first} B differs in {', '.join(shown)} ({many})."
+    if comparison.findings:
+        return f"{first} No difference is shown by {many}, so chance may explain it."
+    return f"{first} No difference is shown by {many}."
 
 
 def comparison_text(comparison: Comparison) -> str:
     """Return a comparison as a terminal shows it."""
     parts = [
         f"A: {one_line(comparison.a.name)}\nB: {one_line(comparison.b.name)}",
-        headline(comparison),
+        _filled(headline(comparison)),
     ]
     rows = tuple(
         (d.group, d.name, _value(d.name, d.a), _value(d.name, d.b)) for d in comparison.differences
@@ -86,12 +95,15 @@ def comparison_text(comparison: Comparison) -> str:
     return "\n\n".join(parts)
 
 
-def render_comparison(comparison: Comparison) -> str:
-    """Return the page of a comparison."""
+def render_comparison(comparison: Comparison, folder: Path | None = None) -> str:
+    """Return the page of a comparison; `folder` is where it will stand, for its links."""
+    sides = {"A, the baseline": comparison.a.folder, "B": comparison.b.folder}
     return render_page(
         "compare.html.j2",
         c=comparison,
         headline=headline(comparison),
+        bars={row.name: bar for row in comparison.rows if (bar := _bar(row)) is not None},
+        links={label: _link(run, folder) for label, run in sides.items()},
         sides=[
             ("A, the baseline", comparison.a, overall_line(comparison.a.record.criteria)),
             ("B", comparison.b, overall_line(comparison.b.record.criteria)),
@@ -102,6 +114,40 @@ def render_comparison(comparison: Comparison) -> str:
         ],
         outcomes=_OUTCOMES,
     )
+
+
+def _link(run: Path, folder: Path | None) -> str:
+    """Return the address of a run's page from a folder; "" where it has none there."""
+    page = run / REPORT_HTML
+    if folder is None or is_remote(run) or is_remote(folder) or not page.is_file():
+        return ""
+    return quote(os.path.relpath(page.resolve(), folder.resolve()))
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """A ratio with its interval on an axis from a half to twice, in % of its length."""
+
+    left: float
+    width: float
+    at: float
+
+
+def _bar(row: Row) -> _Bar | None:
+    """Return the bar of a row that compares by a ratio; None for others."""
+    result = row.result
+    if result is None or not row.effect or " times " not in row.effect:
+        return None
+    if result.estimate is None or result.interval is None:
+        return None
+
+    def place(ratio: float) -> float:
+        if ratio <= 0:
+            return 0.0
+        return round(min(max(50 + 50 * math.log2(ratio), 0), 100), 1)
+
+    low, high = (place(end) for end in result.interval)
+    return _Bar(left=low, width=round(high - low, 1), at=place(result.estimate))
 
 
 def _value(name: str, value: Any) -> str:

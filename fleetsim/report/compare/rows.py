@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from fleetsim.base.chances import p_text
 from fleetsim.base.tables import number
-from fleetsim.report.compare.differences import same_machine
+from fleetsim.report.compare.differences import not_comparable
 from fleetsim.report.compare.readback import RunData, WholeRun
 from fleetsim.stats.adjust import holm
 from fleetsim.stats.counts import two_sample_rate_test
@@ -32,7 +33,7 @@ _WORKLOAD = (
     *("number_of_companies", "drivers_per_company", "event_rate_per_driver"),
     *("active_fraction", "event_types"),
 )
-#: Fraction by which times and memory may grow by default. Between two sittings of one machine,
+#: Fraction by which times and memory may grow by default. Between two runs on one machine,
 #: memory moves by tenths of a per cent, and time with whatever else runs: repeats do not show it.
 TOLERANCE = 0.1
 #: From so many events on, two seeds do not draw the same by chance.
@@ -356,7 +357,14 @@ def cost_rows(a: WholeRun, b: WholeRun, *, one_run: bool = False) -> Iterator[Ro
             continue
         sentence = text.format(_interval_words(result.estimate, result.interval))
         row = replace(row, result=result, effect=_ratio(result), sentence=sentence)
-        if reason:
+        if apart := not_comparable(a.record, b.record, times=unit == "s"):
+            row = replace(
+                row,
+                result=replace(result, p_value=None),
+                outcome=NOT_COMPARED,
+                sentence=f"Not comparable: {apart}",
+            )
+        elif reason:
             row = replace(
                 row,
                 result=replace(result, p_value=None),
@@ -367,9 +375,7 @@ def cost_rows(a: WholeRun, b: WholeRun, *, one_run: bool = False) -> Iterator[Ro
 
 
 def other_work(a: WholeRun, b: WholeRun) -> str:
-    """Return why times and memory are expected to differ, or nothing."""
-    if not same_machine(a.record, b.record):
-        return "the runs were measured on different machines"
+    """Return why the work of two runs differs, so that times and memory will; or nothing."""
     one, other = a.record, b.record
     keys = [key for key in _WORKLOAD if one.config.get(key) != other.config.get(key)]
     if one.description.batches != other.description.batches:
@@ -434,7 +440,7 @@ def judge_rows(rows: Sequence[Row], alpha: float, tolerance: float) -> list[Row]
             continue
         p_holm = float(adjusted[place])
         differs = p_holm < alpha
-        shown = f"p = {p_values[place]:.3g}, adjusted for {len(adjusted)} tests {p_holm:.3g}"
+        shown = f"{p_text(p_values[place], p_holm)} for {len(adjusted)} tests"
         meaning = (
             f"more than chance explains ({shown})"
             if differs

@@ -166,10 +166,10 @@ def test_only_the_upper_limit_binds_where_p_is_discrete():
 def test_missing_p_values_are_not_counted():
     """A test that could not be made has fewer seeds, and none at all leaves the tables."""
     found = uniform_p(100)
-    found.values[:30, found.tests.index("slot_totals")] = np.nan
+    found.values[:30, found.tests.index("driver_number_totals")] = np.nan
     found.values[:, found.tests.index("company_totals")] = np.nan
     seeds = {row.test: row.seeds for row in size_table(found)}
-    assert seeds["slot_totals"] == 70
+    assert seeds["driver_number_totals"] == 70
     assert "company_totals" not in seeds
 
 

@@ -97,7 +97,7 @@ def test_the_document_holds_every_row(outcome):
         assert start in text
     for row in found.controls:
         assert f"| {row.control} | {row.test} | {row.batches} | {row.seeds} |" in text
-    assert "100 honest seeds, one batch of each and then 8, and 5 seeds of each control" in text
+    assert "100 fault-free seeds, one batch of each and then 8, and 5 seeds of each control" in text
     assert "--now" not in text
 
 

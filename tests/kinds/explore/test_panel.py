@@ -86,7 +86,7 @@ def test_with_widgets_the_picture_stays_for_pages_without_scripts(
 def test_a_slider_moves_the_truth_and_not_the_law(law: Config, widgets: None) -> None:
     panel = Panel(law)
     before, words = panel._picture.value, panel._words.value
-    assert "No test objects" in words
+    assert "No test rejects" in words
     panel.controls["rate"].value = 6.0
     assert panel.exploration.truth.event_rate_per_driver == 6.0
     assert panel.exploration.law.event_rate_per_driver == law.event_rate_per_driver
@@ -121,4 +121,4 @@ def test_what_cannot_be_drawn_is_said_and_the_picture_stays(law: Config, widgets
     assert panel._picture.value != b""
     panel._reset(None)
     assert panel._picture.value == before
-    assert "No test objects" in panel._words.value
+    assert "No test rejects" in panel._words.value

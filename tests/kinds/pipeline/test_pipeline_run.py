@@ -92,7 +92,9 @@ def test_the_verdicts_name_the_one_fault(outcome):
     assert found["duplicated"] == "fail"
     section = outcome.record.section
     assert section.reconciliation.duplicated > 0
-    assert f"{section.reconciliation.duplicated} are accepted more than once" in section.answer
+    assert f"{section.reconciliation.duplicated} are accepted more than once" in (
+        outcome.record.answer.text
+    )
     assert section.notes == []
     assert len(section.costs) == 2
     assert {start.trial for start in section.starts} >= {"reference", "again", "repeat-2"}
@@ -109,16 +111,15 @@ def test_the_record_survives_being_written_and_read(outcome):
 
 
 @pytest.mark.notebook
-def test_the_document_begins_with_the_answer(outcome):
-    """No blank is left, and the sentence stands before every table of what was found."""
+def test_document_and_report_have_the_answer(outcome):
+    """No blank is left; the answer is the document's Pass/Fail, and leads the report."""
     text = (outcome.path / "experiment.md").read_text(encoding="utf-8")
     assert "___" not in text
-    answer = outcome.record.section.answer
-    results = text[text.index("## Results") :].partition("\n\n")[2]
-    assert results.startswith(answer)
-    assert "duplicate" in results[len(answer) :]
+    results = text[text.index("## Results") :]
+    assert f"- **Pass/Fail**: {outcome.record.answer} (" in results
+    assert "duplicate" in results
     html = (outcome.path / "report.html").read_text(encoding="utf-8")
-    assert answer in html
+    assert html.index(outcome.record.answer.text) < html.index('<h2 id="verdicts">')
 
 
 @pytest.mark.notebook

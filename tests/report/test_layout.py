@@ -1,0 +1,105 @@
+"""The parts of a report: figures, sample, topics, code; nothing that the head says already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from fleetsim.base.tables import PART, Lines, Table
+from fleetsim.experiment.steps import RUN_MARK
+from fleetsim.report.layout import layout_of
+
+
+def shown(**data: Any) -> Any:
+    """Return an output of these forms, `_` for each slash."""
+    return new_output("display_data", data=data)
+
+
+def code(source: str, *outputs: Any) -> Any:
+    """Return an executed cell."""
+    return new_code_cell(source, outputs=list(outputs), execution_count=1)
+
+
+def table(text: str, part: str = "") -> Any:
+    """Return the output of a table."""
+    return new_output("display_data", data=Table(("a",), ((text,),), part=part)._repr_mimebundle_())
+
+
+ALT = {"image/png": {"alt": "bars"}}
+END = {"text/plain": "end", RUN_MARK: {}}
+PNG = {"image/png": "iVBORw0KGgo="}
+NOTEBOOK = new_notebook(
+    cells=[
+        new_markdown_cell("# Title\n\nIn short."),
+        new_markdown_cell("## Made\n\nBy commands."),
+        code("run.generate()", table("made")),
+        code(
+            "run.sample()",
+            new_output("display_data", data=Lines(("one", "two"))._repr_mimebundle_()),
+        ),
+        new_markdown_cell("### Counts\n\nExpect bars."),
+        code(
+            "run.plot()",
+            new_output("display_data", data=PNG, metadata={"image/png": {"alt": "bars"}}),
+        ),
+        new_markdown_cell("## Words of mine\n\nOnly text."),
+        new_markdown_cell("## Verdicts\n\nEach criterion."),
+        code("run.judge()", table("pass", "verdicts")),
+        code(
+            "run.finish()", new_output("execute_result", data={"text/plain": "end", RUN_MARK: {}})
+        ),
+    ]
+)
+
+
+def test_each_thing_stands_in_its_place() -> None:
+    """A plot with its title and text, the sample, and topics with what is left."""
+    layout = layout_of(NOTEBOOK, without_first=True)
+    (picture,) = layout.pictures
+    assert (picture.title, picture.text, picture.alt) == ("Counts", "Expect bars.", "bars")
+    assert (picture.form, picture.image) == ("png", PNG["image/png"])
+    assert ["one\ntwo" in piece.content for piece in layout.sample] == [True]
+    assert [topic.title for topic in layout.shown] == ["Made", "Words of mine"]
+    made, mine = layout.shown
+    assert [piece.form for piece in made.pieces] == ["markdown", "html"]
+    assert [piece.content for piece in mine.pieces] == ["Only text."]
+
+
+def test_what_the_head_says_is_left_out() -> None:
+    """The verdicts and the end; a topic with nothing else goes along with its text."""
+    layout = layout_of(NOTEBOOK, without_first=True)
+    everything = [piece.content for topic in layout.topics for piece in topic.pieces]
+    assert not [text for text in everything if "pass" in text or text == "end"]
+    assert "Verdicts" in [topic.title for topic in layout.topics]
+
+
+def test_the_code_of_all_cells_stands_together() -> None:
+    """With the heading that stands above each."""
+    layout = layout_of(NOTEBOOK, without_first=True)
+    assert layout.code == [
+        ("Made", "run.generate()"),
+        ("Made", "run.sample()"),
+        ("Counts", "run.plot()"),
+        ("Verdicts", "run.judge()"),
+        ("Verdicts", "run.finish()"),
+    ]
+
+
+def test_other_notebooks_have_a_layout_too() -> None:
+    """Without headings, with code in Markdown, with errors and streams, or empty."""
+    error = new_output("error", ename="E", evalue="v", traceback=["first", "second"])
+    notebook = new_notebook(
+        cells=[
+            new_markdown_cell("Words.\n\n```sh\n# no heading\n```"),
+            code("1", new_output("stream", text="said"), error, shown()),
+            code(""),
+        ]
+    )
+    (topic,) = layout_of(notebook, without_first=False).shown
+    assert [(piece.form, piece.content) for piece in topic.pieces][1:] == [
+        ("text", "said"),
+        ("error", "first\nsecond"),
+    ]
+    assert layout_of(new_notebook(), without_first=True).shown == []
+    assert PART.endswith("+json")
