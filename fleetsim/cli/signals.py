@@ -11,8 +11,9 @@ from types import FrameType
 
 _AGAIN = 0.01  # seconds until a signal strikes again: what swallowed it has ended by then
 
-#: These say at length what a signal that struck among their callbacks has left unfinished.
-_LOGS = ("asyncio", "tornado.application", "tornado.general")
+#: These say at length what a signal that struck among their callbacks has left unfinished; that of
+#: papermill, that a kernel was shut down while a cell still waited for its answer.
+_LOGS = ("asyncio", "tornado.application", "tornado.general", "papermill")
 
 
 class Terminated(SystemExit):

@@ -227,7 +227,8 @@ def _log(watch: Watch) -> logging.Logger:
     log = logging.Logger("papermill")  # of this run alone: nothing to undo at its end
     log.parent = logging.getLogger("papermill")
     log.setLevel(log.parent.getEffectiveLevel())
-    log.addFilter(lambda _: not watch.interrupted)
+    # A signal silences the log before the watch hears of it (`cli.signals`).
+    log.addFilter(lambda _: not (watch.interrupted or logging.getLogger("papermill").disabled))
     return log
 
 

@@ -1,9 +1,15 @@
 """A signal ends a command wherever it strikes, also where Python loses exceptions."""
 
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
+
+from fleetsim.cli.signals import Terminated, unwinding
+from fleetsim.runner.kernel import _log
+from fleetsim.runner.watch import Watch
 
 #: Each sends the signal `number` from a place whose exceptions Python prints and forgets.
 PLACES = {
@@ -190,3 +196,16 @@ cli.main(0, 0)
 """
     done = ran(text)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "fleetsim: interrupted\n")
+
+
+def test_nothing_is_said_of_a_kernel_that_a_signal_ends(caplog: pytest.LogCaptureFixture) -> None:
+    """A cell still waits for its answer while the command unwinds; afterwards all is told again."""
+    log = _log(Watch())
+    log.error("told before")
+    with suppress(Terminated), unwinding() as signals:
+        try:
+            signals.strike(signal.SIGTERM, None)
+        finally:
+            log.error("Kernel died while waiting for execute reply.")
+    log.error("told after")
+    assert [record.message for record in caplog.records] == ["told before", "told after"]
