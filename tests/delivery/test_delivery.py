@@ -192,10 +192,13 @@ def test_nobody_sees_half_a_batch(tmp_path, source):
         while not stop.is_set():
             for folder in [path for path in events.iterdir() if path.name[0] != "."]:
                 try:
+                    own = folder.stat().st_ino
                     there = {path.name: path.stat().st_size for path in folder.iterdir()}
+                    replaced = folder.stat().st_ino != own
                 except FileNotFoundError:
-                    continue  # it was replaced while we looked
-                seen.add(tuple(sorted(there.items())))
+                    replaced = True
+                if not replaced:  # or what we looked into was cleared away meanwhile
+                    seen.add(tuple(sorted(there.items())))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
