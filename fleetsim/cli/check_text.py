@@ -7,11 +7,9 @@ from collections.abc import Iterator
 
 from fleetsim.cli.shared import wrapped
 from fleetsim.experiment.check import Check, defects_table, remedy_text
-from fleetsim.experiment.document import POWER_WORDS, power_table
+from fleetsim.experiment.document import HARDLY_WORDS, POWER_WORDS, power_table
 from fleetsim.experiment.expectation import Remedy
 from fleetsim.experiment.steps import check_table
-
-_HARDLY = "What these criteria hardly see or decide:"
 
 
 def whole_text(check: Check) -> str:
@@ -26,7 +24,7 @@ def whole_text(check: Check) -> str:
     if not check.findings:
         parts.append("Nothing contradicts.")
     if check.warnings:
-        parts.append("\n".join([_HARDLY, *map(_item, check.warnings)]))
+        parts.append("\n".join([f"{HARDLY_WORDS}:", *map(_item, check.warnings)]))
     seen = [row for row in check.criteria if row.prospect.power]
     if seen:
         parts.append(wrapped(POWER_WORDS))
@@ -42,7 +40,7 @@ def short_text(check: Check, experiment: str) -> str:
     parts.append("\n".join(_findings(check)) or "Nothing contradicts.")
     if check.warnings:
         rows = [_item(warning.partition(". ")[0].rstrip(".") + ".") for warning in check.warnings]
-        parts.append("\n".join([_HARDLY, *rows]))
+        parts.append("\n".join([f"{HARDLY_WORDS}:", *rows]))
     parts.append(
         f"fleetsim check {experiment} --all shows every criterion, all remedies and the power."
     )

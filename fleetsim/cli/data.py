@@ -325,8 +325,10 @@ def audit(
 
         write_audit_page(page, result, settings)
     tell(json_text(result.as_dict()) if as_json else audit_text(result))
-    if page is not None:
-        (say if as_json else tell)(f"{'' if as_json else chr(10)}page: {shown(page)}")
+    if page is not None and as_json:
+        say(f"page: {shown(page)}")
+    elif page is not None:
+        tell(f"\npage: {shown(page)}")
     if result.findings:
         sys.exit(FINDING)
 

@@ -5,12 +5,12 @@ from fleetsim.base.face import face
 __getattr__, __dir__ = face(
     __name__,
     {
-        "answer": "Answer answer_of Outlook",
+        "answer": "Answer known_answer Outlook",
         "check": "Check check_experiment defects_table remedy_text",
         "criterion": "by_contents by_intervals certain CLAIMED Criterion CriterionKind Judgement "
         "limits_of MB measured undecided",
-        "document": "by_chance planned_record power_table POWER_WORDS render_document template "
-        "verdict_table",
+        "document": "by_chance HARDLY_WORDS planned_record power_table POWER_WORDS "
+        "render_document template verdict_table",
         "expectation": "bytes_per_event Expectation expected_line_bytes Remedy tolerance_limits",
         "figures": "DARK draw_counts draw_over_interval draw_types LIGHT MIDDLE no_event Plot "
         "printable render render_png sentence ShownFigure SIGNAL SVG tick_label titled_figure",

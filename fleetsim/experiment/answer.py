@@ -110,6 +110,13 @@ def answer_of(criteria: Sequence[Judged], rests_on: Sequence[str] = (), text: st
     return Answer(verdict=outlook([row.verdict for row in rows]), text=text or _reasons(rows))
 
 
+def known_answer(
+    answer: Answer | None, criteria: Sequence[Judged], completed: bool
+) -> Answer | None:
+    """Return the answer of a run; a record of before there were answers has it in its verdicts."""
+    return answer_of(criteria) if answer is None and completed else answer
+
+
 def _reasons(rows: Sequence[Judged]) -> str:
     """Return the reasons: each of a few criteria, or of many those that did not pass."""
     if len(rows) <= _LISTED:

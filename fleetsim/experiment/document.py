@@ -154,6 +154,7 @@ def render_document(record: Record) -> str:
         median=median,
         power_table=power_table,
         power_words=POWER_WORDS,
+        hardly_words=HARDLY_WORDS,
     )
     try:
         text = template(record.description.kind).render(values)
@@ -194,6 +195,8 @@ def verdict_table(record: Record) -> Table:
     return Table(("criterion", "stated", "observed", "verdict"), rows)
 
 
+#: What stands before warnings, which leave an experiment sound.
+HARDLY_WORDS = "What these criteria hardly see or decide"
 #: What the tables of power show.
 POWER_WORDS = (
     "If the truth were another: the probability that the test alone rejects, at the level at which "

@@ -18,7 +18,7 @@ from fleetsim.base.project import Project, find_project, source_hash
 from fleetsim.base.strict import decoder
 from fleetsim.base.tables import Table, with_unit
 from fleetsim.base.verdict import VERDICTS, Verdict
-from fleetsim.experiment.answer import Answer, answer_of
+from fleetsim.experiment.answer import Answer, known_answer
 from fleetsim.experiment.kind import DEFAULT_KIND, kinds, older_kind
 from fleetsim.experiment.prospects import Power
 from fleetsim.experiment.results import (
@@ -255,9 +255,7 @@ def decode_record(content: bytes, path: Path = Path(RECORD_NAME)) -> Record:
     section: Any = msgspec.UNSET
     if name in parts and name not in {field.name for field in msgspec.structs.fields(Record)}:
         section = _section(parts[name], name, path)
-    answer = record.answer
-    if answer is None and record.completed:  # a record of before there were answers
-        answer = answer_of(record.criteria)
+    answer = known_answer(record.answer, record.criteria, record.completed)
     return msgspec.structs.replace(record, description=description, section=section, answer=answer)
 
 

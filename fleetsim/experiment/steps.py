@@ -32,6 +32,7 @@ from fleetsim.experiment.answer import answer_of
 from fleetsim.experiment.check import Check, check_experiment
 from fleetsim.experiment.criterion import brief_of
 from fleetsim.experiment.document import (
+    HARDLY_WORDS,
     by_chance,
     planned_record,
     power_table,
@@ -226,7 +227,7 @@ class BaseRun(ABC):
             tables.append(Table(("what does not add up, and what would reconcile it",), rows))
         if expected.warnings:
             rows = tuple((warning,) for warning in expected.warnings)
-            tables.append(Table(("what these criteria hardly see or decide",), rows))
+            tables.append(Table((HARDLY_WORDS.lower(),), rows))
         tables += [
             replace(power_table(row.power), fold=f"{row.criterion}: {row.accepts}")
             for row in expected.foresight

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fleetsim.base.tables import counted
 from fleetsim.base.verdict import Verdict
-from fleetsim.experiment.figures import draw_counts, draw_over_interval, draw_types, render
-from fleetsim.experiment.figures import titled_figure as drawn
+from fleetsim.experiment.figures import (
+    draw_counts,
+    draw_over_interval,
+    draw_types,
+    render,
+    titled_figure,
+)
 from fleetsim.generate.config import Config
 from fleetsim.report.pages import render_page, write_page
 from fleetsim.stats.answers import answer, tests_table
@@ -87,12 +92,12 @@ def _pictures(group: Group, config: Config) -> Iterator[_Shown]:
     sample = group.sample
     if sample is None or not sample.n_events:
         return
-    draws = {
-        "Events over the interval": partial(draw_over_interval, sample=sample),
-        "Event types": partial(draw_types, sample=sample, config=config),
-    }
+    yield _drawn("Events over the interval", lambda ax: draw_over_interval(ax, sample))
+    yield _drawn("Event types", lambda ax: draw_types(ax, sample, config))
     if sample.has_roster:
-        draws["Events of each driver"] = partial(draw_counts, sample=sample, config=config)
-    for title, draw in draws.items():
-        figure, alt = drawn(title, _SIZE, lambda figure, draw=draw: draw(figure.subplots()))  # type: ignore[misc]
-        yield _Shown(title, alt, base64.b64encode(render(figure)["svg"]).decode())
+        yield _drawn("Events of each driver", lambda ax: draw_counts(ax, sample, config))
+
+
+def _drawn(title: str, draw: Callable[[Any], str]) -> _Shown:
+    figure, alt = titled_figure(title, _SIZE, lambda figure: draw(figure.subplots()))
+    return _Shown(title, alt, base64.b64encode(render(figure)["svg"]).decode())

@@ -19,7 +19,7 @@ from fleetsim.base.terminal import warn
 from fleetsim.base.verdict import VERDICTS
 from fleetsim.experiment.answer import Outlook
 from fleetsim.experiment.results import Status
-from fleetsim.report.listing import ListedRun, differing_parameters, list_runs
+from fleetsim.report.listing import RUN_FAILED, ListedRun, differing_parameters, list_runs
 from fleetsim.report.pages import encoded, render_page
 
 GALLERY_NAME = "index.html"
@@ -103,7 +103,7 @@ def render_gallery(results: Path) -> str:
         n_runs=len(runs),
         n_failed=sum(run.status == Status.FAILED for run in runs),
         verdicts=VERDICTS,
-        outlooks=[*map(str, Outlook), "run failed"],
+        outlooks=[*map(str, Outlook), RUN_FAILED],
         script=script,
         script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         comparisons=[(name, quote(os.fsencode(f"compare/{name}"))) for name in comparisons],
@@ -125,7 +125,7 @@ def _card(results: Path, run: ListedRun, differing: dict[str, object]) -> dict[s
     page = next(path for path in pages if path.name == _PAGES[-1] or _there(path))
     return {
         "run": run,
-        "verdict": "run failed" if run.answer is None else str(run.answer.verdict),
+        "verdict": run.outlook,
         "words": _words(run, differing),
         "differing": differing,
         "href": _link(results, page),

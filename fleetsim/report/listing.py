@@ -22,7 +22,7 @@ from fleetsim.base.storage import is_remote
 from fleetsim.base.strict import decoder
 from fleetsim.base.tables import Table
 from fleetsim.base.verdict import VERDICTS, Verdict
-from fleetsim.experiment.answer import Answer, answer_of
+from fleetsim.experiment.answer import Answer, known_answer
 from fleetsim.experiment.results import (
     ENDED,
     LATEST,
@@ -36,13 +36,15 @@ from fleetsim.experiment.results import (
     read_versioned,
 )
 
+#: What stands in place of an answer.
+RUN_FAILED = "run failed"
+
 
 class _Judged(msgspec.Struct, frozen=True):
     id: str
     verdict: Verdict
     title: str = ""
     observed: float | bool | None = None
-    unit: str = ""
     brief: str = ""
 
 
@@ -100,6 +102,11 @@ class ListedRun:
     verdicts: dict[str, Verdict]
     observed: dict[str, float | bool | None]
     answer: Answer | None
+
+    @property
+    def outlook(self) -> str:
+        """What became of its hypothesis, or that there is none since the run failed."""
+        return RUN_FAILED if self.answer is None else self.answer.verdict
 
     def count(self, verdict: Verdict) -> int:
         """Return how many criteria have this verdict."""
@@ -162,15 +169,8 @@ def listed_run(folder: Path) -> ListedRun:
         parameters=head.parameters,
         verdicts={row.id: row.verdict for row in head.criteria if row.verdict},
         observed={row.id: row.observed for row in head.criteria if row.verdict},
-        answer=_answer(head),
+        answer=known_answer(head.answer, head.criteria, head.status == Status.COMPLETED),
     )
-
-
-def _answer(head: _Listed) -> Answer | None:
-    """Return the answer of a run; those of before there were answers have it in their verdicts."""
-    if head.answer is not None or head.status != Status.COMPLETED:
-        return head.answer
-    return answer_of(head.criteria)
 
 
 def list_runs(results: Path) -> tuple[list[ListedRun], list[InputError]]:
@@ -325,7 +325,7 @@ def runs_table(runs: Sequence[ListedRun]) -> Table:
             (
                 one_line(run.experiment),
                 one_line(run.run_id),
-                "run failed" if run.answer is None else run.answer.verdict,
+                run.outlook,
                 *(str(run.count(verdict)) if run.verdicts else "–" for verdict in VERDICTS),
                 f"{run.seconds:.1f} s",
                 one_line(", ".join(words)),

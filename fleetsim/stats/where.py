@@ -74,8 +74,11 @@ class Names:
     drivers_per_company: int = 0
     company: Callable[[int], str] = _nobody
 
-    def _named(self, what: str, names: Sequence[str], at: int) -> str:
-        return names[at] if at < len(names) else f"{what} {at + 1}"
+    def _batch(self, at: int) -> str:
+        return f"batch {self.batches[at] if at < len(self.batches) else at + 1}"
+
+    def _type(self, at: int) -> str:
+        return self.types[at] if at < len(self.types) else f"type {at + 1}"
 
     def _driver(self, at: int) -> str:
         if not self.drivers_per_company:
@@ -86,10 +89,10 @@ class Names:
     def of(self, place: Place) -> str:
         """Return the name of a part in a sentence."""
         own: dict[str, Callable[[int], str]] = {
-            "batch": lambda at: f"batch {self._named('', self.batches, at).strip()}",
-            "two batches": lambda at: f"batch {self._named('', self.batches, at).strip()}",
-            "type": lambda at: self._named("type", self.types, at),
-            "next type": lambda at: f"then {self._named('type', self.types, at)}",
+            "batch": self._batch,
+            "two batches": self._batch,
+            "type": self._type,
+            "next type": lambda at: f"then {self._type(at)}",
             "driver": self._driver,
             "company": self.company,
             "driver number": lambda at: f"drivers of number {at:03d}",
@@ -181,7 +184,7 @@ def _companies(sample: Sample, law: Law) -> Iterator[Place]:
     return _largest("company", totals, np.array(totals.mean()))
 
 
-def _slots(sample: Sample, law: Law) -> Iterator[Place]:
+def _driver_numbers(sample: Sample, law: Law) -> Iterator[Place]:
     totals = sample.driver_number_totals.sum(axis=0)
     return _largest("driver number", totals, np.array(totals.mean()))
 
@@ -213,10 +216,6 @@ def _type_pairs(sample: Sample, law: Law) -> Iterator[Place]:
     return _largest("type and next type", table, _independent(table))
 
 
-def _cells(sample: Sample, law: Law) -> Iterator[Place]:
-    return _phases(None)(sample, law)
-
-
 def _phases(row: int | None) -> Callable[[Sample, Law], Iterator[Place]]:
     """Return what yields the parts of the interval, or of a period, that depart most."""
 
@@ -232,6 +231,9 @@ def _phases(row: int | None) -> Callable[[Sample, Law], Iterator[Place]]:
         )
 
     return make
+
+
+_cells = _phases(None)
 
 
 def _batch_cells(sample: Sample, law: Law) -> Iterator[Place]:
@@ -309,7 +311,7 @@ _PARTS: dict[str, Callable[[Sample, Law], Iterator[Place]]] = {
     "event_times_spacings": _cells,
     "event_times_ties": _ties,
     "company_totals": _companies,
-    "driver_number_totals": _slots,
+    "driver_number_totals": _driver_numbers,
     "driver_neighbours": _drivers,
     "types_by_company": _types_by_company,
     "types_by_time": _types_by_time,

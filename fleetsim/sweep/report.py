@@ -96,7 +96,9 @@ class SweepReport:
     def __repr__(self) -> str:
         r = self.record
         lines = [f"{r.completed} of {r.planned} runs completed, {r.failed} failed"]
-        lines += [f"{c.id}: {_counts(c.counts)}{_failing(c.fails_at)}" for c in r.criteria]
+        lines += [
+            f"{c.id}: {_counts(c.counts)}{_points(c.fails_at, '; fails at ')}" for c in r.criteria
+        ]
         lines.append(
             f"{len(r.rejections)} of {r.tests} tests of the data reject, adjusted together over "
             "the sweep"
@@ -249,7 +251,7 @@ def failures_text(found: SweepResults) -> str:
     """Return which criteria fail and at which points, a line each; "" where none does."""
     return "\n".join(
         f"{row.id} fails in {row.counts[Verdict.FAIL]} of {sum(row.counts.values())} runs"
-        f"{_failing(row.fails_at).replace('; fails', '')}"
+        f"{_points(row.fails_at, ' at ')}"
         for row in analyse(found).criteria
         if row.counts[Verdict.FAIL]
     )
@@ -259,8 +261,9 @@ def _counts(counts: Mapping[Verdict, int]) -> str:
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
 
 
-def _failing(settings: Sequence[dict[str, object]]) -> str:
-    return f"; fails at {_places([_setting(s) for s in settings])}" if settings else ""
+def _points(settings: Sequence[dict[str, object]], before: str) -> str:
+    """Return points of the grid behind some words; "" where there are none."""
+    return f"{before}{_places([_setting(s) for s in settings])}" if settings else ""
 
 
 def _setting(setting: dict[str, object]) -> str:

@@ -374,20 +374,21 @@ def _groups(config: Config, tally: Tally, alpha: float, roster: Path | None) -> 
     law = law_of(config, ledger=tally.explained is not None)
     made = [make_tests(sample, law) for sample in tally.samples]
     rows = iter(judge_tests([test for tests in made for test in tests], law, alpha=alpha))
-    return tuple(
-        Group(
-            tally.batch_ids[first:end],
-            sample.n_events,
-            sample.n_drivers if sample.has_roster else None,
-            tuple(
-                record_test(next(rows), names_of(config, tally.batch_ids[first:end], roster))
-                for _ in tests
-            ),
-            sample.unplaced,
-            sample,
+    groups = []
+    for sample, (first, end), tests in zip(tally.samples, tally.spans, made, strict=True):
+        batch_ids = tally.batch_ids[first:end]
+        names = names_of(config, batch_ids, roster)  # it reads the companies once at most
+        groups.append(
+            Group(
+                batch_ids,
+                sample.n_events,
+                sample.n_drivers if sample.has_roster else None,
+                tuple(record_test(next(rows), names) for _ in tests),
+                sample.unplaced,
+                sample,
+            )
         )
-        for sample, (first, end), tests in zip(tally.samples, tally.spans, made, strict=True)
-    )
+    return tuple(groups)
 
 
 def names_of(config: Config, batch_ids: Sequence[str], companies: Path | None) -> Names:

@@ -17,6 +17,7 @@ from fleetsim.base.chances import p_text, percent
 from fleetsim.base.verdict import Verdict
 from fleetsim.batch.dataset import RUN_EVENTS
 from fleetsim.experiment.criterion import (
+    CLAIMED,
     MB,
     Criterion,
     CriterionKind,
@@ -287,8 +288,9 @@ def _judge_variation(criterion: Criterion, evidence: Evidence) -> Judgement:
         f"interval has to lie below {100 * high:g} %. Run times are skewed and the interval takes "
         f"them as normal: resampling gives {100 * low:.1f} to {100 * most:.1f} %."
     )
-    brief = f"{100 * observed:.1f} %, 95 % interval to {100 * above:.1f} %; claimed below "
-    return Judgement(observed, verdict, note, None, high, f"{brief}{100 * high:g} %")
+    brief = f"{100 * observed:.1f} %, 95 % interval to {100 * above:.1f} %"
+    brief += f"{CLAIMED}below {100 * high:g} %"
+    return Judgement(observed, verdict, note, None, high, brief)
 
 
 def _resampled_variation(seconds: npt.NDArray[np.float64]) -> tuple[float, float]:
