@@ -27,6 +27,7 @@ from fleetsim.cli import reference
 from fleetsim.cli.main import cli
 from fleetsim.experiment.spec import load_experiment
 from fleetsim.generate.config import make_config
+from fleetsim.report import glossary_text
 
 DOCS = ROOT / "docs"
 CONFIGS = tracked_files("experiments/*/config.yaml")
@@ -49,6 +50,7 @@ def test_reference_pages_are_what_the_code_gives() -> None:
     assert {path.name for path in (DOCS / "reference").iterdir()} == set(texts)
     for name, text in texts.items():
         assert (DOCS / "reference" / name).read_text(encoding="utf-8") == text, name
+    assert (DOCS / "glossary.md").read_text(encoding="utf-8").endswith(f"\n{glossary_text()}")
 
 
 def test_everything_that_is_declared_has_its_words() -> None:

@@ -26,6 +26,7 @@ from fleetsim.experiment.spec import Spec
 from fleetsim.generate.config import Config
 from fleetsim.generate.defects import DEFECT_KINDS, EXPECTATIONS, MOST_LATE, DefectKind
 from fleetsim.generate.model import COMPANY_FIELDS, EVENT_FIELDS, Field, FieldKind
+from fleetsim.report import glossary_text
 from fleetsim.stats.battery import BATTERY, EntryKind
 from fleetsim.stats.controls import CONTROLS
 from fleetsim.stats.defects import defect_entry
@@ -46,11 +47,11 @@ def write_reference(project: Project, commands: click.Group) -> list[Path]:
     folder = project.resolve(FOLDER)
     if not folder.is_dir():
         return []
-    written = []
-    for name, text in {**pages(commands), **schemas()}.items():
-        write_file(folder / name, text.encode())
-        written.append(folder / name)
-    return written
+    texts = {folder / name: text for name, text in {**pages(commands), **schemas()}.items()}
+    texts[folder.parent / "glossary.md"] = _NOTE + glossary_text()
+    for path, text in texts.items():
+        write_file(path, text.encode())
+    return list(texts)
 
 
 def pages(commands: click.Group) -> dict[str, str]:

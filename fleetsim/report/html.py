@@ -26,6 +26,7 @@ from fleetsim.experiment.criterion import CLAIMED
 from fleetsim.experiment.document import by_chance
 from fleetsim.experiment.record import CriterionRecord, Record, decode_record, overall_line
 from fleetsim.report.layout import Piece, Topic, layout_of
+from fleetsim.report.pages import with_words
 
 _TAGS = frozenset(
     """
@@ -120,7 +121,7 @@ class ReportExporter(HTMLExporter):
             resources["topics"] = [*record_topics(record), *layout.shown]
             resources["links"] = _links_of(nb)
         text, resources = super().from_notebook_node(nb, resources, **kw)
-        return text, resources
+        return with_words(text), resources
 
 
 def _links_of(nb: Any) -> list[tuple[str, str]]:

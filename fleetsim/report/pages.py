@@ -10,6 +10,10 @@ import jinja2
 
 from fleetsim.base.files import exclusive, make_folder, write_file
 from fleetsim.base.tables import number
+from fleetsim.report.glossary import words_of
+
+#: Where a page's words go; no text of others can be it, since theirs is escaped.
+_WORDS = "<!--words-->"
 
 
 @cache
@@ -27,7 +31,13 @@ def _environment() -> jinja2.Environment:
 
 def render_page(template: str, **values: Any) -> str:
     """Return a page; every value is escaped."""
-    return _environment().get_template(template).render(values)
+    return with_words(_environment().get_template(template).render(values))
+
+
+def with_words(page: str) -> str:
+    """Return a page that ends with what its words mean."""
+    words = _environment().get_template("words.html.j2").render(words=words_of(page))
+    return page.replace(_WORDS, words)
 
 
 def write_page(path: Path, text: str) -> None:
