@@ -35,7 +35,7 @@ def answers_line(tests: Sequence[Test]) -> str:
     counts = [sum(test.verdict == verdict for test in tests) for verdict in _ANSWERS]
     line = f"{len(tests)} questions: {counts[0]} yes, {counts[1]} no, {counts[2]} cannot tell"
     suspects = [test.name for test in tests if test.suspect and test.verdict != Verdict.FAIL]
-    return f"{line}; suspicious without being sure: {', '.join(suspects)}" if suspects else line
+    return f"{line}; suspect, but not rejected: {', '.join(suspects)}" if suspects else line
 
 
 def tests_table(tests: Sequence[Test]) -> Table:

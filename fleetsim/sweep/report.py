@@ -152,8 +152,8 @@ class SweepReport:
         caption = (
             f"Of {r.tests} tests of {r.completed} runs, adjusted together by Holm's procedure, "
             f"those below {self.sweep.experiment.alpha:g}. Each run also adjusts its own tests: "
-            f"{r.alarms} runs raise an alarm there; a fault-free generator raises up to "
-            f"{r.expected_false_alarms:.2g} by chance on average."
+            f"there, {r.alarms} runs have a test that rejects. Of fault-free data, up to "
+            f"{r.expected_false_alarms:.2g} would by chance, on average."
         )
         header = ("run", "point", "seed", "test", "p", "p (Holm, sweep)")
         return Stack((Table(header, rows, caption),))

@@ -212,7 +212,7 @@ def _judge_spread(criterion: Criterion, evidence: Evidence) -> Judgement:
         f"Over {n} seeds the count has the standard deviation {deviation:.2f} events; "
         f"the law says {sigma:.2f}{relative}. "
         f"Variance/mean is {test.estimate:.3f}, 95 % interval {below:.3f} to {above:.3f}; "
-        "it should contain 1, which chance alone denies 5 % of fault-free runs."
+        "it should contain 1, and does so in 95 % of fault-free runs."
     )
     return Judgement(test.estimate, verdict, note, low, high)
 
@@ -230,7 +230,7 @@ def _judge_battery(criterion: Criterion, evidence: Evidence) -> Judgement:
         note = f"{len(missing)} of {len(tests)} tests could not be made: {names}."
         return Judgement(None, Verdict.INCONCLUSIVE, _no_verdict(note.rstrip(".")))
     suspects = [test.name for test in tests if test.suspect]
-    doubt = f" Suspicious without being sure: {', '.join(suspects)}." if suspects else ""
+    doubt = f" Suspect, but not rejected: {', '.join(suspects)}." if suspects else ""
     note = (
         f"None of {len(tests)} tests rejects at the level {evidence.alpha:g} of them all; the "
         f"smallest adjusted p (Holm) is {min(t.p_holm for t in tests if t.p_holm):.3g}."
