@@ -255,12 +255,15 @@ def test_memory_is_that_of_all_processes(run: Run) -> None:
 
 @pytest.mark.skipif(not LINUX, reason="needs PSS")
 def test_memory_that_processes_share_counts_once(run: Run) -> None:
-    """A parent's 100 MB that four children have inherited are 100 MB, not 500."""
+    """A parent's 100 MB that four children have inherited are 100 MB, not 500.
+
+    They live longer than the second for which the shares of new processes may be missing.
+    """
     start = run(
         "import os, time\n"
         f"x = bytearray(b'x') * {100 * MB}\n"
         "for _ in range(4):\n"
-        "    if os.fork() == 0: time.sleep(0.4); os._exit(0)\n"
+        "    if os.fork() == 0: time.sleep(1.5); os._exit(0)\n"
         "for _ in range(4): os.wait()"
     )
     assert start.processes == 5
