@@ -145,13 +145,37 @@ def run_command(command: Sequence[str], cwd: Path) -> tuple[Child, str]:
     FleetsimError
         Where the launcher itself fails.
     """
-    launched = _launched(command)
-    with measure_lock(), _lifeline() as stdin:
-        done = subprocess.run(launched, cwd=cwd, env=_ENVIRONMENT, stdin=stdin, capture_output=True)
-    printed = done.stderr.decode(errors="replace").strip()
-    if done.returncode != 0:
+    with measure_lock():
+        exit_code, output, errors = _run_launcher(command, cwd)
+    printed = errors.decode(errors="replace").strip()
+    if exit_code != 0:
         raise FleetsimError(f"the launcher failed: {printed}")
-    return decoder(Child).decode(done.stdout), printed
+    return decoder(Child).decode(output), printed
+
+
+def _run_launcher(command: Sequence[str], cwd: Path) -> tuple[int, bytes, bytes]:
+    """Return how the launcher of a command ended, with what it printed.
+
+    What strikes here meanwhile, as Ctrl-C does, goes on when the command has ended as well: who
+    unwinds may then delete what it wrote.
+    """
+    process = None
+    try:
+        with _lifeline() as stdin:
+            process = subprocess.Popen(
+                _launched(command),
+                cwd=cwd,
+                env=_ENVIRONMENT,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            output, errors = process.communicate()
+            return process.returncode, output, errors
+    except BaseException:
+        if process is not None:  # without its lifeline the launcher kills the command
+            process.communicate()
+        raise
 
 
 def _launched(command: Sequence[str]) -> list[str]:

@@ -6,7 +6,8 @@ ru_maxrss: a child of this process starts from some 9 MB instead of a notebook k
 
 Standard input is a pipe that `measure` holds open and never writes to. When it closes, `measure` is
 gone, however it ended: then the command is killed, so that nobody's generator runs on and disturbs
-the next measurement.
+the next measurement. Ctrl-C reaches all processes of a terminal; this one leaves it to the others,
+and ends after the command.
 """
 
 import json
@@ -19,6 +20,9 @@ import time
 
 def main() -> None:
     """Run ``sys.argv[1:]``; what it prints goes to our standard error."""
+    # The command is to hear it, unless it is ignored already, as for work in the background.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    heard = [] if before == signal.SIG_IGN else [signal.SIGINT]
     started = time.monotonic_ns()
     child = os.posix_spawn(
         sys.argv[1],
@@ -28,6 +32,7 @@ def main() -> None:
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, 2, 1),
         ],
+        setsigdef=heard,
     )
     if hasattr(os, "pidfd_open"):  # Linux
         ends = select.poll()

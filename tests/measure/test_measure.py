@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,38 @@ run_command([sys.executable, "-c", {child!r}], Path({str(tmp_path)!r}))
         measuring.kill()
     pid = int(file.read_text())
     wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the child lives on")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no pidfd elsewhere")
+@pytest.mark.parametrize("whom", ["the process", "the group"])
+def test_an_interrupt_goes_on_when_the_child_has_ended(tmp_path: Path, whom: str) -> None:
+    """Who unwinds deletes what the child wrote, and it writes no more."""
+    child = """
+import os, time
+try:
+    open("new", "w").write(str(os.getpid()))
+    os.rename("new", "pid")
+    time.sleep(300)
+except KeyboardInterrupt:
+    time.sleep(0.2)  # as one that cleans up
+"""
+    code = f"""
+import sys
+from pathlib import Path
+from fleetsim.measure.cold import run_command
+try:
+    run_command([sys.executable, "-c", {child!r}], Path({str(tmp_path)!r}))
+except KeyboardInterrupt:
+    pid = Path({str(tmp_path / "pid")!r}).read_text()
+    sys.exit("it lives" if Path("/proc", pid).exists() else 0)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], start_new_session=True) as measuring:
+        wait_until((tmp_path / "pid").is_file, "the child did not start")
+        if whom == "the group":
+            os.killpg(measuring.pid, signal.SIGINT)
+        else:
+            measuring.send_signal(signal.SIGINT)
+    assert measuring.returncode == 0
 
 
 def test_a_failing_child_surfaces_with_what_it_printed(tmp_path: Path) -> None:
