@@ -59,7 +59,7 @@ _SYSTEM = {
 }
 #: What the kit writes first under a hidden name: a file or folder, or a folder of many.
 _HIDDEN = re.compile(r"\.(?P<name>.+?)(\.[0-9a-f]{8,32})?(\.gone)?\.partial")
-_SCRATCH = re.compile(r"\.(run|url)-[0-9a-f]{32}\.partial")
+_SCRATCH = re.compile(r"\.(run|url|again)-[0-9a-f]{32}\.partial")
 
 
 class FleetsimError(Exception):

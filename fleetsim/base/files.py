@@ -22,9 +22,9 @@ from fleetsim.base.errors import FleetsimError, InputError, cut, refused
 from fleetsim.base.terminal import warn
 
 PARTIAL = ".partial"
-#: Names of what runs, sweeps and written files leave in results when they are killed.
+#: Names of what runs, sweeps, measurements and written files leave in results when they are killed.
 _LEFT = re.compile(
-    r"\.(?:(?:run|url|sweep)-[0-9a-f]{32}|\d{8}T\d{6}Z-[0-9a-f]{8}|.+\.[0-9a-f]{16}|"
+    r"\.(?:(?:run|url|sweep|again)-[0-9a-f]{32}|\d{8}T\d{6}Z-[0-9a-f]{8}|.+\.[0-9a-f]{16}|"
     r"[0-9a-f]{16}\.gone)\.partial"
 )
 _AT_FDCWD = {"linux": -100, "darwin": -2}

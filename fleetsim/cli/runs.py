@@ -29,6 +29,7 @@ from fleetsim.cli.shared import (
 from fleetsim.experiment.results import ENDED, Engine, Status
 
 if TYPE_CHECKING:
+    from fleetsim.report.compare.again import Again
     from fleetsim.runner.mirror import Mirror
     from fleetsim.sweep.results import SweepResults
     from fleetsim.sweep.run import Progress
@@ -260,6 +261,16 @@ def runs(
     show_default=True,
     help="Fraction by which times and memory may grow before B counts as worse.",
 )
+@click.option(
+    "--measure-again",
+    is_flag=True,
+    help="Measure times and memory of both runs again, in turn, on this machine.",
+)
+@click.option(
+    "--pairs",
+    type=click.IntRange(6, 1000),  # two_samples.MIN_PAIRS, again.MAX_PAIRS
+    help="How often both are measured again; by default as often as the runs have repeats.",
+)
 def compare(
     names: tuple[str, ...],
     baseline: str | None,
@@ -269,12 +280,21 @@ def compare(
     strict: bool,
     alpha: float,
     tolerance: float,
+    measure_again: bool,
+    pairs: int | None,
 ) -> None:
-    """Compare two runs: what differs, by how much, and whether chance explains it."""
+    """Compare two runs: what differs, by how much, and whether chance explains it.
+
+    Times are compared where machine and load were alike. Where they were not, --measure-again
+    measures both runs once more from their records, with the code that is installed now: cold
+    processes in turn, A B, B A and so on. The runs stay as they are.
+    """
     if baseline is None and len(names) != 2:
         raise click.UsageError("Give two runs, or --baseline RUN and at most one.")
     if baseline is not None and len(names) > 1:
         raise click.UsageError("With --baseline give at most one run, RUN_B.")
+    if pairs is not None and not measure_again:
+        raise click.UsageError("--pairs says how often --measure-again measures; give both.")
     from fleetsim.base.project import find_project
     from fleetsim.experiment.results import latest_beside
     from fleetsim.report.compare.compare import compare_runs
@@ -286,7 +306,8 @@ def compare(
         run_b = rest[0] if rest else latest_beside(run_a)
         if not rest:
             home.fetch_run(run_b)
-        result = compare_runs(run_a, run_b, alpha=alpha, tolerance=tolerance)
+        again = _measured_again(run_a, run_b, pairs, home) if measure_again else None
+        result = compare_runs(run_a, run_b, alpha=alpha, tolerance=tolerance, again=again)
         path = page or page_of(home.folder, result)
         write_comparison(path, result)
         if page is None:
@@ -296,6 +317,16 @@ def compare(
         tell(f"\npage: {shown(home.named(path))}")
     if strict and result.findings:
         sys.exit(FINDING)
+
+
+def _measured_again(a: Path, b: Path, pairs: int | None, home: Mirror) -> Again:
+    """Return times and memory of two runs, measured again in turn; a bar or lines say how far."""
+    from fleetsim.base.progress import terminal_bar
+    from fleetsim.report.compare.again import measure_again, plan_again
+
+    plan = plan_again(a, b, pairs)
+    with terminal_bar(plan.processes, " cold processes") as update:
+        return measure_again(plan, home.folder, update)
 
 
 @contextmanager

@@ -22,8 +22,8 @@ __getattr__, __dir__ = face(
         "Replicates REPLICATES RESULTS",
         "prospects": "battery_prospect count_law_prospect count_range_prospect Prospect "
         "size_law_prospect spread_prospect type_prospect variation_prospect",
-        "record": "CriterionRecord decode_record Measurements overall_line read_record read_run "
-        "Record versions",
+        "record": "cpu_model CriterionRecord decode_record Measurements overall_line read_record "
+        "read_run Record versions",
         "results": "clear_results ENDED Engine find_run Head LATEST latest_beside one_line "
         "own_folder read_record_file read_versioned RECORD_NAME refuse_links RunError Status "
         "SWEEP_FIGURES",

@@ -59,12 +59,17 @@ class Kind(ABC):
     parameters : tuple of Parameter
         Those of the notebook, in the order of its cell. Each is ``experiment``, ``results``, a key
         of `Keys` or a plain key of the configuration.
+    cold_batches : bool
+        Whether the `measurements` of its records are those of cold processes that each make the
+        batches of the record's configuration and interval. Then two of its runs can be measured
+        again from their records (``fleetsim compare --measure-again``).
     """
 
     name: ClassVar[str]
     notebook: ClassVar[str]
     Keys: ClassVar[type[msgspec.Struct]]
     parameters: ClassVar[tuple[Parameter, ...]]
+    cold_batches: ClassVar[bool] = False
 
     @property
     def run_parameters(self) -> dict[str, Parameter]:

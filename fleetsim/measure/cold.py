@@ -300,6 +300,52 @@ def make_companies(config: Config, folder: Path, *, at: str | None = None) -> Pa
     return folder / COMPANIES_PATH
 
 
+class ColdBatches:
+    """Batches that the real commands make again and again, each time in a cold process.
+
+    Parameters
+    ----------
+    config : Config
+    folder : Path
+        Existing; it gets the configuration and the companies.
+    interval : str
+        "now", or the ISO 8601 start of the first interval.
+    batches : int
+        How many each process makes, at least 1.
+    """
+
+    def __init__(self, config: Config, folder: Path, *, interval: str, batches: int) -> None:
+        self.folder = folder
+        self.companies = make_companies(config, folder, at=None if interval == "now" else interval)
+        when = ["--now"] if interval == "now" else ["--interval-start", interval]
+        self._arguments = ["--config", CONFIG_NAME, "--companies", COMPANIES_PATH]
+        self._arguments += [*when, "--batches", str(batches)]
+        self._made, self._content = 0, [""]
+
+    def make(self, output: Path) -> tuple[list[Path], Repeat]:
+        """Make the batches in a new folder below `folder`; return them, and what it took.
+
+        Raises
+        ------
+        FleetsimError
+            Where the command fails, or the content is not that of the first time.
+        """
+        where = ["--output", str(output.relative_to(self.folder))]
+        child = run_child(["events", *self._arguments, *where], self.folder)
+        paths = in_time(output.glob("[!.]*"))
+        measured = _repeat(child, paths)
+        content = [content_fingerprint(path) for path in paths]
+        self._made += 1
+        if self._made == 1:
+            self._content = content
+        elif content != self._content:
+            raise FleetsimError(
+                f"repeat {self._made} made other events than the first: the generator's "
+                "output depends on something besides its configuration"
+            )
+        return paths, measured
+
+
 def generate_data(
     config: Config,
     folder: Path,
@@ -331,34 +377,21 @@ def generate_data(
     FleetsimError
         Where a command fails, or a repeat gives other content.
     """
-    companies = make_companies(config, folder, at=None if interval == "now" else interval)
-    when = ["--now"] if interval == "now" else ["--interval-start", interval]
-    common = ["--config", CONFIG_NAME, "--companies", COMPANIES_PATH]
-
+    cold = ColdBatches(config, folder, interval=interval, batches=batches)
     scratch = folder / "scratch"
     made: list[Path] = []
     results: list[Repeat] = []
-    expected: list[str] = []
     for repeat in range(repeats):
         output = (folder / RAW_FOLDER if repeat == 0 else scratch) / EVENTS_FOLDER
-        arguments = ["events", *common, "--output", str(output.relative_to(folder))]
-        arguments += [*when, "--batches", str(batches)]
-        child = run_child(arguments, folder)
-        paths = in_time(output.glob("[!.]*"))
-        results.append(_repeat(child, paths))
-        content = [content_fingerprint(path) for path in paths]
+        paths, measured = cold.make(output)
+        results.append(measured)
         if repeat == 0:
-            made, expected = paths, content
+            made = paths
         else:
-            if content != expected:
-                raise FleetsimError(
-                    f"repeat {repeat + 1} made other events than the first: the generator's "
-                    "output depends on something besides its configuration"
-                )
             shutil.rmtree(scratch)
         if progress:
             progress(1)
-    return DataSet(companies, tuple(made), tuple(results))
+    return DataSet(cold.companies, tuple(made), tuple(results))
 
 
 def _repeat(child: Child, batches: list[Path]) -> Repeat:

@@ -6,6 +6,7 @@ __getattr__, __dir__ = face(
     __name__,
     {
         "audit_page": "write_audit_page",
+        "compare.again": "Again measure_again plan_again",
         "compare.compare": "compare_runs",
         "compare.page": "comparison_text page_of write_comparison",
         "gallery": "GALLERY_NAME refresh_gallery SWEEP_HTML write_gallery",

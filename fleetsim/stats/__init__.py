@@ -25,7 +25,8 @@ __getattr__, __dir__ = face(
         "result": "TestResult",
         "sample": "Columns DefectCounts LATE Sample table_of time_cell TIME_CELLS TypePairs",
         "times": "cells_for PLOT_CELLS times_of",
-        "two_samples": "dispersion_ratio homogeneity_test largest_shift rank_test",
+        "two_samples": "dispersion_ratio homogeneity_test largest_shift MIN_PAIRS paired_test "
+        "rank_test",
         "variation": "variation_interval",
         "where": "Names",
     },

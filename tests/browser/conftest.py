@@ -96,7 +96,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     fleetsim("run", "000-smoke")
     fleetsim("sweep", "000-smoke", "--engine", "library", "--jobs", "2")
     page = root / "results" / "compare.html"
-    fleetsim("compare", str(run), "000-smoke", "--html", str(page))
+    again = ("--measure-again", "--pairs", "6")
+    fleetsim("compare", str(run), "000-smoke", *again, "--html", str(page))
     fleetsim("runs", "--html")
     audit = root / "results" / "audit.html"
     config = "experiments/002-baseline-5k/config.yaml"

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from fleetsim.stats.two_samples import dispersion_ratio, homogeneity_test, largest_shift, rank_test
+from fleetsim.stats.two_samples import (
+    dispersion_ratio,
+    homogeneity_test,
+    largest_shift,
+    paired_test,
+    rank_test,
+)
 
 
 def test_homogeneity_is_pearsons_test_where_every_cell_is_large():
@@ -162,3 +168,86 @@ def test_the_ratio_of_dispersions_covers_and_sees():
     assert dispersion_ratio([0, 0, 0], [1, 2, 3]) is None
     assert dispersion_ratio([1], [1, 2, 3]) is None
     assert not math.isnan(ratio)
+
+
+def _signed_p(x, y):
+    """Return the two-sided p-value of the signed ranks by listing every choice of signs."""
+    logs = np.log(x / y)
+    ranks = scipy_stats.rankdata(np.abs(logs))
+    sums = [
+        sum(rank for rank, sign in zip(ranks, signs, strict=True) if sign)
+        for signs in itertools.product((False, True), repeat=len(ranks))
+    ]
+    own = ranks[logs > 0].sum()
+    return min(1.0, 2 * min(np.mean(sums <= own), np.mean(sums >= own)))
+
+
+def test_the_paired_test_is_exact_without_ties():
+    """It agrees with every choice of signs, listed; a law that both share in a pair cancels."""
+    random = np.random.default_rng(11)
+    for n in (6, 8, 10):
+        load = random.lognormal(0, 2, n)
+        x, y = load * random.lognormal(0.1, 0.1, n), load * random.lognormal(0, 0.1, n)
+        result = paired_test(x, y)
+        assert (result.note, result.n) == (None, n)
+        assert result.p_value == pytest.approx(_signed_p(x, y), rel=1e-12)
+        assert result.estimate == np.median(x / y)
+
+
+def test_pairs_keep_the_level_and_their_interval_covers():
+    """Whatever slows both of a pair: by the exact law of 300 trials with 10 pairs, ties or not."""
+    random = np.random.default_rng(12)
+    least, most = (scipy_stats.binom.ppf(p, 300, 0.05) for p in (1e-6, 1 - 1e-6))
+    for digits in (None, 2):
+        rejected = missed = 0
+        for _ in range(300):
+            load = random.lognormal(0, 1, 10)
+            x, y = (load * random.lognormal(0, 0.05, 10) for _ in range(2))
+            if digits:
+                x, y = np.round(x / load, digits), np.round(y / load, digits)
+            result = paired_test(x, y)
+            low, high = result.interval
+            rejected += result.p_value < 0.05
+            missed += not low <= 1 <= high
+        assert least <= rejected <= most
+        assert missed <= most
+
+
+def test_the_interval_of_pairs_is_of_order_statistics():
+    """Of 10 pairs it is the second to the ninth: 97.9 %, the least that is 95 % or more."""
+    ratios = np.arange(1, 11) / 4
+    result = paired_test(ratios, np.ones(10))
+    assert result.interval == (0.5, 2.25)
+    assert 1 - 2 * scipy_stats.binom.cdf(1, 10, 0.5) == pytest.approx(0.979, abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "words"),
+    [
+        (np.ones(5), np.full(5, 2.0), "fewer than 6 pairs"),
+        (np.arange(1.0, 9.0), np.arange(1.0, 9.0), "the values of each pair are equal"),
+    ],
+)
+def test_pairs_that_say_nothing_give_no_p(x, y, words):
+    """A missing p is no p of 1."""
+    result = paired_test(x, y)
+    assert result.p_value is None
+    assert words in result.note
+
+
+def test_pairs_that_are_tied_or_many_take_the_normal_law():
+    """Which is said."""
+    random = np.random.default_rng(13)
+    ratios = random.lognormal(0, 0.1, 60)
+    assert "there are many pairs" in paired_test(ratios, np.ones(60)).note
+    ratios[:2] = 1
+    assert "values are tied" in paired_test(ratios[:20], np.ones(20)).note
+
+
+@pytest.mark.parametrize(
+    ("x", "y"), [(np.ones(6), np.ones(7)), (np.zeros(6), np.ones(6)), (np.ones(6), np.zeros(6))]
+)
+def test_what_is_no_pair_is_refused(x, y):
+    """As other arguments that are not allowed."""
+    with pytest.raises(ValueError, match="a and b"):
+        paired_test(x, y)

@@ -51,6 +51,8 @@ class Baseline(Kind):
         *CONFIGURATION.values(),
     )
 
+    cold_batches: ClassVar[bool] = True
+
     def expect(self, experiment: Experiment) -> Expectation:
         """Return what the model says before a run."""
         from dataclasses import replace

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fleetsim.base.errors import InputError, found
+from fleetsim.report.compare.again import OPTION, Again, again_notes, again_rows, can_be_again
 from fleetsim.report.compare.differences import (
     Difference,
     VerdictChange,
@@ -51,6 +52,8 @@ class Comparison:
     verdicts : tuple of VerdictChange
     findings : tuple of str
         What is worse in B, a sentence each; none keeps the gate open.
+    again : Again or None
+        Both runs measured again in turn; its figures stand in place of the records'.
     """
 
     a: WholeRun
@@ -62,6 +65,7 @@ class Comparison:
     rows: tuple[Row, ...]
     verdicts: tuple[VerdictChange, ...]
     findings: tuple[str, ...]
+    again: Again | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the comparison as plain data, for ``--json``."""
@@ -85,7 +89,16 @@ class Comparison:
                 for change in self.verdicts
             ],
             "findings": list(self.findings),
+            "measured_again": self.again
+            and {**self.again.as_dict(), "notes": list(self.notes_again)},
         }
+
+    @property
+    def notes_again(self) -> tuple[str, ...]:
+        """What is to be known of figures that were measured again."""
+        if self.again is None:
+            return ()
+        return tuple(again_notes(self.a.record, self.b.record, self.again))
 
 
 def _side(run: WholeRun) -> dict[str, Any]:
@@ -126,7 +139,12 @@ def _finite(value: float | None) -> float | None:
 
 
 def compare_runs(
-    a: Path, b: Path, *, alpha: float = 0.05, tolerance: float = TOLERANCE
+    a: Path,
+    b: Path,
+    *,
+    alpha: float = 0.05,
+    tolerance: float = TOLERANCE,
+    again: Again | None = None,
 ) -> Comparison:
     """Compare two runs.
 
@@ -139,6 +157,8 @@ def compare_runs(
     tolerance : float
         Fraction by which times and memory may grow: they count as worse where their test rejects
         and the whole interval of B / A lies above 1 + tolerance.
+    again : Again, optional
+        Times and memory of both, measured again in turn; the records' own by default.
 
     Raises
     ------
@@ -149,16 +169,22 @@ def compare_runs(
         raise InputError("alpha", f"found {found(alpha)}; allowed: a number between 0 and 1")
     if not 0 <= tolerance < float("inf"):
         raise InputError("tolerance", f"found {found(tolerance)}; allowed: a number from 0")
-    return compare_whole(read_back(a), read_back(b), alpha=alpha, tolerance=tolerance)
+    runs = read_back(a), read_back(b)
+    return compare_whole(*runs, alpha=alpha, tolerance=tolerance, again=again)
 
 
 def compare_whole(
-    a: WholeRun, b: WholeRun, *, alpha: float = 0.05, tolerance: float = TOLERANCE
+    a: WholeRun,
+    b: WholeRun,
+    *,
+    alpha: float = 0.05,
+    tolerance: float = TOLERANCE,
+    again: Again | None = None,
 ) -> Comparison:
     """Compare two runs that were read; see `compare_runs`."""
     one_run = a.folder.resolve() == b.folder.resolve()
-    rows = [*data_rows(a, b), *cost_rows(a, b, one_run=one_run)]
-    rows = judge_rows(rows, alpha, tolerance)
+    costs = again_rows(a, b, again) if again else cost_rows(a, b, one_run=one_run)
+    rows = judge_rows([*data_rows(a, b), *costs], alpha, tolerance)
     changes = verdict_changes(a.record, b.record)
     return Comparison(
         a=a,
@@ -166,27 +192,21 @@ def compare_whole(
         alpha=alpha,
         tolerance=tolerance,
         differences=tuple(differences(a.record, b.record)),
-        notes=tuple(_notes(a, b, one_run)),
+        notes=tuple(_notes(a, b, one_run, again)),
         rows=tuple(rows),
         verdicts=tuple(changes),
         findings=tuple(_findings(a, b, rows, changes)),
+        again=again,
     )
 
 
-def _notes(a: WholeRun, b: WholeRun, one_run: bool) -> Iterator[str]:
+def _notes(a: WholeRun, b: WholeRun, one_run: bool, again: Again | None) -> Iterator[str]:
     if one_run:
         yield "A and B are one and the same run."
         return
     if a.record.experiment != b.record.experiment:
         yield "The runs are of different experiments; only criteria that both have are compared."
-    apart = not_comparable(a.record, b.record)
-    if apart and a.record.measurements and b.record.measurements:
-        yield f"Times are not compared: {apart}. Run both again on one quiet machine."
-    elif a.record.measurements and b.record.measurements and not other_work(a, b):
-        yield (
-            "The tests of times and memory take the repeats as independent. Those of one run were "
-            "made one after another under the same load, so a small difference may be the load's."
-        )
+    yield from _cost_notes(a, b, again)
     if a.data is None or b.data is None:
         return
     one, other = a.data.config, b.data.config
@@ -195,6 +215,21 @@ def _notes(a: WholeRun, b: WholeRun, one_run: bool) -> Iterator[str]:
             f"Both runs draw from seed {one.seed}, so their data share draws and are more alike "
             "than independent data: p-values of the data are too large rather than too small, and "
             "a difference that is not shown may still be there. Another seed for B makes a test."
+        )
+
+
+def _cost_notes(a: WholeRun, b: WholeRun, again: Again | None) -> Iterator[str]:
+    """Return what is to be known of the times and the memory that the records hold."""
+    if again is not None or a.record.measurements is None or b.record.measurements is None:
+        return
+    if apart := not_comparable(a.record, b.record):
+        both = can_be_again(a.record) and can_be_again(b.record)
+        option = f", or both in turn on this one by {OPTION}" if both else ""
+        yield f"Times are not compared: {apart}. Run both again on one quiet machine{option}."
+    elif not other_work(a, b):
+        yield (
+            "The tests of times and memory take the repeats as independent. Those of one run were "
+            "made one after another under the same load, so a small difference may be the load's."
         )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 from urllib.parse import quote
 
@@ -14,13 +16,16 @@ from fleetsim.base.storage import is_remote
 from fleetsim.base.tables import Table, number
 from fleetsim.experiment.record import overall_line
 from fleetsim.experiment.results import one_line, own_folder
+from fleetsim.report.compare.again import Again
 from fleetsim.report.compare.compare import Comparison
-from fleetsim.report.compare.rows import DIFFERS, Row
+from fleetsim.report.compare.rows import COSTS, DIFFERS, Row
 from fleetsim.report.pages import render_page, write_page
 from fleetsim.report.run_report import REPORT_HTML
 
 _OUTCOMES = {DIFFERS: "shown", "same": "none"}
 _WIDTH = 100
+_AGAIN = "Measured again, in turn, on this machine"
+_AGAIN_HEADER = ("median", "A", "B", "B / A", "record of A", "record of B")
 
 
 def page_of(results: Path, comparison: Comparison) -> Path:
@@ -74,6 +79,10 @@ def comparison_text(comparison: Comparison) -> str:
     if rows:
         parts.append(str(Table(("differs in", "", "A", "B"), rows)))
     parts += [_filled(note) for note in comparison.notes]
+    if comparison.again is not None:
+        table = tuple(_medians(comparison, comparison.again))
+        parts.append("\n".join([f"{_AGAIN}:", *map(_filled, comparison.notes_again)]))
+        parts.append(str(Table(_AGAIN_HEADER, table)))
     header = ("compared", "difference", "p (adjusted)", "B / A, or B - A")
     table = tuple(
         (row.name, _OUTCOMES.get(row.outcome, row.outcome), number(row.p_holm, 3), row.effect)
@@ -113,7 +122,44 @@ def render_comparison(comparison: Comparison, folder: Path | None = None) -> str
             for d in comparison.differences
         ],
         outcomes=_OUTCOMES,
+        again=comparison.again and _again(comparison, comparison.again),
     )
+
+
+def _again(comparison: Comparison, again: Again) -> dict[str, Any]:
+    """Return what the page shows of figures that were measured again."""
+    return {
+        "title": _AGAIN,
+        "notes": comparison.notes_again,
+        "header": _AGAIN_HEADER,
+        "medians": list(_medians(comparison, again)),
+        "columns": ["Pair", "First", *(f"{q} of {x} [{u}]" for q, *_, u in COSTS for x in "AB")],
+        "pairs": _pairs(again),
+    }
+
+
+def _medians(comparison: Comparison, again: Again) -> Iterator[tuple[str, ...]]:
+    """Yield what was measured again: medians, the ratio, and the medians of the records."""
+    effects = {row.name: row.effect for row in comparison.rows}
+    records = [run.record.measurements for run in (comparison.a, comparison.b)]
+    for name, key, _, factor, unit in COSTS:
+        sides = [*again.values(key), *(getattr(record, key) for record in records)]
+        figures = [f"{factor * median(side):.4g} {unit}" for side in sides]
+        yield (name, *figures[:2], effects[name], *figures[2:])
+
+
+def _pairs(again: Again) -> list[tuple[str, ...]]:
+    """Return the figures of each pair: its number, who came first, and A and B of each quantity."""
+    columns = [
+        [f"{factor * value:.4g}" for value in side]
+        for _, key, _, factor, _ in COSTS
+        for side in again.values(key)
+    ]
+    firsts = again.order[::2]
+    return [
+        (str(place + 1), first, *(column[place] for column in columns))
+        for place, first in enumerate(firsts)
+    ]
 
 
 def _link(run: Path, folder: Path | None) -> str:

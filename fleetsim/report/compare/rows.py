@@ -313,7 +313,7 @@ def _driver_counts(a: RunData, b: RunData) -> Row:
 # ---------------------------------------------------------------------------------------------
 
 #: Name, key of the measurements, the sentence about the ratio, factor to the unit shown, unit.
-_COSTS = (
+COSTS = (
     ("generation_time", "generation_seconds", "B generates in {} the time of A", 1.0, "s"),
     ("process_time", "process_seconds", "The cold process of B takes {} as long as A's", 1.0, "s"),
     ("memory_peak", "peak_rss_bytes", "The peak memory of B is {} that of A", 1e-6, "MB"),
@@ -338,7 +338,7 @@ def cost_rows(a: WholeRun, b: WholeRun, *, one_run: bool = False) -> Iterator[Ro
         )
         return
     reason = other_work(a, b)
-    for name, key, text, factor, unit in _COSTS:
+    for name, key, text, factor, unit in COSTS:
         values = [np.array(getattr(side, key), np.float64) * factor for side in (one, other)]
         row = Row(
             name=name,
@@ -351,27 +351,42 @@ def cost_rows(a: WholeRun, b: WholeRun, *, one_run: bool = False) -> Iterator[Ro
             sentence = "Both are one run, and its measurements themselves."
             yield replace(row, outcome=SAME, sentence=sentence)
             continue
-        result = rank_test(values[1], values[0])
-        if result.estimate is None or result.interval is None:
-            yield replace(row, result=result, outcome=NOT_COMPARED, sentence=_why_not(result))
-            continue
-        sentence = text.format(_interval_words(result.estimate, result.interval))
-        row = replace(row, result=result, effect=_ratio(result), sentence=sentence)
-        if apart := not_comparable(a.record, b.record, times=unit == "s"):
+        row = cost_row(row, text, rank_test(values[1], values[0]), reason)
+        apart = not_comparable(a.record, b.record, times=unit == "s")
+        if row.effect and row.result and apart:
             row = replace(
                 row,
-                result=replace(result, p_value=None),
+                result=replace(row.result, p_value=None),
                 outcome=NOT_COMPARED,
                 sentence=f"Not comparable: {apart}",
             )
-        elif reason:
-            row = replace(
-                row,
-                result=replace(result, p_value=None),
-                outcome=EXPECTED,
-                sentence=f"{sentence}; no test is made, since {reason}",
-            )
         yield row
+
+
+def cost_row(row: Row, text: str, result: TestResult, reason: str) -> Row:
+    """Return a row with what a test says of times or memory.
+
+    Parameters
+    ----------
+    row : Row
+    text : str
+        The sentence about the ratio, with a place for it.
+    result : TestResult
+    reason : str
+        Why the work of the runs differs, so that no test is made; "" where it does not.
+    """
+    if result.estimate is None or result.interval is None:
+        return replace(row, result=result, outcome=NOT_COMPARED, sentence=_why_not(result))
+    sentence = text.format(_interval_words(result.estimate, result.interval))
+    row = replace(row, result=result, effect=_ratio(result), sentence=sentence)
+    if not reason:
+        return row
+    return replace(
+        row,
+        result=replace(result, p_value=None),
+        outcome=EXPECTED,
+        sentence=f"{sentence}; no test is made, since {reason}",
+    )
 
 
 def other_work(a: WholeRun, b: WholeRun) -> str:
