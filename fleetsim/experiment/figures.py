@@ -272,8 +272,9 @@ def render_png(figure: Figure) -> bytes:
 def _png(figure: Figure) -> bytes:
     """Return a figure as PNG with a palette, a third of the size; plots have few colours."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    pixels = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba())
+    canvas.draw()  # type: ignore[no-untyped-call]
+    rgba = canvas.buffer_rgba()  # type: ignore[no-untyped-call]
+    pixels = Image.frombuffer("RGBA", canvas.get_width_height(), rgba)
     buffer = io.BytesIO()
     # This method keeps rare colours, as of a few marks: no value is off by more than a few of 255.
     few = pixels.convert("RGB").quantize(
