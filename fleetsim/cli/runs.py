@@ -110,7 +110,14 @@ def sweep(
 
     project = find_project()
     options = SweepOptions(
-        jobs or 1, Engine(engine), fresh, fail_fast, retries, cell_timeout, run_timeout
+        jobs or 1,
+        Engine(engine),
+        fresh,
+        fail_fast,
+        retries,
+        cell_timeout,
+        run_timeout,
+        page_follows=True,
     )
     experiment = named_experiment(project, experiment)
     with mirrored(project, results) as home:

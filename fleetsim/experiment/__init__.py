@@ -15,7 +15,7 @@ __getattr__, __dir__ = face(
         "figures": "DARK draw_counts draw_over_interval draw_types LIGHT MIDDLE no_event Plot "
         "printable render render_png sentence ShownFigure SIGNAL SVG tick_label titled_figure",
         "grid": "grid_points grid_size",
-        "kind": "DEFAULT_KIND EXPLORE Kind kinds SWEEP",
+        "kind": "Costs DEFAULT_KIND EXPLORE Kind kinds SWEEP",
         "notebook": "cell_values notebook_parameters parameters_of take_parameters",
         "parameters": "check_parameters CONFIGURATION CONTROL_SEEDS ControlSeeds EXPERIMENT "
         "Interval LARGEST_EVENTS LargestEvents MIN_REPEATS noted Parameter Repeats REPEATS "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fleetsim.experiment.criterion import CriterionKind
     from fleetsim.experiment.expectation import Expectation
     from fleetsim.experiment.figures import Plot
+    from fleetsim.experiment.record import Record
     from fleetsim.experiment.spec import Experiment
     from fleetsim.experiment.steps import BaseRun
 
@@ -40,6 +41,14 @@ DEFAULT_KIND = "baseline"
 GROUP = "fleetsim.kinds"
 #: Notebooks of the package that run no experiment.
 OTHER_NOTEBOOKS = EXPLORE, SWEEP = "explore.ipynb", "sweep.ipynb"
+
+
+class Costs(NamedTuple):
+    """What the cold runs of one run took, one value each; empty where it was not measured."""
+
+    seconds: Sequence[float] = ()
+    cpu_seconds: Sequence[float] = ()
+    peak_bytes: Sequence[float] = ()
 
 
 class Kind(ABC):
@@ -153,6 +162,13 @@ class Kind(ABC):
     def section(self) -> type[msgspec.Struct] | None:
         """Return the type of its part of ``result.json``, or None where it has none."""
         return None
+
+    def costs(self, record: Record) -> Costs:
+        """Return what a sweep says of the cost of a run: by default generation time and memory."""
+        measured = record.measurements
+        if measured is None:
+            return Costs()
+        return Costs(measured.generation_seconds, (), measured.peak_rss_bytes)
 
     def files(self) -> Mapping[str, Path]:
         """Return what a new experiment has beside its two YAML files: sources by their names."""

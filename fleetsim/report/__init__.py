@@ -9,10 +9,10 @@ __getattr__, __dir__ = face(
         "compare.again": "Again measure_again plan_again",
         "compare.compare": "compare_runs",
         "compare.page": "comparison_text page_of write_comparison",
-        "gallery": "GALLERY_NAME refresh_gallery SWEEP_HTML write_gallery",
+        "gallery": "GALLERY_NAME leading_page refresh_gallery SWEEP_HTML write_gallery",
         "glossary": "glossary_text",
         "html": "clean_html render_html",
-        "listing": "list_runs runs_table select_runs sort_runs",
+        "listing": "list_runs RUN_FAILED runs_table select_runs sort_runs",
         "run_report": "attach_notebook check_report clean_notebook render_report REPORT_HTML "
         "REPORT_NOTEBOOK",
     },

@@ -27,7 +27,7 @@ SWEEP_HTML = "sweep.html"  # the report of an experiment's sweep, beside its run
 #: What tells our page from another one of the same name, which is left alone.
 _MARK = b'<meta name="generator" content="fleetsim gallery">'
 _MARK_WITHIN = 4096  # bytes
-# What a card links to, and shows; the first that is there.
+# What a link to a run leads to, and a card shows; the first that is there.
 _PAGES = ("report.html", "experiment.md", "result.json")
 _PICTURES = ("events_per_driver.png", "p_value_quantiles.png")
 
@@ -121,8 +121,7 @@ def _script() -> str:
 
 def _card(results: Path, run: ListedRun, differing: dict[str, object]) -> dict[str, object]:
     folder = run.folder
-    pages = [folder / name for name in _PAGES]
-    page = next(path for path in pages if path.name == _PAGES[-1] or _there(path))
+    page = folder / leading_page(folder)
     return {
         "run": run,
         "verdict": run.outlook,
@@ -133,6 +132,11 @@ def _card(results: Path, run: ListedRun, differing: dict[str, object]) -> dict[s
         "picture": _picture(results, folder / "figures"),
         "counts": [(verdict, run.count(verdict)) for verdict in VERDICTS],
     }
+
+
+def leading_page(folder: Path) -> str:
+    """Return the name of what a link to a run leads to: its report, or what stands in its place."""
+    return next(name for name in _PAGES if name == _PAGES[-1] or _there(folder / name))
 
 
 def _words(run: ListedRun, differing: dict[str, object]) -> str:

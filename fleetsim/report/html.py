@@ -22,7 +22,7 @@ from nbconvert.exporters.html import HTMLExporter
 from traitlets import default
 
 from fleetsim.base.tables import Table, number, with_unit
-from fleetsim.experiment.criterion import CLAIMED
+from fleetsim.experiment.criterion import CLAIMED, MB
 from fleetsim.experiment.document import by_chance
 from fleetsim.experiment.record import CriterionRecord, Record, decode_record, overall_line
 from fleetsim.report.layout import Piece, Topic, layout_of
@@ -119,6 +119,9 @@ class ReportExporter(HTMLExporter):
         if record is not None:
             resources |= _head_of(record)
             resources["topics"] = [*record_topics(record), *layout.shown]
+        if sweep is not None:
+            resources["rows"] = _rows_of(nb, sweep)
+        if record is not None or sweep is not None:
             resources["links"] = _links_of(nb)
         text, resources = super().from_notebook_node(nb, resources, **kw)
         return with_words(text), resources
@@ -128,6 +131,29 @@ def _links_of(nb: Any) -> list[tuple[str, str]]:
     """Return what a notebook says that the page links to, as far as it stands beside the page."""
     rows = nb.metadata["fleetsim"].get("links", [])
     return [(str(words), href) for words, href in rows if _BESIDE.fullmatch(str(href))]
+
+
+def _rows_of(nb: Any, sweep: Any) -> list[dict[str, Any]]:
+    """Return the runs that the page of a sweep shows, as text, each with its address if any."""
+    pages = nb.metadata["fleetsim"].get("pages", {})
+    rows = []
+    for row in sweep.get("rows", []):
+        href = str(pages.get(str(row["number"]), ""))
+        memory = row["peak_bytes"]
+        rows.append(
+            {
+                **row,
+                "href": href if _BESIDE.fullmatch(href) else "",
+                "time": _cost(row["seconds"], "s"),
+                "cpu": _cost(row["cpu_seconds"], "s"),
+                "memory": _cost(None if memory is None else memory / MB, "MB"),
+            }
+        )
+    return rows
+
+
+def _cost(value: float | None, unit: str) -> str:
+    return "n/a" if value is None else with_unit(value, unit, 3)
 
 
 def _head_of(record: Record) -> dict[str, Any]:

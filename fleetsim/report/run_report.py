@@ -28,16 +28,17 @@ def attach_notebook(
     executed: nbformat.NotebookNode | None,
     *,
     home: Path | None = None,
+    sweep_follows: bool = False,
 ) -> None:
     """Write an executed notebook into a run, cleaned of paths and times, and the report of it.
 
     `home` is the folder in which the run will stand, where it does not stand there yet.
+    `sweep_follows` says that the page of its sweep will stand there too.
     """
     if executed is None:
         return
-    carry_record(
-        clean_notebook(executed), record, links_beside(record, folder, home or folder.parent)
-    )
+    links = links_beside(record, folder, home or folder.parent, sweep_follows=sweep_follows)
+    carry_record(clean_notebook(executed), record, links)
     write_file(folder / REPORT_NOTEBOOK, (nbformat.writes(executed) + "\n").encode())
     write_file(folder / REPORT_HTML, render_html(executed).encode())
 
@@ -62,10 +63,13 @@ def carry_record(notebook: nbformat.NotebookNode, record: Record, links: list[li
     notebook.metadata["fleetsim"] = nbformat.from_dict({"record": text, "links": links})
 
 
-def links_beside(record: Record, folder: Path, home: Path) -> list[list[str]]:
+def links_beside(
+    record: Record, folder: Path, home: Path, *, sweep_follows: bool = False
+) -> list[list[str]]:
     """Return words and address of what stands beside a run's page when it is made.
 
-    `home` is the folder of the experiment's runs.
+    `home` is the folder of the experiment's runs. The page of a sweep is made after its runs, where
+    one of them is completed; `sweep_follows` says that it will be.
     """
     own = [
         ("record", RECORD_NAME),
@@ -83,7 +87,7 @@ def links_beside(record: Record, folder: Path, home: Path) -> list[list[str]]:
     )
     if earlier:
         links.append(["previous run", f"../{earlier[-1]}/{REPORT_HTML}"])
-    if (home / SWEEP_HTML).is_file():
+    if (sweep_follows and record.completed) or (home / SWEEP_HTML).is_file():
         links.append(["sweep", f"../{SWEEP_HTML}"])
     return [*links, ["all runs", f"../../{GALLERY_NAME}"]]
 

@@ -37,12 +37,15 @@ class RunOptions:
         Show papermill's progress bar.
     nursery : Nursery, optional
         What the kernel is forked from; without it, a Python is started.
+    sweep_follows : bool
+        Whether the page of a sweep will be made when the run stands; its report links to it.
     """
 
     engine: Engine = Engine.NOTEBOOK
     cell_timeout: float | None = None
     progress: bool = False
     nursery: Nursery | None = None
+    sweep_follows: bool = False
 
 
 DEFAULTS = RunOptions()

@@ -105,15 +105,19 @@ def execute(
         else:
             error = error or RunError("NoRecord", "the notebook ended without a record", None)
             folder, record = _failed(job, started, error)
-        outcome = _publish(folder, record, ending, target / experiment.id)
+        outcome = _publish(
+            folder, record, ending, target / experiment.id, sweep_follows=options.sweep_follows
+        )
     if gallery:
         refresh_gallery(target)
     return outcome
 
 
-def _publish(folder: Path, record: Record, ending: Ending, parent: Path) -> Outcome:
+def _publish(
+    folder: Path, record: Record, ending: Ending, parent: Path, *, sweep_follows: bool
+) -> Outcome:
     """Add the report, and give the folder its name below `parent`."""
-    attach_notebook(folder, record, ending.notebook, home=parent)
+    attach_notebook(folder, record, ending.notebook, home=parent, sweep_follows=sweep_follows)
     final = parent / record.run_id
     final.parent.mkdir(parents=True, exist_ok=True)
     publish_run(folder, final, latest=record.completed)

@@ -27,6 +27,7 @@ from fleetsim.stats.counts import dispersion_test
 from fleetsim.stats.growth import PowerLaw, fit_power_law, log_slope
 from fleetsim.sweep.plan import expected_run_events
 from fleetsim.sweep.results import PointRun, SweepResults
+from fleetsim.sweep.rows import RunRow, run_rows
 
 CONFIDENCE = 0.95
 SWEEP_SCHEMA = 1
@@ -142,6 +143,7 @@ class SweepRecord(msgspec.Struct, frozen=True, kw_only=True):
     laws: list[CostLaw]
     spread: list[SpreadRow]
     runs: list[str]
+    rows: list[RunRow] = []
 
 
 def analyse(results: SweepResults) -> SweepRecord:
@@ -188,6 +190,7 @@ def analyse(results: SweepResults) -> SweepRecord:
         laws=[_law(results, name) for name in QUANTITIES],
         spread=_spread(results),
         runs=[run.record.run_id for run in results.runs],
+        rows=run_rows(results),
     )
 
 

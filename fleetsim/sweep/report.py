@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import nbformat
@@ -13,6 +14,7 @@ from fleetsim.base.chances import p_figure
 from fleetsim.base.errors import FleetsimError, InputError, found
 from fleetsim.base.files import make_folder, write_file
 from fleetsim.base.project import find_project
+from fleetsim.base.strict import decoder
 from fleetsim.base.tables import Stack, Table, number, with_unit
 from fleetsim.base.verdict import VERDICTS, Verdict
 from fleetsim.experiment.figures import ShownFigure, render
@@ -21,7 +23,7 @@ from fleetsim.experiment.notebook import parameters_of
 from fleetsim.experiment.parameters import check_parameters
 from fleetsim.experiment.results import SWEEP_FIGURES, Engine, RunError, own_folder
 from fleetsim.experiment.starter import find_notebook
-from fleetsim.report.gallery import SWEEP_HTML, refresh_gallery
+from fleetsim.report.gallery import GALLERY_NAME, SWEEP_HTML, leading_page, refresh_gallery
 from fleetsim.report.html import render_html
 from fleetsim.report.run_report import clean_notebook
 from fleetsim.runner.engines import execute_notebook
@@ -30,12 +32,16 @@ from fleetsim.sweep.analysis import QUANTITIES, SweepRecord, analyse
 from fleetsim.sweep.plan import Sweep, plan_sweep
 from fleetsim.sweep.plots import SWEEP_PLOTS, draw_sweep, offered_plots
 from fleetsim.sweep.results import SweepResults, end_table, sweep_results
+from fleetsim.sweep.rows import SHOWN, shown_rows
 from fleetsim.sweep.run import run_sweep
 from fleetsim.sweep.worker import SweepOptions
 
 NOTEBOOK = "sweep.ipynb"
 SWEEP_RECORD = "sweep.json"
+LARGEST_SVG = 200_000  # bytes that a page takes in
 LISTED = 6  # points named in one cell of a table
+#: Words and address of what stands beside a sweep's page.
+LINKS = [["record", SWEEP_RECORD], ["notebook", NOTEBOOK], ["all runs", f"../{GALLERY_NAME}"]]
 
 
 def open_sweep(
@@ -113,7 +119,7 @@ class SweepReport:
     def points(self) -> Table:
         """Return the points of the grid and what became of each; long ones are folded."""
         table = end_table(self.results)
-        return replace(table, fold="all points") if len(table.rows) > 12 else table
+        return _bounded(replace(table, fold="all points") if len(table.rows) > 12 else table)
 
     def criteria(self) -> Table:
         """Return how often each criterion holds, and where it fails."""
@@ -156,7 +162,7 @@ class SweepReport:
             f"{r.expected_false_alarms:.2g} would by chance, on average."
         )
         header = ("run", "point", "seed", "test", "p", "p (Holm, sweep)")
-        return Stack((Table(header, rows, caption),))
+        return Stack((_bounded(Table(header, rows, caption)),))
 
     def laws(self) -> Table:
         """Return the fitted laws: what a cost grows with, and its exponent."""
@@ -196,7 +202,7 @@ class SweepReport:
         )
         header = ("point", "expected", "counts", "variance/mean", "95 % interval", "p (Holm)")
         fold = "every point" if len(rows) > 12 else ""
-        return Table(header, rows, "Expect 1: the counts follow the Poisson law.", fold)
+        return _bounded(Table(header, rows, "Expect 1: the counts follow the Poisson law.", fold))
 
     def plots(self) -> list[str]:
         """Return the names of the plots for which this sweep has something to show."""
@@ -214,7 +220,9 @@ class SweepReport:
         make_folder(folder)
         for form, content in images.items():
             write_file(folder / f"{name}.{form}", content)
-        return ShownFigure(images["png"], alt, images["svg"])
+        # That of many points is some megabytes; a page shows the PNG then, which is far smaller.
+        svg = images["svg"] if len(images["svg"]) <= LARGEST_SVG else None
+        return ShownFigure(images["png"], alt, svg)
 
     def finish(self) -> SweepReport:
         """Write ``sweep.json`` beside the runs."""
@@ -239,12 +247,27 @@ def render_sweep(sweep: Sweep) -> Path:
         cell = "" if error.cell is None else f"cell {error.cell} failed: "
         raise FleetsimError(f"{NOTEBOOK}: {cell}{error.kind}: {error.message}")
     executed = clean_notebook(ending.notebook)
-    record = (sweep.folder / SWEEP_RECORD).read_text()
-    executed.metadata["fleetsim"] = nbformat.from_dict({"sweep": record})
+    executed.metadata["fleetsim"] = nbformat.from_dict(_carried(sweep.folder))
     write_file(sweep.folder / NOTEBOOK, (nbformat.writes(executed) + "\n").encode())
     write_file(sweep.folder / SWEEP_HTML, render_html(executed).encode())
     refresh_gallery(sweep.results)
     return sweep.folder / SWEEP_HTML
+
+
+def _carried(folder: Path) -> dict[str, Any]:
+    """Return what the notebook carries of the sweep, and of what stands beside it, for the page.
+
+    The page is made of the notebook alone. Of a long sweep it shows some rows, and carries these.
+    """
+    record = decoder(SweepRecord).decode((folder / SWEEP_RECORD).read_bytes())
+    rows = shown_rows(record.rows)
+    text = msgspec.json.encode(msgspec.structs.replace(record, rows=rows)).decode()
+    pages = {
+        str(row.number): f"{row.run}/{leading_page(folder / row.run)}"
+        for row in rows
+        if row.run is not None
+    }
+    return {"sweep": text, "links": LINKS, "pages": pages}
 
 
 def failures_text(found: SweepResults) -> str:
@@ -255,6 +278,15 @@ def failures_text(found: SweepResults) -> str:
         for row in analyse(found).criteria
         if row.counts[Verdict.FAIL]
     )
+
+
+def _bounded(table: Table) -> Table:
+    """Return a table with its first rows, where it has more than a page should show."""
+    if len(table.rows) <= SHOWN:
+        return table
+    caption = f"{table.caption} The first {SHOWN} of {len(table.rows)} rows.".strip()
+    fold = table.fold and f"the first {SHOWN} of {len(table.rows)}"
+    return replace(table, rows=table.rows[:SHOWN], caption=caption, fold=fold)
 
 
 def _counts(counts: Mapping[Verdict, int]) -> str:

@@ -40,6 +40,8 @@ class SweepOptions:
         How often a failed point is tried again.
     cell_timeout, run_timeout : float, optional
         Seconds that a cell of a notebook, and a whole run, may take.
+    page_follows : bool
+        Whether the page of the sweep is made at its end, so that reports may link to it.
     """
 
     jobs: int = 1
@@ -49,6 +51,7 @@ class SweepOptions:
     retries: int = 0
     cell_timeout: float | None = None
     run_timeout: float | None = None
+    page_follows: bool = False
 
 
 DEFAULTS = SweepOptions()
@@ -120,7 +123,10 @@ class Runner:
                 time.sleep(0.05)  # it failed in this very second, and its name is taken
             watch.check()
             options = RunOptions(
-                order.options.engine, order.options.cell_timeout, nursery=self._nursery
+                order.options.engine,
+                order.options.cell_timeout,
+                nursery=self._nursery,
+                sweep_follows=order.options.page_follows,
             )
             outcome = execute(
                 home.project,

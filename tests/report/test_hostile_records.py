@@ -156,8 +156,12 @@ def test_sweep():
             ("experiment", "title", "date", "question", "hypothesis", "completed", "planned"), text
         )
         sweep |= {"failed": text, "names": [text, text], "criteria": [row]}
+        run = dict.fromkeys(("seconds", "cpu_seconds", "peak_bytes"), 1.0)
+        run |= {"number": text, "seed": text, "answer": text, "fails": [text] * 9}
+        sweep["rows"] = [{**run, "setting": {text: text}, "counts": {"pass": text}}]
+        pages_of_runs = {text: f"javascript:{text}"}
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_raw_cell(text)])
-        notebook.metadata["fleetsim"] = {"sweep": json.dumps(sweep)}
+        notebook.metadata["fleetsim"] = {"sweep": json.dumps(sweep), "pages": pages_of_runs}
         pages.append(Structure(render_html(notebook)).elements)
     assert pages[0] == pages[1]
     assert any(tag == "td" and ("class", None) in given for tag, given in pages[0])

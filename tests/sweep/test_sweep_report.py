@@ -6,6 +6,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
+from made_runs import failed
 from scipy import stats as laws
 from sweeps import LIBRARY, generate_here, smoke_project
 
@@ -15,6 +16,7 @@ from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.plots import SWEEP_PLOTS, draw_sweep, offered_plots
 from fleetsim.sweep.report import SweepReport, open_sweep, render_sweep
 from fleetsim.sweep.results import SweepResults, sweep_results
+from fleetsim.sweep.rows import SHOWN, RunRow, run_rows, shown_rows
 from fleetsim.sweep.run import run_sweep
 
 SMOKE = "000-smoke"
@@ -210,6 +212,10 @@ def test_the_sweeps_notebook_makes_its_report(swept, monkeypatch):
     assert not re.search(r"src=\"(?!data:)", html)
     links = re.findall(r"href=\"(?!data:|#)([^\"]*)", html)  # to what stands beside the page
     assert not [link for link in links if ":" in link or link.startswith("/")]
+    assert {"sweep.json", "sweep.ipynb", "../index.html"} < set(links)
+    assert len(links) == 3 + 12  # and the page of each run
+    assert all((swept.folder / link).is_file() for link in links)
+    assert html.count('<td data-label="CPU">n/a</td>') == 12
     assert html.count("<h1") == 1
     gallery = (swept.results / "index.html").read_text(encoding="utf-8")
     assert f'href="{SMOKE}/sweep.html"' in gallery
@@ -220,6 +226,69 @@ def test_the_sweeps_notebook_makes_its_report(swept, monkeypatch):
     notebook = (swept.folder / "sweep.ipynb").read_text(encoding="utf-8")
     assert str(swept.project.root) not in notebook
     assert {path.stem for path in (swept.folder / "sweep-figures").iterdir()} == set(SWEEP_PLOTS)
+
+
+def test_each_run_has_a_row(results):
+    """Parameters, seed, answer, verdicts and medians of the costs, as its record has them."""
+    rows = run_rows(results)
+    assert [row.number for row in rows] == list(range(1, 13))
+    for row, run in zip(rows, results.runs, strict=True):
+        measured = run.record.measurements
+        assert {**row.setting, "seed": row.seed} == run.point.parameters
+        assert row.run == run.record.run_id
+        assert row.answer == run.record.answer.verdict
+        assert row.counts == run.verdicts()
+        assert row.fails == [c.title for c in run.record.criteria if c.verdict == "fail"]
+        assert row.seconds == np.median(measured.generation_seconds)
+        assert row.peak_bytes == np.median(measured.peak_rss_bytes)
+        assert row.cpu_seconds is None  # nothing measures it
+
+
+def test_runs_that_failed_or_are_missing_have_a_row_too(results):
+    """With nothing measured, and the failed one with its folder."""
+    first = results.runs[0]
+    broken = replace(first, record=failed(first.record))
+    rows = run_rows(SweepResults(results.sweep, (broken, *results.runs[2:])))
+    assert [row.answer for row in rows[:2]] == ["run failed", "not run"]
+    assert (rows[0].run, rows[1].run) == (first.path.name, None)
+    assert rows[0].counts == rows[1].counts == {}
+    assert rows[0].seconds is rows[1].seconds is None
+
+
+def test_a_long_sweep_shows_first_what_went_wrong():
+    """A page shows some rows; a short sweep all of them, in their order."""
+    good = {"counts": {"pass": 1}, "answer": "supported"}
+    rows = [RunRow(number=n, setting={}, seed=7, **good) for n in range(1, SHOWN + 100)]
+    assert shown_rows(rows[:SHOWN]) == rows[:SHOWN]
+    rows[250] = RunRow(number=251, setting={}, seed=7, answer="run failed")
+    rows[260] = RunRow(number=261, setting={}, seed=7, answer="open", fails=["Time"])
+    unsure = {"pass": 1, "inconclusive": 1}
+    rows[270] = RunRow(number=271, setting={}, seed=7, answer="supported", counts=unsure)
+    rows[0] = RunRow(number=1, setting={}, seed=7)
+    shown = shown_rows(rows)
+    assert [row.number for row in shown[:5]] == [251, 261, 271, 2, 3]
+    assert len(shown) == SHOWN
+    assert rows[0] not in shown  # not run
+
+
+def test_tables_of_many_points_are_cut_and_say_so(swept):
+    """So that no page grows with the sweep."""
+    report = SweepReport(swept)
+    row = report.record.spread[0]
+    report.record = msgspec.structs.replace(report.record, spread=[row] * 1000)
+    table = report.spread()
+    assert len(table.rows) == SHOWN
+    assert table.fold == f"the first {SHOWN} of 1000"
+    assert f"The first {SHOWN} of 1000 rows." in table.caption
+
+
+def test_a_large_plot_is_an_image_of_points(swept, monkeypatch):
+    """An SVG that grows with the sweep stays beside the page, which shows the PNG."""
+    report = SweepReport(swept)
+    assert report.plot("verdicts").svg is not None
+    monkeypatch.setattr("fleetsim.sweep.report.LARGEST_SVG", 1000)
+    assert report.plot("verdicts").svg is None
+    assert (swept.folder / "sweep-figures" / "verdicts.svg").is_file()
 
 
 def test_a_sweep_without_runs_has_no_report(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from fleetsim.base.errors import InputError
-from fleetsim.experiment.kind import Kind
+from fleetsim.experiment.kind import Costs, Kind
 from fleetsim.experiment.parameters import EXPERIMENT, RESULTS, Parameter, noted
 from fleetsim.generate.config import Config, make_config
 from fleetsim.kinds.pipeline.keys import (
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fleetsim.experiment.criterion import CriterionKind
     from fleetsim.experiment.expectation import Expectation
     from fleetsim.experiment.figures import Plot
+    from fleetsim.experiment.record import Record
     from fleetsim.experiment.spec import Experiment
     from fleetsim.experiment.steps import BaseRun
 
@@ -116,6 +117,15 @@ class PipelineKind(Kind):
         from fleetsim.kinds.pipeline.evidence import PipelineRecord
 
         return PipelineRecord
+
+    def costs(self, record: Record) -> Costs:
+        """Return what the cold runs of all deliveries took, of those that ended well."""
+        well = [cost for cost in record.section.costs if cost.well] if record.section else []
+        return Costs(
+            [cost.seconds for cost in well],
+            [cost.cpu_seconds for cost in well],
+            [cost.peak_bytes for cost in well],
+        )
 
 
 def _multiplied(config: Config, factor: float) -> Config:
