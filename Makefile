@@ -79,6 +79,7 @@ lab: ## Open JupyterLab on the notebooks (127.0.0.1 only, with its token)
 
 docs: ## Build the documentation as static HTML: docs/_build/index.html
 	@sh .ci/setup 'docs,$(EXTRAS)' '$(PYTHON)'
+	@rm -rf docs/_build # or pages that are gone would stay, and old docstrings on others
 	@$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
 	@echo "docs/_build/index.html"
 

@@ -1,11 +1,23 @@
 """How Sphinx builds the documentation: `make docs`."""
 
+import ast
+import inspect
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
+from sphinx.util.docutils import SphinxDirective
+
 import fleetsim
 
 project = "fleetsim"
 author = "The fleetsim authors"
 version = release = fleetsim.__version__
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"fleetsim {release}"
@@ -14,3 +26,88 @@ html_show_copyright = False
 myst_heading_anchors = 3
 # Some pages point to files of the repository, which are no pages of the documentation.
 suppress_warnings = ["myst.xref_missing"]
+
+# The reference of Python: docstrings in NumPy's style, of the names on the faces alone.
+napoleon_google_docstring = False
+napoleon_use_ivar = True
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+maximum_signature_line_length = 88
+toc_object_entries = False
+default_role = "literal"
+
+
+class Face(SphinxDirective):
+    """Every name on the face of a package, with its docstring: ``.. face:: fleetsim.stats``.
+
+    The names are those that the package itself gives, so no page lists them. A name that the
+    front door has is documented there alone.
+    """
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return what autodoc makes of each name."""
+        package = self.arguments[0]
+        lines: list[str] = []
+        last = ""
+        for name, module in homes(package).items():
+            if package != "fleetsim" and module != last:
+                about = (import_module(module).__doc__ or "").partition("\n")[0]
+                lines += [f".. rubric:: {about}", ""]
+            last = module
+            lines += entry(package, name, module)
+        parent = nodes.container()
+        self.state.nested_parse(StringList(lines, source=f"face of {package}"), 0, parent)
+        return parent.children
+
+
+def homes(package: str) -> dict[str, str]:
+    """Return the names on a face with their modules, but for those that the front door has."""
+    if package == "fleetsim":
+        return {name: f"fleetsim.{module}" for name, module in fleetsim._HOMES.items()}
+    source = Path(str(import_module(package).__file__)).read_text(encoding="utf-8")
+    (table,) = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Dict))
+    return {
+        name: f"{package}.{module}"
+        for module, names in ast.literal_eval(table).items()
+        for name in names.split()
+        if f"fleetsim.{fleetsim._HOMES.get(name)}" != f"{package}.{module}"
+    }
+
+
+def entry(package: str, name: str, module: str) -> list[str]:
+    """Return the directive that documents a name."""
+    value = getattr(import_module(package), name)
+    if inspect.isclass(value):
+        return [f".. autoclass:: {package}.{name}", "   :members:", ""]
+    if inspect.isroutine(value):
+        return [f".. autofunction:: {package}.{name}", ""]
+    # autodoc looks for the comment of a constant only in the module that it is asked for.
+    comments = ModuleAnalyzer.for_module(module)
+    comments.analyze()
+    told = comments.attr_docs.get(("", name), [])
+    shown = [f"   :value: {value!r}"] if isinstance(value, str | int | float) else []
+    return [f".. py:data:: {package}.{name}", *shown, "", *(f"   {line}" for line in told), ""]
+
+
+def names_alone(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, signature: str, returns: str
+) -> tuple[str, str] | None:
+    """Return a class's arguments without their types, whose limits and words fill half a page."""
+    if what != "class" or not signature:
+        return None
+    try:
+        found = inspect.signature(value)
+    except ValueError:  # a class that is made by C code
+        return None
+    empty = inspect.Parameter.empty
+    plain = [parameter.replace(annotation=empty) for parameter in found.parameters.values()]
+    return str(found.replace(parameters=plain, return_annotation=empty)), ""
+
+
+def setup(app: Sphinx) -> None:
+    """Make the directive known."""
+    app.add_directive("face", Face)
+    app.connect("autodoc-process-signature", names_alone)

@@ -27,11 +27,16 @@ class EventColumns(msgspec.Struct, frozen=True):
 
     Rows that defects touch may stand elsewhere, and have times outside of the interval.
 
-    driver : int64 (n,), position in the whole fleet, from 0
-    drawn : by field name, what the field's stream gave: uint64 (n, 2) for a UUID, int64 (n,)
+    Attributes
+    ----------
+    driver : int64 (n,)
+        Position in the whole fleet, from 0.
+    drawn : dict
+        By field name, what the field's stream gave: uint64 (n, 2) for a UUID, int64 (n,)
         positions in the law's names for a choice, int64 (n,) microseconds since the start of the
-        interval for a time
-    replaced : what stands in place of a value: row, field's name, and the text, or None for null
+        interval for a time.
+    replaced : tuple
+        What stands in place of a value: row, field's name, and the text, or None for null.
     """
 
     driver: npt.NDArray[np.int64]

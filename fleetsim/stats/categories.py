@@ -186,9 +186,9 @@ def category_equivalence_test(
 ) -> TestResult:
     """Return the test that shows every category share to lie within a margin of its weight.
 
-    For each share z = (margin - |share - weight|) / sqrt(share (1 - share) / n) and p = P(Z > z),
-    the one of the two one-sided Wald tests (TOST) that is larger; the largest over the shares
-    decides. A small p is evidence FOR agreement.
+    For each share z = (margin - distance from its weight) / sqrt(share (1 - share) / n) and
+    p = P(Z > z), the one of the two one-sided Wald tests (TOST) that is larger; the largest over
+    the shares decides. A small p is evidence FOR agreement.
 
     Parameters
     ----------

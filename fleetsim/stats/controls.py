@@ -117,6 +117,7 @@ def _certain(config: Config, batches: int, level: float) -> float:
     return 1.0
 
 
+#: Every known fault, with the tests that are there for it.
 CONTROLS: tuple[Control, ...] = (
     Control(
         name="rate_2_percent_high",

@@ -13,6 +13,7 @@ from scipy.special import stdtrit
 
 from fleetsim.stats.arguments import Floats
 
+#: Of every interval of a law of costs.
 CONFIDENCE = 0.95
 
 
@@ -61,7 +62,7 @@ class LinearLaw:
         By how much the intervals were widened, because the groups lie farther from the law than
         their repeats explain; 1 where they do not, or no group is left to tell.
     deviation : float
-        How far the law is from the mean cost of a group at most: |ratio - 1|.
+        How far the law is from the mean cost of a group at most: abs(ratio - 1).
     groups, runs : int
         How many different amounts and runs there were.
     """

@@ -18,7 +18,8 @@ from scipy.stats import qmc
 
 from fleetsim.stats.laws import noncentral_t_cdf
 
-POWER = 0.90  # probability with which a detectable effect is caught
+#: Probability with which a detectable effect is caught.
+POWER = 0.90
 
 _POINTS = 2**21  # numbers of one quasi-random sample, all types together
 _NOISE = 1e-13  # of the integral that gives the noncentral t law
