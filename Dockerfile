@@ -72,6 +72,8 @@ WORKDIR /app
 COPY --from=build /opt/fleetsim /opt/fleetsim
 COPY --from=build /srv/fleetsim /srv/fleetsim
 COPY --from=build /app/fleetsim fleetsim
+# JupyterLab neither asks whether to show news nor looks for any.
+COPY .ci/jupyter/labconfig /opt/fleetsim/etc/jupyter/labconfig
 COPY README.md LICENSE ./
 COPY experiments experiments
 COPY notebooks notebooks
@@ -86,7 +88,7 @@ RUN useradd --uid 1000 --user-group --home-dir /srv/fleetsim --no-create-home fl
     && chown -R fleetsim:fleetsim data landing results experiments notebooks /srv/fleetsim \
     && chmod -R a+rwX data landing results experiments notebooks /srv/fleetsim \
     && chmod a+rX . README.md LICENSE \
-    && chmod -R a+rX fleetsim
+    && chmod -R a+rX fleetsim /opt/fleetsim/etc/jupyter/labconfig
 
 USER fleetsim
 EXPOSE 8888

@@ -72,10 +72,14 @@ format: setup ## Put code and notebooks into the form that lint wants
 	$(BIN)/ruff format .
 	$(if $(NOTEBOOKS),$(BIN)/nbstripout --keep-id $(NOTEBOOKS))
 
-lab: ## Open JupyterLab on the notebooks (127.0.0.1 only, with its token)
+# By the settings in .ci/jupyter JupyterLab neither asks whether to show news nor looks for any.
+lab: ## Open JupyterLab on copies of the notebooks (127.0.0.1 only, with its token)
 	@sh .ci/setup 'lab,$(EXTRAS)' '$(PYTHON)'
-	@$(BIN)/jupyter-lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$$PWD" \
-	  --LabApp.default_url=/lab/tree/notebooks $$([ "$$(id -u)" -ne 0 ] || echo --allow-root)
+	@sh .ci/copies
+	@JUPYTER_CONFIG_PATH="$$PWD/.ci/jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
+	  $(BIN)/jupyter-lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$$PWD" \
+	  --LabApp.default_url=/lab/tree/notebooks/copies \
+	  $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) $(ARGS)
 
 docs: ## Build the documentation as static HTML: docs/_build/index.html
 	@sh .ci/setup 'docs,$(EXTRAS)' '$(PYTHON)'

@@ -78,6 +78,33 @@ def copy_project(target: Path, *names: str) -> Path:
     return target
 
 
+def git(folder: Path, *words: str) -> str:
+    """Run git in a folder, as nobody in particular; return what it printed."""
+    who = ("-c", "user.name=tests", "-c", "user.email=tests@example.org")
+    done = subprocess.run(["git", *who, *words], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fresh_clone(folder: Path) -> Path:
+    """Return a clone of this repository as it is here, with its environment ready.
+
+    What `make setup` would do is left out: the environment is this one's.
+    """
+    if shutil.which("git") is None:
+        pytest.skip("needs git")
+    origin = copy_tracked(".", folder / "origin")
+    (origin / ".ci" / "setup").write_text("")
+    git(origin, "init", "--quiet")
+    git(origin, "add", "--all")
+    git(origin, "commit", "--quiet", "--message", "everything")
+    clone = folder / "clone"
+    git(folder, "clone", "--quiet", "origin", "clone")
+    (clone / ".venv").mkdir()
+    (clone / ".venv" / "bin").symlink_to(ROOT / ".venv" / "bin")
+    return clone
+
+
 COMMAND_NAMES = sorted(name for names in COMMANDS.values() for name in names)
 
 
