@@ -32,7 +32,7 @@ import fleetsim.sweep.run
 def main() -> None:
     """Run the sweeps that the command line names."""
     results, engine, jobs, *whens = sys.argv[1:]
-    fleetsim.sweep.report.render_sweep = lambda sweep: sweep.folder
+    fleetsim.sweep.report.render_sweep = lambda sweep, steps: sweep.folder
     for when in whens:
         cold, word = when.startswith("cold:"), when.removeprefix("cold:")
         child = os.fork()

@@ -168,7 +168,7 @@ def generate_here(arguments: Sequence[str], cwd: Path) -> Child:
 def found_project(root: Path, monkeypatch: pytest.MonkeyPatch, **keys: Any) -> Project:
     """Return a `smoke_project` that the commands find; its sweeps are not reported."""
     monkeypatch.setenv("FLEETSIM_ROOT", str(root))
-    monkeypatch.setattr("fleetsim.sweep.report.render_sweep", lambda sweep: sweep.folder)
+    monkeypatch.setattr("fleetsim.sweep.report.render_sweep", lambda sweep, steps: sweep.folder)
     return smoke_project(root, **keys)
 
 

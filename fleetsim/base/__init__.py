@@ -15,7 +15,7 @@ __getattr__, __dir__ = face(
         "make_folder open_plain PARTIAL point_link publish_folder remove staging_folder sync "
         "take_lock write_file",
         "leave": "leave_process",
-        "progress": "in_notebook notebook_bar ProgressLines terminal_bar UNWATCHED Update",
+        "progress": "in_notebook notebook_bar PROGRESS Steps terminal_bar UNWATCHED Update",
         "project": "find_project Project ROOT_VARIABLE source_hash",
         "storage": "folders_with is_of_a_storage is_remote place reason require sizes told",
         "strict": "allowed check_fields check_value decode_struct decoder meta_of parse_scalar "

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from fleetsim.base.errors import FleetsimError, InputError, cut, found
+from fleetsim.base.progress import Steps
 from fleetsim.base.terminal import on_one_line
 from fleetsim.cli.shared import (
     FINDING,
@@ -21,6 +22,9 @@ from fleetsim.cli.shared import (
     tell,
     wrapped,
 )
+
+if TYPE_CHECKING:
+    from fleetsim.experiment.record import Record
 
 _NULL = ("null", "~")  # as the YAML says; an empty text is rather a variable that was not set
 
@@ -130,33 +134,12 @@ def run(
     strict: bool,
 ) -> None:
     """Run an experiment: execute its notebook, and make the report."""
-    load_jsonschema()
-    from fleetsim.base.project import find_project
+    with Steps("reading the experiment") as steps:
+        record, path = _executed(experiment, pairs, file, results, steps)
     from fleetsim.experiment.document import verdict_table
-    from fleetsim.experiment.spec import load_experiment
     from fleetsim.experiment.steps import Summary
     from fleetsim.report.run_report import REPORT_HTML, REPORT_NOTEBOOK
-    from fleetsim.runner.engines import RunOptions
-    from fleetsim.runner.mirror import mirrored
-    from fleetsim.runner.run import execute
 
-    project = find_project()
-    experiment = named_experiment(project, experiment)
-    parameters = _parameters(experiment, pairs, file)
-    with mirrored(project, results) as home:
-        loaded = load_experiment(project, experiment, parameters)
-        loaded.kind.check_machine(loaded, home.folder)  # before a kernel starts
-        outcome = execute(
-            project,
-            experiment,
-            parameters,
-            results=str(home.folder),
-            options=RunOptions(progress=sys.stderr.isatty()),
-            gallery=False,
-        )
-        home.upload_run(outcome.path)
-        home.refresh_gallery()
-    record, path = outcome.record, shown(home.named(outcome.path))
     if record.error is not None:
         cell = "" if record.error.cell is None else f" in cell {record.error.cell}"
         raise FleetsimError(
@@ -231,6 +214,40 @@ def document(ctx: click.Context, experiments: tuple[str, ...], every: bool) -> N
         commands = cast("click.Group", ctx.find_root().command)
         for path in (*write_parameters(project), *write_reference(project, commands)):
             tell(shown(path))
+
+
+def _executed(
+    experiment: str,
+    pairs: tuple[tuple[str, str], ...],
+    file: Path | None,
+    results: str | None,
+    steps: Steps,
+) -> tuple[Record, str]:
+    """Run an experiment; return its record, and where it stands."""
+    load_jsonschema()
+    from fleetsim.base.project import find_project
+    from fleetsim.experiment.spec import load_experiment
+    from fleetsim.runner.engines import RunOptions
+    from fleetsim.runner.mirror import mirrored
+    from fleetsim.runner.run import execute
+
+    project = find_project()
+    experiment = named_experiment(project, experiment)
+    parameters = _parameters(experiment, pairs, file)
+    with mirrored(project, results) as home:
+        loaded = load_experiment(project, experiment, parameters)
+        loaded.kind.check_machine(loaded, home.folder)  # before a kernel starts
+        outcome = execute(
+            project,
+            experiment,
+            parameters,
+            results=str(home.folder),
+            options=RunOptions(steps=steps),
+            gallery=False,
+        )
+        home.upload_run(outcome.path)
+        home.refresh_gallery()
+    return outcome.record, shown(home.named(outcome.path))
 
 
 def _parameters(

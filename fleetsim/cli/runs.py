@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleetsim.base.errors import InputError, found, nearest
+from fleetsim.base.progress import Steps
 from fleetsim.base.terminal import printable
 from fleetsim.base.verdict import VERDICTS, Verdict
 from fleetsim.cli.shared import (
@@ -100,36 +101,32 @@ def sweep(
     if scheduler and jobs:
         raise click.UsageError("--jobs are threads here; with --scheduler, workers do the work.")
     require_workers(scheduler, "--results", results)
-    load_jsonschema()
-    from fleetsim.base.project import find_project
-    from fleetsim.runner.mirror import mirrored
-    from fleetsim.sweep.plan import plan_sweep
-    from fleetsim.sweep.results import listing, plan_table, sweep_results
-    from fleetsim.sweep.run import run_sweep
-    from fleetsim.sweep.worker import SweepOptions
+    with Steps("reading the experiment"):
+        load_jsonschema()
+        from fleetsim.base.project import find_project
+        from fleetsim.runner.mirror import mirrored
+        from fleetsim.sweep.plan import plan_sweep
+        from fleetsim.sweep.results import listing, plan_table, sweep_results
+        from fleetsim.sweep.run import run_sweep
+        from fleetsim.sweep.worker import SweepOptions
 
-    project = find_project()
+        project = find_project()
+        experiment = named_experiment(project, experiment)
+    limits = (cell_timeout, run_timeout)
     options = SweepOptions(
-        jobs or 1,
-        Engine(engine),
-        fresh,
-        fail_fast,
-        retries,
-        cell_timeout,
-        run_timeout,
-        page_follows=True,
+        jobs or 1, Engine(engine), fresh, fail_fast, retries, *limits, page_follows=True
     )
-    experiment = named_experiment(project, experiment)
     with mirrored(project, results) as home:
-        home.fetch_records()
-        planned = plan_sweep(
-            project,
-            experiment,
-            results=str(home.folder),
-            sent=home.where is not None,
-            fresh=fresh,
-            confirmed=yes,
-        )
+        with Steps("looking at what stands"):
+            home.fetch_records()
+            planned = plan_sweep(
+                project,
+                experiment,
+                results=str(home.folder),
+                sent=home.where is not None,
+                fresh=fresh,
+                confirmed=yes,
+            )
         for line in planned.damaged:
             say(f"skipped: {line}")
         if dry_run:
@@ -137,7 +134,7 @@ def sweep(
             tell(json_text(rows) if as_json else str(plan_table(planned)))
             return
         to_do = len(planned.to_do(fresh=fresh))
-        with _workers(scheduler) as cluster, _sweep_bar(to_do) as update:
+        with _workers(scheduler) as cluster, _sweep_steps(to_do) as update:
             count = run_sweep(planned, options, cluster=cluster, home=home, progress=update)
         found = sweep_results(planned)
         _tell_end(found, count, home, as_json=as_json)
@@ -165,8 +162,9 @@ def _tell_end(found: SweepResults, count: Progress, home: Mirror, *, as_json: bo
         if found.completed and (failing := failures_text(found)):
             tell(f"\n{wrapped(failing)}\n")
     if found.completed:
-        report = render_sweep(found.sweep)
-        home.upload(*found.sweep.folder.glob("sweep*"))
+        with Steps("reading the records", "page of the sweep") as steps:
+            report = render_sweep(found.sweep, steps)
+            home.upload(*found.sweep.folder.glob("sweep*"))
         if not as_json:
             tell(f"report: {shown(home.named(report))}")
 
@@ -350,29 +348,20 @@ def _workers(scheduler: str | None) -> Iterator[Any]:
 
 
 @contextmanager
-def _sweep_bar(points: int) -> Iterator[Any]:
-    """Yield what a sweep calls after each point: it draws a bar, and prints lines in a pipe.
-
-    A point that failed is told on a line of its own, on a terminal or not.
-    """
-    from tqdm import tqdm
-
-    from fleetsim.base.progress import ProgressLines
-
-    failed, piped = 0, not sys.stderr.isatty()
-    lines = ProgressLines(points, "runs")
-    with tqdm(total=points, unit="run", disable=piped, file=sys.stderr) as bar:
+def _sweep_steps(points: int) -> Iterator[Any]:
+    """Yield what a sweep calls after each point: it tells how many are done, and which failed."""
+    done = failed = 0
+    with Steps("running the points") as steps:
 
         def update(outcome: Any) -> None:
-            nonlocal failed
+            nonlocal done, failed
             error = outcome.record.error
+            done += 1
             if error is not None:
                 failed += 1
                 text = f"{outcome.path.name} failed: {error.kind}: {error.message}"
-                bar.write(f"fleetsim: {printable(text)}", file=sys.stderr)
-            bar.set_postfix_str(f"{failed} failed", refresh=False)
-            bar.update()
-            if piped:
-                lines(1)
+                steps.say(f"fleetsim: {printable(text)}")
+            steps.count(done, points, f"runs, {failed} failed" if failed else "runs")
 
+        steps.count(0, points, "runs")
         yield update

@@ -15,6 +15,7 @@ from typing import Any
 import nbformat
 
 from fleetsim.base.errors import InputError, nearest
+from fleetsim.base.progress import Steps
 from fleetsim.base.project import Project
 from fleetsim.experiment.results import Engine, RunError
 from fleetsim.experiment.spec import Experiment
@@ -33,8 +34,8 @@ class RunOptions:
         What goes through its steps. The others are those of a notebook.
     cell_timeout : float, optional
         Seconds that a cell may take.
-    progress : bool
-        Show papermill's progress bar.
+    steps : Steps, optional
+        Is told the sections of the notebook as they begin.
     nursery : Nursery, optional
         What the kernel is forked from; without it, a Python is started.
     sweep_follows : bool
@@ -43,7 +44,7 @@ class RunOptions:
 
     engine: Engine = Engine.NOTEBOOK
     cell_timeout: float | None = None
-    progress: bool = False
+    steps: Steps | None = None
     nursery: Nursery | None = None
     sweep_follows: bool = False
 
@@ -149,7 +150,8 @@ def execute_notebook(
             root=root,
             kernel_name="python3",
             execution_timeout=options.cell_timeout,
-            progress_bar=options.progress,
+            progress_bar=False,
+            steps=options.steps,
         )
     except PapermillExecutionError as failure:
         error = RunError(failure.ename, failure.evalue, failure.cell_index)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import shutil
 import tempfile
 import weakref
@@ -25,12 +26,17 @@ from papermill.engines import Engine, papermill_engines
 from traitlets import Type
 from zmq import IPC_PATH_MAX_LEN
 
-from fleetsim.base.progress import UNWATCHED
+from fleetsim.base.progress import PROGRESS, UNWATCHED, Steps
 from fleetsim.base.project import ROOT_VARIABLE
 from fleetsim.runner.warm import Nursery, program
 from fleetsim.runner.watch import Watch
 
 _SILENCE = 0.01  # seconds; a message from another process of this machine takes a tenth of it
+
+_SECTION = re.compile(r"^##[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
+
+#: Steps of who has a notebook executed beside its sections: one before, the kernel, one afterwards.
+OUTSIDE = 3
 
 #: papermill's name for `_WatchedEngine`.
 WATCHED = "fleetsim"
@@ -171,18 +177,62 @@ class WatchedKernelManager(OwnKernelManager):
 
 
 class _NotebookClient(PapermillNotebookClient):  # type: ignore[misc]
-    """papermill's client, which is told how to make a kernel's manager, not of which class."""
+    """papermill's client, which is told how to make a kernel's manager, not of which class.
+
+    It tells its steps, the sections of the notebook, where somebody wants to know.
+    """
 
     def __init__(
-        self, notebook: Any, make_manager: Callable[..., OwnKernelManager], **kwargs: Any
+        self,
+        notebook: Any,
+        make_manager: Callable[..., OwnKernelManager],
+        *,
+        steps: Steps | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(notebook, **kwargs)
         self._make_manager = make_manager
+        self._steps = steps
+        self._begins = section_beginnings(self.nb) if steps is not None else {}
 
     def create_kernel_manager(self) -> OwnKernelManager:
         """Make the manager of the only kernel."""
         self.km = self._make_manager(kernel_name=self.kernel_name, config=self.config)
         return self.km
+
+    def execute_cell(self, cell: Any, cell_index: int, *given: Any, **more: Any) -> Any:
+        """Execute a cell; where a section begins with it, say so before."""
+        if self._steps is not None and cell_index in self._begins:
+            self._steps.begin(self._begins[cell_index])
+        return super().execute_cell(cell, cell_index, *given, **more)
+
+    def process_message(self, msg: dict[str, Any], *given: Any, **more: Any) -> Any:
+        """Take a message of the kernel; one that tells progress is no output of the cell."""
+        if msg["msg_type"] != PROGRESS:
+            return super().process_message(msg, *given, **more)
+        if self._steps is not None:
+            with suppress(KeyError, TypeError, ValueError):  # anything may send one
+                told = msg["content"]
+                self._steps.count(int(told["done"]), int(told["of"]), str(told["unit"]))
+        return None
+
+
+def section_beginnings(notebook: Any) -> dict[int, str]:
+    """Return the name of each section of a notebook, by the number of its first cell with code.
+
+    A heading of the second level begins a section; what stands before the first one opens the
+    notebook. Without such headings each cell is a section, by its number.
+    """
+    names = {0: "opening the notebook"}
+    for number, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown" and "```" not in cell.source:
+            for name in _SECTION.findall(cell.source)[-1:]:
+                names[number] = name
+    code = [n for n, c in enumerate(notebook.cells) if c.cell_type == "code" and c.source.strip()]
+    if len(names) == 1:
+        return {number: f"cell {number}" for number in code}
+    starts = {max(head for head in names if head <= number): number for number in reversed(code)}
+    return {number: names[head] for head, number in sorted(starts.items())}
 
 
 class _WatchedEngine(Engine):  # type: ignore[misc]
@@ -203,10 +253,14 @@ class _WatchedEngine(Engine):  # type: ignore[misc]
         root: Path | None,
         start_timeout: float,
         execution_timeout: float | None,
+        steps: Steps | None = None,
         **_: Any,
     ) -> Any:
         """Hand the notebook on before its first cell runs; it fills up in place."""
         keep(nb_man.nb)
+        if steps is not None:
+            steps.plan(OUTSIDE + len(section_beginnings(nb_man.nb)))
+            steps.begin("starting the kernel")
 
         def manager(**kwargs: Any) -> OwnKernelManager:
             return WatchedKernelManager(watch=watch, nursery=nursery, root=root, **kwargs)
@@ -218,6 +272,7 @@ class _WatchedEngine(Engine):  # type: ignore[misc]
             startup_timeout=start_timeout,
             timeout=execution_timeout,
             log=_log(watch),
+            steps=steps,
         )
         return client.execute()
 

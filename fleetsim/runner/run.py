@@ -95,6 +95,8 @@ def execute(
     with _private_results(target) as private, watch:
         job = Job(project, experiment, name, private, options)
         ending = ENGINES[options.engine](job, watch)
+        if options.steps is not None:
+            options.steps.begin("writing the report")
         if watch.interrupted:
             raise RunEnded
         error = watch.error or ending.error

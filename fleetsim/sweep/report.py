@@ -13,6 +13,7 @@ import nbformat
 from fleetsim.base.chances import p_figure
 from fleetsim.base.errors import FleetsimError, InputError, found
 from fleetsim.base.files import make_folder, write_file
+from fleetsim.base.progress import Steps
 from fleetsim.base.project import find_project
 from fleetsim.base.strict import decoder
 from fleetsim.base.tables import Stack, Table, number, with_unit
@@ -26,7 +27,7 @@ from fleetsim.experiment.starter import find_notebook
 from fleetsim.report.gallery import GALLERY_NAME, SWEEP_HTML, leading_page, refresh_gallery
 from fleetsim.report.html import render_html
 from fleetsim.report.run_report import clean_notebook
-from fleetsim.runner.engines import execute_notebook
+from fleetsim.runner.engines import RunOptions, execute_notebook
 from fleetsim.runner.watch import Watch
 from fleetsim.sweep.analysis import QUANTITIES, SweepRecord, analyse
 from fleetsim.sweep.plan import Sweep, plan_sweep
@@ -231,8 +232,10 @@ class SweepReport:
         return self
 
 
-def render_sweep(sweep: Sweep) -> Path:
+def render_sweep(sweep: Sweep, steps: Steps | None = None) -> Path:
     """Execute the sweep's notebook on what stands, and write ``sweep.html`` and ``sweep.ipynb``.
+
+    `steps` is told the sections of the notebook as they begin.
 
     Raises
     ------
@@ -241,7 +244,10 @@ def render_sweep(sweep: Sweep) -> Path:
     """
     notebook = find_notebook(sweep.project, NOTEBOOK)
     values = {"experiment": sweep.name, "results": str(sweep.results), "engine": "none"}
-    ending = execute_notebook(notebook, values, Watch(), root=sweep.project.root)
+    options = RunOptions(steps=steps)
+    ending = execute_notebook(notebook, values, Watch(), root=sweep.project.root, options=options)
+    if steps is not None:
+        steps.begin("writing the page")
     if ending.error is not None or ending.notebook is None:
         error = ending.error or RunError("NoNotebook", "it left no notebook", None)
         cell = "" if error.cell is None else f"cell {error.cell} failed: "

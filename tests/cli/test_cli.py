@@ -151,8 +151,9 @@ def test_wrong_parameters_are_one_error_and_write_nothing(
 
 
 @pytest.mark.notebook
-def test_run_ends_with_verdicts_and_the_report(fleetsim_cli, own_project):
+def test_run_ends_with_verdicts_and_the_report(fleetsim_cli, own_project, monkeypatch):
     """Parameters of file and command line arrive; verdicts, overall line and path end it."""
+    monkeypatch.setattr("fleetsim.base.progress.EVERY", 1e9)  # a busy machine would see progress
     Path("params.yaml").write_text("experiment: 000-smoke\nseed: 3\nevent_rate_per_driver: 1e1\n")
     done = fleetsim_cli("run", "000-smoke", "-f", "params.yaml", "-p", "seed", "4", "--strict")
     assert done.err == ""

@@ -39,7 +39,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make no report of a sweep."""
-    monkeypatch.setattr("fleetsim.sweep.report.render_sweep", lambda sweep: sweep.folder)
+    monkeypatch.setattr("fleetsim.sweep.report.render_sweep", lambda sweep, steps: sweep.folder)
 
 
 def stored(url: str) -> dict[str, bytes]:

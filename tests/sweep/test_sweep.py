@@ -44,7 +44,7 @@ GRID = {"number_of_companies": [2, 3], "event_rate_per_driver": [1.0, 2.0]}
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let data be made in this process, wait for no disk, and make no report of the sweep."""
     monkeypatch.setattr("fleetsim.measure.cold.run_child", generate_here)
-    monkeypatch.setattr("fleetsim.sweep.report.render_sweep", lambda sweep: sweep.folder)
+    monkeypatch.setattr("fleetsim.sweep.report.render_sweep", lambda sweep, steps: sweep.folder)
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
 
