@@ -246,7 +246,7 @@ def again_notes(a: Record, b: Record, again: Again) -> Iterator[str]:
     if began > BUSY * again.cores:
         yield (
             f"The machine did other work when they began ({BUSY * again.cores:g} is the limit). "
-            "It met both runs alike, yet on a quiet machine the intervals are narrower."
+            "It met both runs alike; a quiet machine, or more pairs, make the intervals narrower."
         )
     others = [
         letter

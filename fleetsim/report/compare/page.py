@@ -25,7 +25,7 @@ from fleetsim.report.run_report import REPORT_HTML
 _OUTCOMES = {DIFFERS: "shown", "same": "none"}
 _WIDTH = 100
 _AGAIN = "Measured again, in turn, on this machine"
-_AGAIN_HEADER = ("median", "A", "B", "B / A", "record of A", "record of B")
+_AGAIN_HEADER = ("median", "A", "B", "B / A", "Record of A", "Record of B")
 
 
 def page_of(results: Path, comparison: Comparison) -> Path:
