@@ -2,15 +2,18 @@
 
 import ast
 import inspect
+from enum import EnumType
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.typing import stringify_annotation
 
 import fleetsim
 
@@ -36,6 +39,10 @@ python_use_unqualified_type_names = True
 maximum_signature_line_length = 88
 toc_object_entries = False
 default_role = "literal"
+
+
+#: What autodoc makes of NumPy's name for whatever becomes an array.
+ARRAY_LIKE = stringify_annotation(npt.ArrayLike, "smart")
 
 
 class Face(SphinxDirective):
@@ -95,16 +102,21 @@ def entry(package: str, name: str, module: str) -> list[str]:
 def names_alone(
     app: Sphinx, what: str, name: str, value: Any, options: Any, signature: str, returns: str
 ) -> tuple[str, str] | None:
-    """Return a class's arguments without their types, whose limits and words fill half a page."""
-    if what != "class" or not signature:
+    """Return arguments without types, where the docstring has them or they fill half a page."""
+    if isinstance(value, EnumType):
+        return "", ""
+    told = what == "function" and "Parameters\n" in (value.__doc__ or "")
+    if not signature:
         return None
+    if not told and what != "class":
+        return signature.replace(ARRAY_LIKE, "ArrayLike"), returns
     try:
         found = inspect.signature(value)
     except ValueError:  # a class that is made by C code
         return None
     empty = inspect.Parameter.empty
     plain = [parameter.replace(annotation=empty) for parameter in found.parameters.values()]
-    return str(found.replace(parameters=plain, return_annotation=empty)), ""
+    return str(found.replace(parameters=plain, return_annotation=empty)), returns
 
 
 def setup(app: Sphinx) -> None:
