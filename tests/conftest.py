@@ -39,6 +39,7 @@ def pytest_xdist_auto_num_workers() -> int:
 LONG = (
     "test_zoo.py",
     "test_run.py",
+    "test_newcomer.py",
     "test_pipeline_trials.py",
     "test_sweep.py",
     "test_cli.py",
