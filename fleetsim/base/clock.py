@@ -16,6 +16,7 @@ DAY_US = 86_400_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 #: The last microsecond that RFC 3339 can write: the end of the year 9999.
+FIRST_US = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
@@ -102,7 +103,7 @@ def parse_duration(text: str) -> timedelta:
         if weeks := re.fullmatch(r"P(\d{1,9})W", text, re.ASCII):  # msgspec knows no weeks
             text = f"P{7 * int(weeks[1])}D"
         duration = msgspec.convert(text, timedelta)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):
         raise problem from None
     if duration <= timedelta(0) or re.search(r"[.,]\d{7}", text):
         raise problem

@@ -161,9 +161,7 @@ def take_lock(descriptor: int, waits: Callable[[], object] | None = None) -> boo
 
 @cache
 def _warn_once(text: str) -> None:
-    import logging  # loaded where there is something to say
-
-    logging.getLogger(__name__).warning("%s", text)
+    warn(__name__, text)
 
 
 def free_bytes(path: Path) -> int | None:
@@ -269,9 +267,7 @@ def exclusive(folder: Path, names: str = "*") -> Iterator[None]:
 
 
 def _say_waiting(folder: Path) -> None:
-    import logging
-
-    logging.getLogger(__name__).warning("%s: waiting for another command that writes here", folder)
+    warn(__name__, f"{folder}: waiting for another command that writes here")
 
 
 @contextmanager

@@ -8,9 +8,20 @@ import subprocess
 from pathlib import Path
 
 import fleetsim
-from fleetsim.base.errors import InputError, found, nearest
+from fleetsim.base.errors import InputError, found, nearest, refused
 
 ROOT_VARIABLE = "FLEETSIM_ROOT"
+
+
+def _may_be(folder: Path) -> bool:
+    """Return whether an experiment is here, or cannot be told: who reads it then says why."""
+    try:
+        os.stat(folder / "experiment.yaml")
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 class Project:
@@ -54,8 +65,18 @@ class Project:
             return path.name
 
     def experiment_ids(self) -> list[str]:
-        """Return the ids of the experiments, sorted."""
-        return sorted(path.parent.name for path in self.experiments.glob("*/experiment.yaml"))
+        """Return the ids of the experiments, sorted; also of those that may not be looked into.
+
+        Raises
+        ------
+        InputError
+            Where the folder of the experiments cannot be read.
+        """
+        try:
+            names = os.listdir(self.experiments)
+        except OSError as error:
+            raise refused(error, self.experiments, "cannot be read: {}") from None
+        return sorted(name for name in names if _may_be(self.experiments / name))
 
     def experiment_file(self, experiment: str) -> Path:
         """Return the YAML file of an experiment, given by its id or by a path.

@@ -95,9 +95,11 @@ def columns_pages(file: BinaryIO, footer: Any, names: Sequence[str]) -> dict[str
         group = footer.row_group(number)
         for index, name in enumerate(names):
             chunk = group.column(index)
-            start, coded = chunk.data_page_offset, chunk.dictionary_page_offset
-            if chunk.has_dictionary_page and coded and 0 < coded < start:
-                start = coded
+            # A place of 0 is none: a group without rows may have a dictionary alone.
+            coded = chunk.dictionary_page_offset if chunk.has_dictionary_page else 0
+            start = min((at for at in (chunk.data_page_offset, coded or 0) if at > 0), default=0)
+            if not start and not chunk.num_values:
+                continue
             end = start + chunk.total_compressed_size
             while start < end:
                 header, length = _read_header(file, start)

@@ -14,6 +14,7 @@ from fleetsim.base.clock import LAST_US, batch_name, format_time
 from fleetsim.base.errors import InputError, found
 from fleetsim.base.files import free_bytes
 from fleetsim.base.storage import folders_with, is_remote, sizes, told
+from fleetsim.base.terminal import warn
 from fleetsim.batch.formats import FORMATS
 from fleetsim.batch.ledger import hash_of, ledger_path
 from fleetsim.batch.meta import META_NAME, BatchMeta, read_meta
@@ -174,11 +175,8 @@ def plan_targets(
         limit = f"up to 2**64 - {len(request.starts)}"
         raise InputError("--ordinal", f"found {first}; allowed: {limit}")
     if len(request.starts) > _MANY_BATCHES:
-        import logging
-
-        logging.getLogger(__name__).warning(
-            "%s: looking at the places of %d batches first", request.output, len(request.starts)
-        )
+        many = f"looking at the places of {len(request.starts)} batches first"
+        warn(__name__, f"{request.output}: {many}")
     targets = [
         Target(request.output / batch_name(at), at, first + k)
         for k, at in enumerate(request.starts)

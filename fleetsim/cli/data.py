@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -340,7 +341,10 @@ def _run_or_folder(target: str, results: str | None) -> Iterator[Path]:
         yield place(target)
         return
     try:
-        exists = Path(target).exists()
+        os.stat(target)
+        exists = True
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        exists = False
     except OSError as error:
         raise InputError(target, f"cannot be read: {error.strerror}") from None
     if exists:

@@ -94,6 +94,8 @@ def _unfinished(notebook: nbformat.NotebookNode) -> list[str]:
             faults.append(f"cell {number} was not executed")
         elif cell.execution_count <= last:
             faults.append(f"cell {number} was executed before one that stands above it")
+        elif cell.execution_count > last + 1:
+            faults.append(f"a cell that was executed before cell {number} is missing")
         last = max(last, cell.execution_count or 0)
     if notebook.metadata.get("papermill", {}).get("exception"):
         faults.append("papermill says that it ended with an error")

@@ -6,7 +6,6 @@ key is the point's result; nothing else is remembered, so there is no state that
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from fleetsim.base.errors import InputError
 from fleetsim.base.files import free_bytes, leads_out
 from fleetsim.base.project import Project, source_hash
 from fleetsim.base.strict import decoder
+from fleetsim.base.terminal import warn
 from fleetsim.experiment.expectation import expected_line_bytes
 from fleetsim.experiment.grid import grid_points, grid_size
 from fleetsim.experiment.record import decode_record
@@ -182,7 +182,7 @@ def plan_sweep(
             next_step="make the grid smaller, or several experiments of it",
         )
     if size > MANY_RUNS:
-        logging.getLogger(__name__).warning("%s: working out the keys of %d runs", where, size)
+        warn(__name__, f"{where}: working out the keys of {size} runs")
     sources = project.notebook_hash(experiment.notebook), source_hash()
     points: list[Point] = []
     for number, setting in enumerate(_settings(experiment)):

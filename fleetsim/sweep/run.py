@@ -6,7 +6,6 @@ begins (`fleetsim.sweep.plan`), so that a sweep that was ended goes on where it 
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -19,6 +18,7 @@ from uuid import uuid4
 from fleetsim.base.cluster import Cluster
 from fleetsim.base.errors import InputError
 from fleetsim.base.files import PARTIAL, claim_folder, make_folder, point_link, take_lock
+from fleetsim.base.terminal import warn
 from fleetsim.experiment.results import LATEST, Engine, own_folder
 from fleetsim.report.gallery import refresh_gallery
 from fleetsim.runner.engines import check_notebook
@@ -49,9 +49,8 @@ def sweep_lock(sweep: Sweep) -> Iterator[None]:
 
 
 def _say_waiting(experiment: str) -> None:
-    logging.getLogger(__name__).warning(
-        "%s: waiting for another sweep of this experiment; what it completes is kept", experiment
-    )
+    waits = "waiting for another sweep of this experiment; what it completes is kept"
+    warn(__name__, f"{experiment}: {waits}")
 
 
 @dataclass

@@ -281,6 +281,8 @@ class FileReader:
             if format != "jsonl" and error != MISSING and not _far_beyond(stated):
                 try:
                     sha256 = hash_file(path)
+                except InputError as fault:  # no plain file
+                    error = error or "; ".join(fault.faults)
                 except OSError as fault:
                     error = error or _why(fault, path, format)
         if marks is not None:

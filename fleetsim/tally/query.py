@@ -8,7 +8,7 @@ companies, drivers and times, and are then read as the lines that they would be.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 import msgspec
 import numpy as np
 
-from fleetsim.base.clock import batch_name, format_time
+from fleetsim.base.clock import FIRST_US, LAST_US, batch_name, format_time
 from fleetsim.base.errors import InputError, found
 from fleetsim.generate.config import Config
 from fleetsim.generate.model import EVENT_FIELDS, FieldKind, type_law
@@ -124,8 +124,13 @@ class Query:
     def _divide(self, start_us: int | None, batches: int | None) -> None:
         """Divide the rows into intervals, and put them into their order."""
         length = self._config.interval_us
-        counted = "SELECT min(us), max(us), count(*) FROM taken"
-        least, most, self.rows = self._one(counted)
+        # A time outside of the calendar is a fault of its row, and no interval begins there.
+        counted = (
+            "SELECT min(us) FILTER (us BETWEEN ? AND ?), max(us) FILTER (us BETWEEN ? AND ?), "
+            "count(*) FROM taken"
+        )
+        last = LAST_US // length * length - 1  # the last interval ends within the calendar
+        least, most, self.rows = self._one(counted, [FIRST_US + length, last] * 2)
         if start_us is None and least is not None:
             start_us = least // length * length
         self.start_us = start_us
@@ -135,6 +140,9 @@ class Query:
                 batches = max(1, (most - start_us) // length + 1)
         self.batches = batches
         config = self._config
+        if start_us is not None and start_us + batches * length > LAST_US:
+            fault = f"found {batches} x {config.batch_interval} from {format_time(start_us)} on"
+            raise InputError("--batches", f"{fault}; allowed: an end before the year 10000")
         drivers = config.number_of_companies * config.drivers_per_company
         if batches > _MOST_BATCHES or batches * drivers > _MOST_COUNTS:
             times = "no time"
@@ -155,8 +163,8 @@ class Query:
         )
         self._base.execute("DROP TABLE taken")
 
-    def _one(self, query: str) -> Any:
-        row = self._base.execute(query).fetchone()
+    def _one(self, query: str, values: Sequence[int]) -> Any:
+        row = self._base.execute(query, values).fetchone()
         assert row is not None  # noqa: S101 - an aggregate has a row
         return row
 

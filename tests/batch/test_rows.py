@@ -241,6 +241,20 @@ def test_other_clothes_are_in_order_but_for_the_record(data: Project, fleetsim_c
     assert all("batch_meta.json" in finding for finding in findings)
 
 
+@pytest.mark.parametrize("coded", [True, False])
+def test_a_group_without_rows_is_read(data: Project, coded: bool) -> None:
+    """As pyarrow writes one: its columns have a dictionary and no page."""
+    path = events_file(data)
+    before, table = lines_of(path), pq.read_table(path)
+    with pq.ParquetWriter(path, table.schema, use_dictionary=coded) as writer:
+        for rows in (table.slice(0, 0), table.slice(0, 100), table.slice(0, 0), table.slice(100)):
+            writer.write_table(rows)
+    assert pq.ParquetFile(path).num_row_groups == 4
+    assert lines_of(path) == before
+    pq.write_table(table.slice(0, 0), path, use_dictionary=coded)
+    assert lines_of(path) == []
+
+
 def test_milliseconds_are_whole_microseconds(data: Project) -> None:
     """Three digits follow."""
     path = events_file(data)

@@ -394,6 +394,15 @@ def test_what_looks_like_a_batch_is_found(made: Project, fleetsim_cli: Cli, kind
     assert fleetsim_cli("verify", made.events).code == 0
 
 
+def test_a_link_to_itself_is_told_as_such(tmp_path: Path, fleetsim_cli: Cli) -> None:
+    """It is no name of a run, of which no project would be needed."""
+    link = tmp_path / "round"
+    link.symlink_to(link)
+    done = fleetsim_cli("verify", link)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "round: cannot be read: Too many levels of symbolic links" in done.err
+
+
 def test_a_copy_under_another_name_is_found(made: Project, fleetsim_cli: Cli) -> None:
     """A second copy of one batch is not the other batch; a copy elsewhere is a batch."""
     other = made.events / "20251108T121500Z"

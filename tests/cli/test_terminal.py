@@ -144,3 +144,9 @@ def test_nothing_else_prints():
     allowed |= {"base/progress.py"}  # numbers, and words of ours
     allowed |= {"cli/debug.py", "kinds/scale_out/run.py"}  # a traceback, `printable`; a notebook
     assert found <= {f"fleetsim/{name}" for name in allowed}
+    logging = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "fleetsim").rglob("*.py")
+        if re.search(r"\)\.warning\(|_log\.warning\(", path.read_text(encoding="utf-8"))
+    }
+    assert logging == {"fleetsim/base/terminal.py"}  # where it is made `printable`

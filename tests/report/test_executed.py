@@ -82,6 +82,7 @@ WRONG = {
     "an error": (fail, "cell 2 ended with an error: 'KeyError'"),
     "a cell not executed": (set_("execution_count", None), "cell 2 was not executed"),
     "cells out of order": (set_("execution_count", 9), "cell 4 was executed before one"),
+    "a cell taken out": (lambda cells: cells.pop(2), "before cell 3 is missing"),
     "another seed": (replace_("seed = 7", "seed = 8"), "parameter seed: found 8; the run has 7"),
     "another length": (replace_("PT15M", "PT16M"), "parameter batch_interval: found 'PT16M'"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -698,6 +699,21 @@ def test_a_file_that_cannot_be_read_is_a_finding_and_no_test(
     assert {test["verdict"] for test in group["tests"]} == {"inconclusive"}
 
 
+@pytest.mark.parametrize("name", ["events.parquet", "events.jsonl.gz"])
+@pytest.mark.parametrize("kind", ["FIFO", "folder"])
+def test_what_is_no_plain_file_ends_no_audit(
+    data: Project, fleetsim_cli: Cli, name: str, kind: str
+) -> None:
+    """It is a finding of its batch, and the other batch is read."""
+    events_file(data).unlink()
+    path = data.batch / name
+    os.mkfifo(path) if kind == "FIFO" else path.mkdir()
+    found = rest(data, fleetsim_cli)
+    (reason,) = [finding for finding in found["findings"] if f"found a {kind}" in finding]
+    assert name in reason
+    assert found["groups"][0]["event_count"] > 100
+
+
 def test_times_without_an_interval_are_not_inside(data: Project, fleetsim_cli: Cli) -> None:
     """Neither name nor record says which interval it is: no test passes on what nobody saw."""
     shutil.rmtree(data.events / "20251108T121500Z")
@@ -959,6 +975,29 @@ def test_a_query_that_is_not_one_is_refused(
     assert message in done.err
     assert "Traceback" not in done.err
     assert sorted(table.config.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize("shift", ["- INTERVAL 3000 YEAR", "+ INTERVAL 9000 YEAR"])
+def test_times_outside_of_the_calendar_are_faults_of_their_rows(
+    table: Project, fleetsim_cli: Cli, shift: str
+) -> None:
+    """Of all rows, and of one beside others, whose interval then is that of the others."""
+    every = READ.replace("*", f"* REPLACE (timestamp {shift} AS timestamp)", 1)
+    one = f"{READ} UNION ALL ({every} LIMIT 1)"
+    for query, faults in ((every, None), (one, 1)):
+        done = fleetsim_cli(*audit_of(table, "--read", query, "--json"))
+        assert done.code == 3, done.err
+        causes = json.loads(done.out)["causes"]
+        found = sum(row["number"] for row in causes if "timestamp" in row["cause"])
+        assert found == faults or (faults is None and found > 100)
+
+
+def test_intervals_beyond_the_calendar_are_refused(table: Project, fleetsim_cli: Cli) -> None:
+    """Before any row is looked at."""
+    start = ("--interval-start", "9999-12-31T23:45:00Z", "--batches", "3")
+    done = fleetsim_cli(*audit_of(table, "--read", READ, *start))
+    assert done.code == 2
+    assert "found 3 x PT15M from 9999-12-31T23:45:00.000000Z on; allowed: an end" in done.err
 
 
 def test_times_that_make_too_many_intervals_are_refused(table: Project, fleetsim_cli: Cli) -> None:
