@@ -6,8 +6,8 @@ __getattr__, __dir__ = face(
     __name__,
     {
         "chances": "p_figure p_text percent",
-        "clock": "batch_name DAY_US FIRST_US format_duration format_time Instant LAST_US parse_duration "
-        "parse_time",
+        "clock": "batch_name DAY_US FIRST_US format_duration format_time Instant LAST_US "
+        "parse_duration parse_time",
         "cluster": "check_address Cluster connect require_dask WAITING when_given_up",
         "errors": "cut FleetsimError found InputError is_of_the_system LINE_LIMIT modules_of "
         "nearest refused",
