@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetsim.base.tables import number
-from fleetsim.stats import time_tests
+from fleetsim.stats import effects, time_tests
 from fleetsim.stats.effects import Law
 from fleetsim.stats.sample import TIME_CELLS, Sample
 from fleetsim.stats.times import CELLS, PERIODS_US, cells_for
@@ -254,6 +254,16 @@ def _ties(sample: Sample, law: Law) -> Iterator[Place]:
     return _largest("batch", times.ties, pairs)
 
 
+def _ties_across(sample: Sample, law: Law) -> Iterator[Place]:
+    """Yield the pairs of all batches together: of which two batches they are is not kept."""
+    expected = effects.pairs_across(sample) / sample.times.length_us
+    found = sample.times.ties_across
+    if found > expected > 0:
+        deviation = (found - expected) / np.sqrt(expected)
+        text = "pairs of events of two batches with one offset"
+        yield Place("pairs", (), float(found), float(expected), float(deviation), text)
+
+
 def _ends(sample: Sample, law: Law) -> Iterator[Place]:
     """Yield the two ends: the gap before the first event and after the last [seconds]."""
     times = sample.times
@@ -321,5 +331,5 @@ _PARTS: dict[str, Callable[[Sample, Law], Iterator[Place]]] = {
     "batch_times": _batch_cells,
     "batch_drivers": _drivers,
     "batch_pairs": _pairs,
-    "batch_ties": _ties,
+    "batch_ties": _ties_across,
 }

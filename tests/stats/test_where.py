@@ -104,6 +104,18 @@ def test_a_driver_a_company_a_number_a_type_and_a_batch() -> None:
     assert first("event_times_inside", late).startswith("events outside their interval: ")
 
 
+def test_offsets_of_two_batches_are_told_as_pairs() -> None:
+    """The second batch has the events of the first: their number, and what chance gives."""
+    every = columns()
+    own = every.take(np.flatnonzero(every.batch == 0))
+    twice = np.tile(np.arange(len(own)), 2)
+    both = own.take(twice)
+    both = Columns(np.repeat([0, 1], len(own)), both.driver, both.kind, both.offset_us)
+    text = first("batch_ties", both)
+    assert text.startswith(f"pairs of events of two batches with one offset: {len(own)} instead of")
+    assert places_of("batch_ties", sample(every), law_of(CONFIG)) == ()
+
+
 def test_the_law_is_not_at_fault_where_a_type_has_no_weight() -> None:
     """What the law never gives is the largest departure, without a figure that is infinite."""
     law = law_of(make_config(CONFIG.as_dict() | {"event_types": {"a": 1.0, "b": 0.0, "c": 0.0}}))
