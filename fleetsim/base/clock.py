@@ -15,7 +15,7 @@ from fleetsim.base.errors import found
 DAY_US = 86_400_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-#: The last microsecond that RFC 3339 can write: the end of the year 9999.
+#: The first and the last microsecond that RFC 3339 can write: the years 1 to 9999.
 FIRST_US = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 

@@ -54,8 +54,7 @@ class ProgressLines:
         self._told = now
         of = left = ""
         if self._total:
-            seconds = (now - self._began) * max(self._total - self._done, 0) / max(self._done, 1)
-            of, left = f" of {self._total}", f", about {seconds:.0f} s left"
+            of, left = f" of {self._total}", _left(now - self._began, self._done, self._total)
         print(f"fleetsim: {self._done}{of} {self._unit}{left}", file=sys.stderr, flush=True)
 
 
@@ -129,8 +128,7 @@ class Steps:
             told += f": {self._done} of {self._of} {self._unit}"
         if not 0 < self._done < self._of:
             return told
-        seconds = (time.monotonic() - self._began) * (self._of - self._done) / self._done
-        return f"{told}, about {seconds:.0f} s left"
+        return told + _left(time.monotonic() - self._began, self._done, self._of)
 
     def _share(self) -> float:
         within = self._done / self._of if self._of else 0.0
@@ -157,6 +155,12 @@ class Steps:
                 if not self._drawn and time.monotonic() - told >= EVERY:
                     told = time.monotonic()
                     _write(f"fleetsim: {self.text()}\n")
+
+
+def _left(passed: float, done: int, of: int) -> str:
+    """Return how many seconds are left, where the rest takes as long as what is done."""
+    seconds = passed * max(of - done, 0) / max(done, 1)
+    return f", about {seconds:.0f} s left"
 
 
 def _write(text: str) -> None:

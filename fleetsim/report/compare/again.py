@@ -27,7 +27,7 @@ from fleetsim.generate.config import make_config
 from fleetsim.measure.turns import Turn, Work, measure_in_turn
 from fleetsim.report.compare.differences import BUSY
 from fleetsim.report.compare.readback import WholeRun
-from fleetsim.report.compare.rows import COSTS, Row, cost_row, other_work
+from fleetsim.report.compare.rows import COSTS, Row, cost_figures, cost_row, other_work
 from fleetsim.stats.two_samples import MIN_PAIRS, paired_test
 
 OPTION = "--measure-again"
@@ -221,18 +221,8 @@ def again_rows(a: WholeRun, b: WholeRun, again: Again) -> Iterator[Row]:
     reason = other_work(a, b)
     for name, key, text, factor, unit in COSTS:
         values = [factor * side for side in again.values(key)]
-        row = Row(
-            name=name,
-            kind="cost",
-            a=_figure(values[0], unit),
-            b=_figure(values[1], unit),
-            outcome="",
-        )
+        row = cost_figures(name, values, unit, ", measured again")
         yield cost_row(row, f"{text}, {WORDS}", paired_test(values[1], values[0]), reason)
-
-
-def _figure(values: Any, unit: str) -> str:
-    return f"median {np.median(values):.4g} {unit} of {values.size}, measured again"
 
 
 def again_notes(a: Record, b: Record, again: Again) -> Iterator[str]:

@@ -340,13 +340,7 @@ def cost_rows(a: WholeRun, b: WholeRun, *, one_run: bool = False) -> Iterator[Ro
     reason = other_work(a, b)
     for name, key, text, factor, unit in COSTS:
         values = [np.array(getattr(side, key), np.float64) * factor for side in (one, other)]
-        row = Row(
-            name=name,
-            kind="cost",
-            a=_cost_figure(values[0], unit),
-            b=_cost_figure(values[1], unit),
-            outcome="",
-        )
+        row = cost_figures(name, values, unit)
         if one_run:
             sentence = "Both are one run, and its measurements themselves."
             yield replace(row, outcome=SAME, sentence=sentence)
@@ -361,6 +355,12 @@ def cost_rows(a: WholeRun, b: WholeRun, *, one_run: bool = False) -> Iterator[Ro
                 sentence=f"Not comparable: {apart}",
             )
         yield row
+
+
+def cost_figures(name: str, values: Sequence[Any], unit: str, how: str = "") -> Row:
+    """Return a row with the figures of A and of B, which no test has judged yet."""
+    a, b = (_cost_figure(side, unit) + how for side in values)
+    return Row(name=name, kind="cost", a=a, b=b, outcome="")
 
 
 def cost_row(row: Row, text: str, result: TestResult, reason: str) -> Row:
