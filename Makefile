@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run calibrate scaling scale-out test test-slow test-cluster test-browser test-spark lint format lab docs bench bench-audit bench-defects bench-pipeline bench-reconcile bench-sweep bench-kills golden documents reference lock clean
+.PHONY: help setup run calibrate calibrate-fleets scaling scale-out test test-slow test-cluster test-browser test-spark lint format lab docs bench bench-audit bench-defects bench-pipeline bench-reconcile bench-sweep bench-kills golden documents reference lock clean
 
 # Optional extras of pyproject.toml, separated by commas: make setup EXTRAS=cluster,lab
 EXTRAS ?=
@@ -34,6 +34,10 @@ run: setup ## Run experiment 001; print its verdicts and where the report lies
 # report to read, not in red or green; up to 3 fault-free calibrations in 100 fail by chance.
 calibrate: setup ## Test the tests: experiment 003, 10,000 fault-free seeds and every control (minutes)
 	@$(BIN)/fleetsim run 003-calibration
+	@$(BIN)/python -m benchmarks.calibration power
+
+calibrate-fleets: setup ## Hold the tests to fault-free data of odd fleets, and write docs/statistics.md (an hour)
+	@$(BIN)/python -m benchmarks.calibration fleets $(ARGS)
 
 # Its verdicts are about this machine, and want it for themselves.
 scaling: setup ## Time and memory from 10^3 to 10^8 events: experiment 005 (a quarter of an hour, 27 GB)

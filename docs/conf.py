@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from enum import EnumType
 from importlib import import_module
 from pathlib import Path
@@ -13,15 +14,17 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.nodes import nested_parse_with_titles
 from sphinx.util.typing import stringify_annotation
 
 import fleetsim
+from fleetsim.experiment import CriterionKind, kinds, render, rule_figure
 
 project = "fleetsim"
 author = "The fleetsim authors"
 version = release = fleetsim.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_drawn"]
 html_theme = "furo"
 html_title = f"fleetsim {release}"
 html_copy_source = False
@@ -68,6 +71,41 @@ class Face(SphinxDirective):
         parent = nodes.container()
         self.state.nested_parse(StringList(lines, source=f"face of {package}"), 0, parent)
         return parent.children
+
+
+#: Where the pictures of a build are drawn; Sphinx copies them from there.
+DRAWN = Path(__file__).parent / "_drawn"
+
+
+class Criteria(SphinxDirective):
+    """Every kind of criterion of every kind of experiment, with the picture of how it decides."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return a section for each kind of experiment."""
+        DRAWN.mkdir(exist_ok=True)
+        lines: list[str] = []
+        for name, kind in kinds().items():
+            rows = kind.criteria()
+            if rows:
+                lines += [name, "-" * len(name), "", f"{(kind.__doc__ or '').strip()}", ""]
+            for criterion, found in rows.items():
+                lines += self.entry(criterion, found)
+        parent = nodes.section()
+        nested_parse_with_titles(self.state, StringList(lines, source="criteria"), parent)
+        return parent.children
+
+    def entry(self, name: str, kind: CriterionKind) -> list[str]:
+        """Return what is said of a kind of criterion: its claim, its rule, how it is measured."""
+        told = (
+            f"{kind.claim[:1].upper()}{kind.claim[1:]}. Measured by: {kind.method or 'its rule'}."
+        )
+        lines = [name, "~" * len(name), "", told, ""]
+        if kind.rule is None:
+            return lines
+        figure, alt = rule_figure(name, kind)
+        (DRAWN / f"{name}.svg").write_bytes(render(figure)["svg"])
+        rule = re.sub(r"`(\w+)`", r"``\1``", kind.rule)
+        return [*lines, rule, "", f".. image:: _drawn/{name}.svg", f"   :alt: {alt}", ""]
 
 
 def homes(package: str) -> dict[str, str]:
@@ -122,4 +160,5 @@ def names_alone(
 def setup(app: Sphinx) -> None:
     """Make the directive known."""
     app.add_directive("face", Face)
+    app.add_directive("criteria", Criteria)
     app.connect("autodoc-process-signature", names_alone)

@@ -8,7 +8,7 @@ __getattr__, __dir__ = face(
         "answer": "Answer known_answer Outlook",
         "check": "Check check_experiment defects_table remedy_text",
         "criterion": "by_contents by_intervals certain CLAIMED Criterion CriterionKind Judgement "
-        "limits_of MB measured undecided",
+        "limits_of MB measured Rule undecided",
         "document": "by_chance HARDLY_WORDS planned_record power_table POWER_WORDS "
         "render_document template verdict_table",
         "expectation": "bytes_per_event Expectation expected_line_bytes Remedy tolerance_limits",
@@ -24,6 +24,7 @@ __getattr__, __dir__ = face(
         "size_law_prospect spread_prospect type_prospect variation_prospect",
         "record": "cpu_model CriterionRecord decode_record Measurements overall_line read_record "
         "read_run Record versions",
+        "rule_plot": "rule_figure",
         "results": "clear_results ENDED Engine find_run Head LATEST latest_beside one_line "
         "own_folder read_record_file read_versioned RECORD_NAME refuse_links RunError Status "
         "SWEEP_FIGURES",

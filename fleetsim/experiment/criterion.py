@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -185,6 +186,55 @@ def by_contents(batches: Sequence[tuple[Hashable, str, ReadBack]], well: str) ->
     return Judgement(0.0, Verdict.PASS, well, None, 0.0)
 
 
+class Rule(StrEnum):
+    """How a kind of criterion decides: what passes, what fails, and what is left open.
+
+    Its value says it in a sentence, with the names of the limits.
+    """
+
+    NONE_WRONG = (
+        "What is wrong is counted. It passes where nothing is (or no more than `high`, where that "
+        "is given), and is inconclusive where there was nothing to look at, or too little."
+    )
+    BELOW = "The worst measured value passes below `high`, and fails above it."
+    ABOVE = "The observed value passes from `low` on, and fails below it."
+    WITHIN = "The observed value passes from `low` to `high`, and fails outside."
+    TOLERANCE = (
+        "The observed value passes within `tolerance` of what the configuration expects, and fails "
+        "outside."
+    )
+    COUNT_TEST = (
+        "The observed count passes within `tolerance` of what the configuration expects, where the "
+        "exact test does not reject either; else it fails."
+    )
+    SHARES_TEST = (
+        "It fails where chi-square rejects. It passes where it does not and the 90 % interval of "
+        "every share lies within `tolerance` of its weight, and is inconclusive where one reaches "
+        "out."
+    )
+    TESTS = (
+        "It fails where any test has an adjusted p below the level of all of them (Holm), and is "
+        "inconclusive where none does but some could not be made."
+    )
+    INTERVAL_BELOW = (
+        "The interval decides, not the value: it passes wholly below `high`, fails wholly above "
+        "it, and is inconclusive where it reaches across."
+    )
+    INTERVAL_ABOVE = (
+        "The interval decides, not the value: it passes wholly above `low`, fails wholly below it, "
+        "and is inconclusive where it reaches across."
+    )
+    LIMIT_ABOVE = "The lower end of the interval passes above `low`; else it fails."
+    INTERVAL_WITHIN = (
+        "The interval decides, not the value: it passes wholly between the limits, fails wholly "
+        "outside, and is inconclusive where it reaches out."
+    )
+    INTERVAL_HOLDS_ONE = (
+        "It fails where the 95 % interval does not hold 1. It passes where it does and lies wholly "
+        "between the limits, and is inconclusive where it reaches out."
+    )
+
+
 @dataclass(frozen=True)
 class CriterionKind:
     """A kind of criterion.
@@ -199,6 +249,9 @@ class CriterionKind:
         Of a criterion that does not say its own.
     judge : callable
         Decides a criterion on the evidence of a run.
+    rule : Rule or None
+        How it decides, in the words and the picture of the documentation; None: by a rule of its
+        own, which `method` says.
     a_priori : callable
         Probability that a fault-free generator passes; None where the machine decides.
     tests : tuple of str
@@ -231,6 +284,7 @@ class CriterionKind:
     unit: str = ""
     method: str = ""
     optional: tuple[str, ...] = ()
+    rule: Rule | None = None
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     here: Callable[[Criterion, Expectation], str] | None = None
     fault: Callable[[Criterion, Any], str] | None = None

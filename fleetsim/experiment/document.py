@@ -174,19 +174,30 @@ def _head(record: Record) -> list[tuple[str, str]]:
 
 
 def by_chance(record: Record) -> str:
-    """Return what a fault-free run may still show by chance, as a sentence.
+    """Return how often chance alone shows a fault: over all criteria, and as much as this run.
 
-    "" where the model says nothing of any criterion.
+    The probability of all criteria together is at most the sum of theirs; Holm's smallest adjusted
+    p is below x in a fault-free run with a probability of at most x. "" where the model says
+    nothing of any criterion and there was no test.
     """
+    said = []
     odds = [c.a_priori for c in record.criteria if c.a_priori is not None and c.a_priori > 0.5]
-    if not odds:
-        return ""
-    wrong = sum(1 - p for p in odds)
-    what = "criterion" if len(odds) == 1 else "criteria"
-    return (
-        f"Of {len(odds)} {what} that a fault-free run should pass by the model, {wrong:.2g} fail "
-        "by chance alone on average."
-    )
+    if odds:
+        wrong = min(1.0, sum(1 - p for p in odds))
+        what = f"at least one of {len(odds)} criteria" if len(odds) > 1 else "the one criterion"
+        said.append(
+            f"By chance alone a fault-free run does not pass {what} that it should pass, with "
+            f"probability {percent(wrong)} at most."
+        )
+    adjusted = [test.p_holm for test in record.tests if test.p_holm is not None]
+    if adjusted:
+        least = min(adjusted)
+        said.append(
+            f"Of the {len(adjusted)} tests of this run that count together the smallest adjusted "
+            f"p is {number(least, 2)}: a fault-free run has one as small with that probability at "
+            "most."
+        )
+    return " ".join(said)
 
 
 def verdict_table(record: Record) -> Table:

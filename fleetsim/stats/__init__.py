@@ -23,8 +23,9 @@ __getattr__, __dir__ = face(
         "dispersion_power dispersion_reach Outcome poisson_acceptance poisson_between "
         "poisson_outside POWER variation_limits variation_outcome",
         "result": "TestResult",
-        "sample": "Columns DefectCounts LATE Sample table_of time_cell TIME_CELLS TypePairs",
-        "times": "cells_for PLOT_CELLS times_of",
+        "order": "InOrder table_of time_cell TIME_CELLS",
+        "sample": "Columns DefectCounts LATE Sample TypeTables",
+        "times": "cells_for many_ties_across PLOT_CELLS tied_batches times_of",
         "two_samples": "dispersion_ratio homogeneity_test largest_shift MIN_PAIRS paired_test "
         "rank_test",
         "variation": "variation_interval",

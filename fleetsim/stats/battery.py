@@ -11,11 +11,13 @@ from enum import Enum
 
 import numpy as np
 
-from fleetsim.stats import effects, moments, time_tests
+from fleetsim.stats import batch_tests, driver_tests, effects, moments, time_tests
+from fleetsim.stats.arguments import Ints
 from fleetsim.stats.categories import category_equivalence_test, category_test
 from fleetsim.stats.counts import dispersion_test, poisson_count_test, poisson_equivalence_test
 from fleetsim.stats.effects import Law
 from fleetsim.stats.offsets import edge_of, uniformity_of
+from fleetsim.stats.order import TIME_CELLS
 from fleetsim.stats.result import MIN_EXPECTATION, TestResult
 from fleetsim.stats.sample import Sample
 from fleetsim.stats.times import CELLS, PERIODS_US, cells_for
@@ -118,9 +120,8 @@ def _driver_dispersion(sample: Sample, law: Law) -> TestResult:
     return moments.crowding_test(sample.counts.reshape(1, -1))
 
 
-def _sequence(sample: Sample, law: Law) -> TestResult:
-    """Test consecutive types; types too rare for an expected pair of their own are pooled."""
-    table = sample.type_pairs
+def _types_of_two(table: Ints, law: Law) -> TestResult:
+    """Test the types of two events; types too rare for an expected pair of their own are pooled."""
     weights = np.array(law.weights)
     order = np.argsort(weights, kind="stable")
     expected = float(table.sum()) * np.cumsum(weights[order]) ** 2
@@ -209,6 +210,35 @@ def _batch_cells(sample: Sample, law: Law) -> TestResult:
     observed = times.cells.reshape(sample.n_batches, cells, -1).sum(axis=2)
     chances = time_tests.cell_probabilities(times.length_us, times.length_us, cells)
     return moments.goodness_test(observed, chances)
+
+
+#: Ticks of an interval from which parts that differ by one tick may be called equal.
+_FINE_TICKS = 100_000
+
+
+def _company_times(sample: Sample, law: Law) -> TestResult:
+    found, length = sample.company_times, sample.length_us
+    why_not = _no_times(sample)
+    if not why_not and length % TIME_CELLS and length < _FINE_TICKS:
+        why_not = f"no test: {length} ticks are no {TIME_CELLS} equal parts"
+    if why_not:
+        return TestResult("crowding", n=sample.times.n, note=why_not)
+    return moments.crowding_of(TIME_CELLS, found.sizes, found.runs, found.pairs)
+
+
+def _driver_gaps(sample: Sample, law: Law) -> TestResult:
+    return driver_tests.gaps_test(sample.driver_times, sample.length_us)
+
+
+def _types_by_driver(sample: Sample, law: Law) -> TestResult:
+    return driver_tests.concentration_test(sample.types_by_driver, np.array(law.weights))
+
+
+def _halves(sample: Sample) -> Ints:
+    """Return the events of each company in both halves of the batches, int64 (companies, 2)."""
+    half = sample.n_batches // 2
+    totals = sample.company_totals
+    return np.column_stack([totals[:half].sum(axis=0), totals[half:].sum(axis=0)])
 
 
 def _ties(sample: Sample, law: Law) -> TestResult:
@@ -360,13 +390,13 @@ BATTERY: tuple[Entry, ...] = (
         misses="patterns of another period",
     ),
     Entry(
-        name="event_times_millisecond",
-        question="Are the last three digits of the times random?",
-        null="the place of an event within its millisecond is uniform",
-        make=_phase(2),
-        effect=effects.cell_effect,
-        sees="parts of a millisecond that hold {:.1%} more or less than they should, on average",
-        misses="patterns of another period",
+        name="event_times_digits",
+        question="Is no digit of the times below a second preferred?",
+        null="each decimal digit of the times is uniform",
+        make=lambda s, w: time_tests.digits_test(s.times.digits, s.length_us),
+        effect=effects.digit_effect,
+        sees="digits that occur {:.1%} more or less often than they should, on average",
+        misses="patterns of a period that is no power of ten",
     ),
     Entry(
         name="event_times_spacings",
@@ -417,6 +447,34 @@ BATTERY: tuple[Entry, ...] = (
         misses="dependence of drivers that stand apart",
     ),
     Entry(
+        name="driver_gaps",
+        question="Are the gaps between a driver's events as short and as long as by chance?",
+        null="a driver's times in a batch are independent and uniform",
+        make=_driver_gaps,
+        effect=effects.cell_effect,
+        sees="sizes of gaps that occur {:.1%} more or less often than they should, on average",
+        misses="which drivers they are, and patterns that keep the sizes of gaps",
+    ),
+    Entry(
+        name="driver_times",
+        question="Are a driver's events neither crowded nor too even in the interval?",
+        null="a driver's times in a batch are independent and uniform",
+        make=lambda s, w: driver_tests.scatter_test(s.driver_times, s.length_us),
+        effect=effects.scatter_effect,
+        sees="events of a driver so crowded that its squared gaps sum to {:.3f} times as much",
+        misses="a few gaps that are too short",
+    ),
+    Entry(
+        name="company_times",
+        question="Do a company's events fill the interval as those of independent drivers do?",
+        null="the events of a company fall on equal parts of the interval at random",
+        roster=True,
+        make=_company_times,
+        effect=effects.dispersion_effect,
+        sees="parts of the companies' intervals that scatter {:.3f} times as much in variance",
+        misses="crowds that last less than a twentieth of the interval",
+    ),
+    Entry(
         name="types_by_company",
         question="Is the mix of types the same in all companies, but for chance?",
         null="type and company are independent",
@@ -441,11 +499,64 @@ BATTERY: tuple[Entry, ...] = (
         name="types_in_sequence",
         question="Does an event's type say nothing about the driver's next one?",
         null="types of consecutive events of a driver are independent",
-        make=_sequence,
+        make=lambda s, w: _types_of_two(s.type_pairs, w),
         effect=effects.table_effect,
         scale=effects.share_scatter,
         sees="shares of the types that differ by {:.1%} with the type before, on average",
         misses="patterns over more than two events",
+    ),
+    Entry(
+        name="types_two_apart",
+        question="Does an event's type say nothing about the driver's next but one?",
+        null="types of a driver's events with one between are independent",
+        make=lambda s, w: _types_of_two(s.types_apart, w),
+        effect=effects.table_effect,
+        scale=effects.share_scatter,
+        sees="shares of the types that differ by {:.1%} with the type before the last, on average",
+        misses="patterns over more than three events",
+    ),
+    Entry(
+        name="types_by_place",
+        question="Do a driver's first and last events have the same mix of types as the others?",
+        null="type and place among the driver's events are independent",
+        make=lambda s, w: moments.association_test(s.type_places),
+        effect=effects.table_effect,
+        scale=effects.share_scatter,
+        sees="shares of the types that differ by {:.1%} with the place of the event, on average",
+        misses="patterns between the first event and the last",
+    ),
+    Entry(
+        name="types_by_driver_number",
+        question="Is the mix of types the same for drivers of all numbers, but for chance?",
+        null="type and the driver's number in its company are independent",
+        roster=True,
+        make=lambda s, w: moments.association_test(s.types_by_number),
+        effect=effects.table_effect,
+        scale=effects.share_scatter,
+        sees="shares of the types that differ by {:.1%} with the driver's number, on average",
+        misses="drivers that differ whatever their number",
+    ),
+    Entry(
+        name="types_by_driver",
+        question="Has every driver the same mix of types, but for chance?",
+        null="each driver's types are drawn with the given weights",
+        roster=True,
+        make=_types_by_driver,
+        effect=effects.concentration_effect,
+        scale=effects.share_scatter,
+        sees="shares of the types that differ by {:.1%} from driver to driver, on average",
+        misses="who the drivers are",
+    ),
+    Entry(
+        name="types_by_count",
+        question="Have busy drivers the same mix of types as others?",
+        null="type and the number of the driver's events in the batch are independent",
+        roster=True,
+        make=lambda s, w: moments.association_test(s.types_by_count),
+        effect=effects.table_effect,
+        scale=effects.share_scatter,
+        sees="shares of the types that differ by {:.1%} with the driver's count, on average",
+        misses="drivers that differ whatever their count",
     ),
     Entry(
         name="batch_totals",
@@ -488,6 +599,50 @@ BATTERY: tuple[Entry, ...] = (
         effect=effects.dispersion_effect,
         sees="drivers' totals that scatter {:.2f} times as much in variance as they should",
         misses="differences that do not last from batch to batch",
+    ),
+    Entry(
+        name="batch_trend",
+        question="Does the rate neither drift over the batches nor differ between halves of them?",
+        null="each batch's total is Poisson with the same mean",
+        roster=True,
+        make=lambda s, w: batch_tests.trend_test(s.totals, s.n_drivers * w.rate),
+        batches=2,
+        effect=effects.halves_effect,
+        sees="halves of the batches whose rates differ by {:.2%}",
+        misses="changes back and forth of another length than one batch or half of them",
+    ),
+    Entry(
+        name="batch_memory",
+        question="Does a driver's count say nothing about its count in the next batch?",
+        null="a driver's counts in consecutive batches are independent",
+        roster=True,
+        make=lambda s, w: batch_tests.memory_test(s.counts),
+        batches=2,
+        effect=effects.memory_effect,
+        sees="a correlation of a driver's counts in consecutive batches of {:.3f} or more",
+        misses="batches that stand further apart",
+    ),
+    Entry(
+        name="batch_companies",
+        question="Has every company the same rate over all batches?",
+        null="events of all batches together fall on the companies at random",
+        roster=True,
+        make=lambda s, w: moments.crowding_test(s.company_totals.sum(axis=0, keepdims=True)),
+        batches=2,
+        effect=effects.dispersion_effect,
+        sees="companies' totals that scatter {:.2f} times as much in variance as they should",
+        misses="differences that do not last from batch to batch",
+    ),
+    Entry(
+        name="batch_company_halves",
+        question="Has every company the same share of both halves of the batches?",
+        null="company and half of the batches are independent",
+        roster=True,
+        make=lambda s, w: moments.association_test(_halves(s)),
+        batches=2,
+        effect=effects.halves_of_companies_effect,
+        sees="companies whose rates differ by {:.2%} between halves of the batches, on average",
+        misses="a change that all companies have in common",
     ),
     Entry(
         name="batch_pairs",

@@ -17,6 +17,8 @@ from scipy import stats as laws
 from fleetsim.generate.config import Config
 from fleetsim.generate.model import type_law
 from fleetsim.stats import faulty, power
+from fleetsim.stats import faulty_drivers as inside
+from fleetsim.stats.batch_tests import contrasts
 from fleetsim.stats.draws import n_drivers
 from fleetsim.stats.effects import fit_power, trend_power
 from fleetsim.stats.sample import Columns
@@ -113,6 +115,38 @@ def _batch_power(config: Config, batches: int, level: float) -> float:
     return power.dispersion_power(batches, 1 + faulty.BATCH_CV**2 * _events(config, 1), level)
 
 
+def _memory_power(config: Config, batches: int, level: float) -> float:
+    """Return the power of a normal statistic against a correlation of consecutive batches."""
+    shift = inside.MEMORY * math.sqrt((batches - 1) * (n_drivers(config) - 1))
+    z = float(laws.norm.isf(level / 2))
+    return float(laws.norm.sf(z - shift) + laws.norm.cdf(-z - shift))
+
+
+def _trend_of(factors: Callable[[int], np.ndarray]) -> ComputedPower:
+    """Return the power against rates with these factors, by the noncentral chi-square law."""
+
+    def computed(config: Config, batches: int, level: float) -> float:
+        basis = contrasts(batches)
+        shift = _events(config, 1) * float(np.sum((basis.T @ factors(batches)) ** 2))
+        df = basis.shape[1]
+        return float(laws.ncx2.sf(laws.chi2.isf(level, df), df, shift))
+
+    return computed
+
+
+def _lasting_power(config: Config, batches: int, level: float) -> float:
+    mean = batches * config.drivers_per_company * config.event_rate_per_driver
+    df = config.number_of_companies - 1
+    return power.dispersion_power(df, 1 + inside.LASTING_CV**2 * mean, level)
+
+
+def _change_power(config: Config, batches: int, level: float) -> float:
+    """Return the power against changes between halves: X2 is (1 + cv**2 mean / 4) chi-square."""
+    mean = batches * config.drivers_per_company * config.event_rate_per_driver
+    df = config.number_of_companies - 1
+    return power.dispersion_power(df, 1 + inside.CHANGE_CV**2 * mean / 4, level)
+
+
 def _certain(config: Config, batches: int, level: float) -> float:
     return 1.0
 
@@ -156,7 +190,7 @@ CONTROLS: tuple[Control, ...] = (
         name="times_rounded_to_1_s",
         fault="timestamps are rounded, not floored, to a second",
         draw=faulty.rounded_times,
-        caught_by=("event_times_ties", "event_times_second", "event_times_millisecond"),
+        caught_by=("event_times_ties", "event_times_second", "event_times_digits"),
         computed={"event_times_ties": _certain},
     ),
     Control(
@@ -292,8 +326,8 @@ CONTROLS: tuple[Control, ...] = (
         name="millisecond_clock",
         fault="timestamps are floored to a millisecond",
         draw=faulty.millisecond_clock,
-        caught_by=("event_times_millisecond", "event_times_ties"),
-        computed={"event_times_millisecond": _certain},
+        caught_by=("event_times_digits", "event_times_ties"),
+        computed={"event_times_digits": _certain},
     ),
     Control(
         name="clumped_times",
@@ -333,6 +367,135 @@ CONTROLS: tuple[Control, ...] = (
         draw=faulty.busy_spells,
         caught_by=("batch_times",),
         batches=8,
+    ),
+    Control(
+        name="dead_time_of_drivers",
+        fault="a driver's events keep ten seconds apart, as by a debounce",
+        draw=inside.dead_time,
+        caught_by=("driver_gaps",),
+    ),
+    Control(
+        name="delayed_copies",
+        fault="one event in 100 comes again one second later",
+        draw=inside.delayed_copies,
+        caught_by=("driver_gaps",),
+    ),
+    Control(
+        name="trips",
+        fault="a third of the drivers have all events of a batch within half the interval",
+        draw=inside.trips,
+        caught_by=("driver_times", "driver_gaps"),
+    ),
+    Control(
+        name="spells_of_companies",
+        fault="each company has an eighth of its events in a tenth of the interval of its own",
+        draw=inside.company_spells,
+        caught_by=("company_times",),
+    ),
+    Control(
+        name="even_microseconds",
+        fault="the microseconds are even",
+        draw=inside.even_microseconds,
+        caught_by=("event_times_digits",),
+        computed={"event_times_digits": _certain},
+    ),
+    Control(
+        name="ten_microsecond_clock",
+        fault="the clock ticks every 10 us",
+        draw=inside.ten_microsecond_clock,
+        caught_by=("event_times_digits",),
+        computed={"event_times_digits": _certain},
+    ),
+    Control(
+        name="wrong_millisecond_digit",
+        fault="milliseconds that end with 9 end with 8",
+        draw=inside.wrong_millisecond_digit,
+        caught_by=("event_times_digits",),
+        computed={"event_times_digits": _certain},
+    ),
+    Control(
+        name="types_by_number",
+        fault="the mix of types differs by 10 points between even and odd numbers of drivers",
+        draw=inside.types_by_number,
+        caught_by=("types_by_driver_number",),
+    ),
+    Control(
+        name="types_by_driver",
+        fault="drivers have a lasting mix of types of their own, off by up to 20 points",
+        draw=inside.types_by_driver,
+        caught_by=("types_by_driver",),
+        batches=8,
+    ),
+    Control(
+        name="types_by_count",
+        fault="the mix of types differs by 10 points between busy drivers and the others",
+        draw=inside.types_by_count,
+        caught_by=("types_by_count",),
+    ),
+    Control(
+        name="echoed_types",
+        fault="a driver's type is that of the event before the last in 15 % of cases",
+        draw=inside.echoed_types,
+        caught_by=("types_two_apart",),
+    ),
+    Control(
+        name="types_of_first_events",
+        fault="the first type is 8 points commoner among the first events of drivers",
+        draw=inside.first_types,
+        caught_by=("types_by_place",),
+        caught_in=8,
+    ),
+    Control(
+        name="drivers_remember",
+        fault="a driver has 5 % of its events of the last batch again, counts Poisson",
+        draw=inside.memory,
+        caught_by=("batch_memory",),
+        batches=8,
+        caught_in=32,
+        computed={"batch_memory": _memory_power},
+    ),
+    Control(
+        name="unequal_halves",
+        fault="the rate is 3 % higher in the second half of the batches, the mean as it should be",
+        draw=inside.unequal_halves,
+        caught_by=("batch_trend",),
+        batches=8,
+        caught_in=48,
+        computed={"batch_trend": _trend_of(inside.halves_of)},
+    ),
+    Control(
+        name="drift_over_batches",
+        fault="the rate rises by 5 % over the batches, the mean as it should be",
+        draw=inside.drift,
+        caught_by=("batch_trend",),
+        batches=8,
+        caught_in=48,
+        computed={"batch_trend": _trend_of(inside.drift_of)},
+    ),
+    Control(
+        name="every_second_batch",
+        fault="every second batch has a rate that is 3 % higher, the mean as it should be",
+        draw=inside.sway,
+        caught_by=("batch_trend",),
+        batches=8,
+        caught_in=48,
+        computed={"batch_trend": _trend_of(inside.sway_of)},
+    ),
+    Control(
+        name="lasting_company_rates",
+        fault="companies have lasting rates of their own, standard deviation 8 %",
+        draw=inside.lasting_company_rates,
+        caught_by=("batch_companies",),
+        batches=8,
+        computed={"batch_companies": _lasting_power},
+    ),
+    Control(
+        name="companies_that_change",
+        fault="companies' rates change between halves of the batches, standard deviation 15 %",
+        draw=inside.companies_that_change,
+        caught_by=("batch_company_halves",),
+        batches=8,
+        computed={"batch_company_halves": _change_power},
     ),
 )
 

@@ -20,7 +20,7 @@ from scipy import stats as scipy_laws
 from fleetsim.generate.config import Config
 from fleetsim.generate.defects import defect_rates
 from fleetsim.generate.model import count_law, type_law
-from fleetsim.stats import laws, moments, power, time_tests
+from fleetsim.stats import driver_tests, laws, moments, power, time_tests
 from fleetsim.stats.result import TestResult
 from fleetsim.stats.sample import Sample
 
@@ -163,6 +163,54 @@ def table_effect(sample: Sample, law: Law, result: TestResult, level: float) -> 
         return w
     # V**2 = X2 / (n min(rows - 1, columns - 1)) gives the smaller side back.
     return w / math.sqrt(result.statistic / (result.n * result.estimate**2))
+
+
+def digit_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
+    """Return Cohen's w of one digit, where the smallest of several p-values decides."""
+    digits = sum(sample.length_us >= 2 * 10**row for row in range(1, 1 + len(sample.times.digits)))
+    return cell_effect(sample, law, result, level / max(1, digits))
+
+
+def scatter_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
+    """Return the least ratio of the squared spacings' sum to its mean that is caught."""
+    _, mean, variance, _ = driver_tests.scatter_moments(sample.driver_times)
+    return 1 + (_Z_POWER - float(special.ndtri(level / 2))) * math.sqrt(variance) / mean
+
+
+def concentration_effect(
+    sample: Sample, law: Law, result: TestResult, level: float
+) -> float | None:
+    """Return the root mean square, over drivers, of what shares are off in parts of their weight.
+
+    It is `share_scatter` times a Cramer's V, as the effects of tables are.
+    """
+    kinds = sum(weight > 0 for weight in law.weights)
+    deviation = driver_tests.concentration_deviation(sample.types_by_driver, kinds)
+    z = _Z_POWER - float(special.ndtri(level / 2))
+    return math.sqrt(z * deviation / max(1, kinds - 1))
+
+
+def memory_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
+    """Return the least correlation of a driver's counts in consecutive batches that is caught."""
+    pairs = (sample.n_batches - 1) * (sample.n_drivers - 1)
+    return min(1.0, (_Z_POWER - float(special.ndtri(level / 2))) / math.sqrt(pairs))
+
+
+def halves_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
+    """Return the least relative difference of the rate between both halves that is caught."""
+    mean, size = sample.n_drivers * law.rate, sample.n_batches
+    if not result.df:
+        return None
+    # Halves at 1 - d / 2 and 1 + d / 2 have the noncentrality mean x B (d / 2)**2.
+    return 2 * power.detectable_shares(round(mean * size), result.df, level)
+
+
+def halves_of_companies_effect(
+    sample: Sample, law: Law, result: TestResult, level: float
+) -> float | None:
+    """Return the root mean square difference of companies' rates between halves that is caught."""
+    w = cell_effect(sample, law, result, level)
+    return None if w is None else 2 * w
 
 
 def common_shift(law: Law) -> float:

@@ -68,29 +68,49 @@ def crowding_test(counts: Ints) -> TestResult:
     Fisher, Thornton and Mackenzie (1922), doi:10.1111/j.1744-7348.1922.tb05962.x. The moments
     follow from the pairs by counting those that overlap; tests enumerate them.
     """
-    null = "events fall on the cells at random"
     totals = counts.sum(axis=1)
-    x, events = counts[totals > 1], totals[totals > 1].astype(np.float64)
-    n = int(counts.shape[1])
-    if n < 2 or x.size == 0:
+    shared = (counts * (counts - 1) // 2).sum(axis=1)
+    return crowding_of(int(counts.shape[1]), totals, np.ones(len(counts), np.int64), shared)
+
+
+def crowding_of(n_cells: int, sizes: Ints, rows: Ints, shared: Ints) -> TestResult:
+    """Return `crowding_test` of rows of cells of which only this much is known.
+
+    Parameters
+    ----------
+    n_cells : int
+        Cells of each row.
+    sizes : int64 array (k,)
+        Events of a row.
+    rows : int64 array (k,)
+        How many rows have so many events.
+    shared : int64 array (k,)
+        Pairs of events of these rows that share a cell.
+    """
+    null = "events fall on the cells at random"
+    used, n = sizes > 1, n_cells
+    many, events = rows[used].astype(np.float64), sizes[used].astype(np.float64)
+    total = int((sizes * rows).sum())
+    if n < 2 or not many.sum():
         reason = "a single cell has no spread" if n < 2 else "no batch has two events"
-        return TestResult("crowding", n=int(totals.sum()), null=null, note=f"no test: {reason}")
+        return TestResult("crowding", n=total, null=null, note=f"no test: {reason}")
     p = 1 / n
     pairs = events * (events - 1) / 2
-    shared = (x * (x - 1) // 2).sum(axis=1)
+    together = shared[used]
     # D = n / N (2 S + N) - N: a difference of near equals only where n and N are beyond 1e12.
-    statistic = float(np.sum(n / events * (2 * shared + events) - events))
-    df = (n - 1) * len(x)
+    statistic = float(np.sum(n / events * (2 * together + events * many) - events * many))
+    df = (n - 1) * int(many.sum())
     note = None
-    if float(events.max()) * p < _SPARSE and float(pairs.sum()) * p < _FEW_PAIRS:
-        expected = float(pairs.sum()) * p
-        found = int(shared.sum())
+    all_pairs = float((many * pairs).sum())
+    if float(events.max()) * p < _SPARSE and all_pairs * p < _FEW_PAIRS:
+        expected = all_pairs * p
+        found = int(together.sum())
         tails = laws.poisson_cdf(found, expected), laws.poisson_sf(found, expected)
         note = f"sparse: {found} pairs in one cell, Poisson({expected:.4g}) expected"
     else:
-        scale = 2 * n / events
-        variance = float(np.sum(scale**2 * pairs * p * (1 - p)))
-        third = float(np.sum(scale**3 * pairs * p * (1 - p) * (1 - 2 * p + 2 * (events - 2) * p)))
+        scale, spread = 2 * n / events, many * pairs * p * (1 - p)
+        variance = float(np.sum(scale**2 * spread))
+        third = float(np.sum(scale**3 * spread * (1 - 2 * p + 2 * (events - 2) * p)))
         half_step = float(n / events.max())
         tails = laws.gamma_tails(statistic, df, variance, third / variance**1.5, half_step)
     estimate, interval = _ratio(statistic, df)
@@ -99,7 +119,7 @@ def crowding_test(counts: Ints) -> TestResult:
         statistic=statistic,
         p_value=central(*tails),
         df=df,
-        n=int(events.sum()),
+        n=int((events * many).sum()),
         estimate=estimate,
         interval=interval,
         null=null,

@@ -16,6 +16,7 @@ from scipy import optimize, special
 from scipy import stats as laws
 from scipy.stats import qmc
 
+from fleetsim.stats.arguments import Floats
 from fleetsim.stats.laws import noncentral_t_cdf
 
 #: Probability with which a detectable effect is caught.
@@ -24,6 +25,8 @@ POWER = 0.90
 _POINTS = 2**21  # numbers of one quasi-random sample, all types together
 _NOISE = 1e-13  # of the integral that gives the noncentral t law
 _LEAST_POINTS, _MOST_POINTS = 8, 15  # exponents of 2
+_EXACT_POINTS = 13  # the same, where the law of the counts is exact: for so many
+_FEW_TYPES, _FEW_EVENTS = 8, 1e4
 
 
 class Outcome(NamedTuple):
@@ -203,14 +206,15 @@ def category_outcome(
     Fails where the chi-square test rejects; passes where it does not and every interval of a share
     (normal, of this confidence) lies within `margin` of the weight; else inconclusive.
 
-    The shares are taken as normal with the covariance of a multinomial law of n. The probability
-    to fail is that of `category_power`; how the rest divides is counted over the centred points
-    of a Sobol sequence, the same every time, good to about 0.003.
+    The probability to fail is that of `category_power`; how the rest divides is counted over the
+    centred points of a Sobol sequence, the same every time. Up to eight types and 10,000 events
+    the number of events is Poisson and their types multinomial, exactly; for more the shares are
+    taken as normal. All three probabilities are good to about 0.003.
 
     Parameters
     ----------
     n : float
-        Events.
+        Expected events.
     weights, shares : float array (k,)
         Claimed and true, positive, k >= 2.
     margin : float
@@ -220,21 +224,48 @@ def category_outcome(
     """
     expected, actual = np.asarray(weights, np.float64), np.asarray(shares, np.float64)
     k = len(expected)
-    exponent = int(np.clip(math.log2(_POINTS / k), _LEAST_POINTS, _MOST_POINTS))
-    points = qmc.Sobol(k, scramble=False).random_base2(exponent) + 0.5 / 2**exponent
-    z = special.ndtri(points)
-    root = np.sqrt(actual)
-    steps = root * z - actual * (z @ root)[:, None]  # covariance diag(p) - p p'
-    drawn = np.clip(actual + steps / math.sqrt(n), 0.0, 1.0)
-    statistic = n * np.sum((drawn - expected) ** 2 / expected, axis=1)
+    exact = k <= _FEW_TYPES and n <= _FEW_EVENTS
+    drawn, events = _few_types(n, actual) if exact else _many_types(n, actual)
+    statistic = events * np.sum((drawn - expected) ** 2 / expected, axis=1)
     kept = statistic <= laws.chi2.isf(level, k - 1)
-    half = laws.norm.isf((1 - confidence) / 2) * np.sqrt(drawn * (1 - drawn) / n)
+    half = laws.norm.isf((1 - confidence) / 2) * np.sqrt(drawn * (1 - drawn) / events[:, None])
     inside = np.max(np.abs(drawn - expected) + half, axis=1) <= margin
     fails = category_power(n, expected, actual, level)
     if not np.any(kept & inside):
         return Outcome(0.0, fails, 1 - fails)
     inconclusive = min(float(np.mean(kept & ~inside)), 1 - fails)
     return Outcome(1 - fails - inconclusive, fails, inconclusive)
+
+
+def _few_types(n: float, shares: Floats) -> tuple[Floats, Floats]:
+    """Return shares of types and numbers of events, one row a point: Poisson and multinomial."""
+    k = len(shares)
+    points = _sobol(k, _EXACT_POINTS)
+    events = np.maximum(laws.poisson.ppf(points[:, 0], n), 1.0)
+    counts = np.zeros((len(points), k))
+    left, rest = events.copy(), 1.0
+    for column in range(k - 1):
+        chance = min(1.0, shares[column] / rest)
+        counts[:, column] = laws.binom.ppf(points[:, column + 1], left, chance)
+        left -= counts[:, column]
+        rest -= shares[column]
+    counts[:, -1] = left
+    return counts / events[:, None], events
+
+
+def _many_types(n: float, shares: Floats) -> tuple[Floats, Floats]:
+    """Return the same with shares that are normal with the covariance of a multinomial law of n."""
+    k = len(shares)
+    z = special.ndtri(_sobol(k, int(np.clip(math.log2(_POINTS / k), _LEAST_POINTS, _MOST_POINTS))))
+    root = np.sqrt(shares)
+    steps = root * z - shares * (z @ root)[:, None]  # covariance diag(p) - p p'
+    return np.clip(shares + steps / math.sqrt(n), 0.0, 1.0), np.full(len(z), n)
+
+
+def _sobol(dimensions: int, exponent: int) -> Floats:
+    points: Floats = qmc.Sobol(dimensions, scramble=False).random_base2(exponent)
+    points += 0.5 / 2**exponent
+    return points
 
 
 def dispersion_power(df: int, ratio: float, level: float) -> float:

@@ -14,10 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetsim.stats.arguments import Ints
+from fleetsim.stats.order import (
+    TIME_CELLS,
+    CompanyTimes,
+    DriverTimes,
+    InOrder,
+    table_of,
+    time_cell,
+)
 from fleetsim.stats.times import Times, times_of_arrays
 
-#: Equal parts of the interval in the table of types by time.
-TIME_CELLS = 20
+#: Classes of how many events a driver has in a batch, half a standard deviation wide.
+COUNT_CLASSES = 13
+#: Numbers of drivers that have a row of their own in the table of types by number.
+OWN_NUMBERS = 100
 
 
 @dataclass(frozen=True)
@@ -104,12 +114,20 @@ class Sample:
     type_counts : int64 array (B, types)
     types_by_company : int64 array (types, companies)
     types_by_time : int64 array (types, TIME_CELLS)
-        Only of events inside the interval, as all that follows.
-    type_pairs : int64 array (types, types)
-        Types of two consecutive events of a driver, the earlier one in rows. An event that shares
-        its tick with another one of its driver has no order, and its pairs are left out.
+        Only of events inside the interval, as all that rests on times.
+    types_by_driver : int64 array (drivers, types)
+        Of all batches together.
+    types_by_number : int64 array (types, groups)
+        By the driver's number in its company, see `number_groups`.
+    types_by_count : int64 array (COUNT_CLASSES, types)
+        By how many events the driver has in the batch, see `count_classes`.
+    type_pairs, types_apart, type_places : int64 arrays
+        Types of consecutive events of a driver, of events with one between, and by their place
+        among them: see `order.TypeOrder`.
+    driver_times, company_times : DriverTimes, CompanyTimes
+        How events lie inside the intervals of one driver and of one company.
     times : Times
-        Of the events inside their interval.
+        Of all events inside their interval.
     outside : int
         Events whose offset is not in [0, length).
     unplaced : int
@@ -129,7 +147,14 @@ class Sample:
     type_counts: Ints
     types_by_company: Ints
     types_by_time: Ints
+    types_by_driver: Ints
+    types_by_number: Ints
+    types_by_count: Ints
     type_pairs: Ints
+    types_apart: Ints
+    type_places: Ints
+    driver_times: DriverTimes
+    company_times: CompanyTimes
     times: Times
     outside: int
     unplaced: int = 0
@@ -222,19 +247,90 @@ def make_sample(
     timed = timed.take(order)
     ends = np.cumsum(np.bincount(timed.batch, minlength=n_batches))
     n_companies = n_drivers // drivers_per_company
-    pairs = TypePairs(n_types)
-    pairs.add(timed.batch * n_drivers + timed.driver, timed.kind, timed.offset_us)
+    order_of = InOrder(n_types, drivers_per_company, length_us)
     cell = time_cell(timed.offset_us, length_us)
+    order_of.add(timed.batch * n_drivers + timed.driver, timed.kind, timed.offset_us, cell)
+    whole = order_of.closed()
+    driver_times, company_times = whole.times()
+    tables = TypeTables(n_types, n_drivers, drivers_per_company)
+    by_batch = np.argsort(batch, kind="stable")  # quick where they are in order
+    for mine in np.split(by_batch, np.cumsum(np.bincount(batch, minlength=n_batches))[:-1]):
+        tables.add(table_of(driver[mine], kind[mine], n_drivers, n_types))
     return Sample(
         drivers_per_company=drivers_per_company,
         counts=table_of(batch, driver, n_batches, n_drivers),
         type_counts=table_of(batch, kind, n_batches, n_types),
         types_by_company=table_of(kind, driver // drivers_per_company, n_types, n_companies),
         types_by_time=table_of(timed.kind, cell, n_types, TIME_CELLS),
-        type_pairs=pairs.finish(),
+        types_by_driver=tables.by_driver,
+        types_by_number=tables.by_number,
+        types_by_count=tables.by_count,
+        type_pairs=whole.types.pairs,
+        types_apart=whole.types.apart,
+        type_places=whole.types.places,
+        driver_times=driver_times,
+        company_times=company_times,
         times=times_of_arrays(np.split(timed.offset_us, ends[:-1]), length_us),
         outside=len(columns) - len(timed),
     )
+
+
+def number_groups(drivers_per_company: int) -> Ints:
+    """Return the group of each driver's number in its company, int64 (drivers_per_company,).
+
+    Up to `OWN_NUMBERS` numbers are a group each. More are divided into half as many equal ranges,
+    and these into even and odd numbers.
+    """
+    numbers = np.arange(drivers_per_company, dtype=np.int64)
+    if drivers_per_company <= OWN_NUMBERS:
+        return numbers
+    return numbers * (OWN_NUMBERS // 2) // drivers_per_company * 2 + numbers % 2
+
+
+def count_classes(counts: Ints) -> Ints:
+    """Return the class of each driver by its number of events in a batch.
+
+    Classes are half a standard deviation of the Poisson law with the same mean, from three below
+    the mean to three above it, and all beyond.
+    """
+    mean = float(counts.mean()) if len(counts) else 0.0
+    if mean == 0:
+        return np.zeros(len(counts), np.int64)
+    steps = np.floor(2 * (counts - mean) / np.sqrt(mean))
+    half = COUNT_CLASSES // 2
+    classes: Ints = np.clip(steps, -half, half).astype(np.int64) + half
+    return classes
+
+
+class TypeTables:
+    """Adds up types by driver, by the driver's number and by its count, batch after batch."""
+
+    def __init__(self, n_types: int, n_drivers: int, drivers_per_company: int) -> None:
+        self._groups = np.tile(number_groups(drivers_per_company), n_drivers // drivers_per_company)
+        self._n_groups = min(drivers_per_company, OWN_NUMBERS)
+        self.by_driver: Ints = np.zeros((n_drivers, n_types), np.int64)
+        self.by_count: Ints = np.zeros((COUNT_CLASSES, n_types), np.int64)
+
+    def add(self, by_driver: Ints) -> None:
+        """Take the types of each driver in a batch, int64 (drivers, types)."""
+        self.by_driver = self.by_driver + by_driver
+        classes = count_classes(by_driver.sum(axis=1))
+        self.by_count = self.by_count + _rows_added(by_driver, classes, COUNT_CLASSES)
+
+    @property
+    def by_number(self) -> Ints:
+        """Types by the group of the driver's number, int64 (types, groups)."""
+        table: Ints = _rows_added(self.by_driver, self._groups, self._n_groups).T
+        return table
+
+
+def _rows_added(table: Ints, groups: Ints, n_groups: int) -> Ints:
+    """Return the sums of the rows of each group, int64 (n_groups, columns)."""
+    sums = np.zeros((n_groups, table.shape[1]), np.int64)
+    for column in range(table.shape[1]):
+        # Sums of counts are whole numbers far below 2**53.
+        sums[:, column] = np.bincount(groups, weights=table[:, column], minlength=n_groups)
+    return sums
 
 
 def _check(
@@ -272,65 +368,3 @@ def _check(
             raise ValueError(
                 f"{name} runs from {values.min()} to {values.max()}, must be >= 0 and < {end}"
             )
-
-
-def table_of(rows: Ints, columns: Ints, n_rows: int, n_columns: int) -> Ints:
-    """Return how often each pair of values occurs, int64 (n_rows, n_columns)."""
-    flat = np.bincount(rows * n_columns + columns, minlength=n_rows * n_columns)
-    return flat.astype(np.int64, copy=False).reshape(n_rows, n_columns)
-
-
-def time_cell(offsets: Ints, length_us: int) -> Ints:
-    """Return the cell of each offset; intervals of up to a day stay inside 64 bits."""
-    return offsets * TIME_CELLS // length_us
-
-
-class TypePairs:
-    """Counts the types of consecutive events of a driver (see `Sample`), taken piece by piece.
-
-    Events come in the order of drivers and, for each, of time; what is out of order is no pair.
-
-    Attributes
-    ----------
-    first, last : int64 array (3, n)
-        Driver, type and offset of the first and the last events, up to three: whether two are a
-        pair depends on one neighbour on each side, so pieces can be counted apart and appended.
-    """
-
-    def __init__(self, n_types: int) -> None:
-        self.table: Ints = np.zeros((n_types, n_types), np.int64)
-        self.first: Ints = np.zeros((3, 0), np.int64)
-        self.last = self.first
-
-    def add(self, driver: Ints, kind: Ints, offset: Ints) -> None:
-        """Take the next events, int64 arrays (n,)."""
-        self._follow(*(np.array([driver, kind, offset]),) * 2)
-
-    def append(self, later: TypePairs) -> None:
-        """Take the events that another one has counted, which stays as it is."""
-        self.table = self.table + later.table
-        self._follow(later.first, later.last)
-
-    def _follow(self, first: Ints, last: Ints) -> None:
-        """Count the pairs of the last events and the first that follow; these may be all."""
-        events = np.concatenate([self.last, first], axis=1)
-        if self.first.shape[1] < 3:
-            self.first = np.concatenate([self.first, first[:, :3]], axis=1)[:, :3]
-        self.last = np.concatenate([self.last, last[:, -3:]], axis=1)[:, -3:]
-        if events.shape[1] < 4:
-            return
-        driver, kind, offset = events
-        same = driver[1:] == driver[:-1]
-        tied = same & (offset[1:] == offset[:-1])
-        later = same & (offset[1:] > offset[:-1])
-        pair = later[1:-1] & ~tied[:-2] & ~tied[2:]
-        self.table = self.table + table_of(kind[1:-2][pair], kind[2:-1][pair], *self.table.shape)
-
-    def finish(self) -> Ints:
-        """Return the table of all events, earlier types in rows."""
-        whole = TypePairs(len(self.table))
-        nobody = np.zeros(1, np.int64)
-        whole.add(nobody - 1, nobody, nobody)
-        whole.append(self)
-        whole.add(nobody - 2, nobody, nobody)
-        return whole.table

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from fleetsim.stats import laws
+from fleetsim.stats import laws, moments
 from fleetsim.stats.arguments import Floats, Ints
 from fleetsim.stats.counts import poisson_interval
 from fleetsim.stats.offsets import MAX_TICK_DENSITY, spacing_moments
@@ -81,6 +81,63 @@ def spacings_test(moran: Floats, sizes: Ints, length: int) -> TestResult:
         estimate=statistic / mean,
         null=null,
     )
+
+
+def digits_test(digits: Ints, length: int) -> TestResult:
+    """Return the test that no decimal digit of the times below a second is preferred.
+
+    Each of the six digits has a two-sided chi-square test against the uniform law (see
+    `moments.goodness_test`). Digits of a uniform time are independent, so the smallest of the K
+    p-values decides as 1 - (1 - p)**K (Sidak). Even microseconds, a clock of 10 us, 1 ms or 20 ms,
+    and a wrong last digit of the milliseconds all change the shares of some digit.
+
+    Parameters
+    ----------
+    digits : int64 array (6, 10)
+        Events by the digit of 10**d microseconds, d the row.
+    length : int
+        Length of the interval, in ticks; a digit counts where the interval holds two of its
+        periods.
+
+    Returns
+    -------
+    TestResult
+        Statistic, df and `estimate` (Cohen's w) of the digit that decides; `note` names it.
+    """
+    null = "the digits of the times are uniform"
+    best: TestResult | None = None
+    made, which = 0, 0
+    for row, observed in enumerate(digits):
+        period = 10 ** (row + 1)
+        if length < 2 * period:
+            continue
+        chances = cell_probabilities(length, period, 10)
+        found = moments.goodness_test(observed.reshape(1, -1), chances)
+        if found.p_value is None or found.df != 9:
+            continue
+        made += 1
+        if best is None or best.p_value is None or found.p_value < best.p_value:
+            best, which = found, row
+    if best is None or best.p_value is None:
+        why = "too few events" if length >= 20 else "the interval is too short"
+        return TestResult("digits", n=int(digits[0].sum()), null=null, note=f"no test: {why}")
+    p = best.p_value
+    return TestResult(
+        "digits",
+        statistic=best.statistic,
+        p_value=-math.expm1(made * math.log1p(-p)) if p < 1 else 1.0,
+        df=best.df,
+        n=best.n,
+        estimate=best.estimate,
+        null=null,
+        note=f"the digit of {digit_name(which)} decides, of {made}",
+    )
+
+
+def digit_name(row: int) -> str:
+    """Return which digit a row of `Times.digits` counts: that of 1 us, 10 us and so on."""
+    unit, size = ("ms", 10 ** (row - 3)) if row >= 3 else ("us", 10**row)
+    return f"{size} {unit}"
 
 
 def ends_test(first: int, last: int, n: int, length: int) -> TestResult:

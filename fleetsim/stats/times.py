@@ -7,8 +7,9 @@ number. Those that share a tick are spread evenly inside it, as `stats` does at 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,8 +19,10 @@ from fleetsim.stats.arguments import Floats, Ints
 CELLS = 50
 #: Equal parts of the interval in a plot.
 PLOT_CELLS = 60
-#: Periods by which no event should be preferred: a minute, a second, a millisecond.
-PERIODS_US = (60_000_000, 1_000_000, 1_000)
+#: Periods by which no event should be preferred: a minute, a second.
+PERIODS_US = (60_000_000, 1_000_000)
+#: Pairs of batches that share most offsets, as many as are kept.
+TIED_BATCHES = 5
 _SHOWN = 500  # order statistics that are kept, for a plot of the distribution
 
 
@@ -43,8 +46,11 @@ class Times:
         Moran's T of the spacings of each batch; NaN for a batch without events.
     cells : int64 array (B, CELLS)
         Events in equal parts of the interval: part j holds floor(offset CELLS / length) = j.
-    phases : int64 array (3, CELLS)
+    phases : int64 array (2, CELLS)
         Events of all batches in equal parts of each of `PERIODS_US`.
+    digits : int64 array (6, 10)
+        Events of all batches by the decimal digits of their offset below a second: row d by the
+        digit of 10**d microseconds.
     histogram : int64 array (PLOT_CELLS,)
         Events of all batches in equal parts of the interval.
     ties : int64 array (B,)
@@ -53,6 +59,9 @@ class Times:
         Pairs of events of two different batches that share a tick.
     shown : int64 array (k, 2)
         Order statistics of all offsets: rank from 0, and offset.
+    tied_batches : int64 array (k, 3)
+        Two batches and how many pairs of events they share an offset in, the most first, at most
+        `TIED_BATCHES`; none where it was not asked for.
     """
 
     length_us: int
@@ -64,10 +73,12 @@ class Times:
     moran: Floats
     cells: Ints
     phases: Ints
+    digits: Ints
     histogram: Ints
     ties: Ints
     ties_across: int
     shown: Ints
+    tied_batches: Ints = field(default_factory=lambda: np.zeros((0, 3), np.int64))
 
     @property
     def n(self) -> int:
@@ -100,7 +111,43 @@ def times_of_arrays(offsets: Iterable[Ints], length_us: int) -> Times:
     parts = [np.sort(part) for part in offsets]
     sizes = np.array([len(part) for part in parts], np.int64)
     whole = [np.sort(np.concatenate(parts))] if len(parts) > 1 else None
-    return times_of(sizes, length_us, ([part] for part in parts), whole)
+    times = times_of(sizes, length_us, ([part] for part in parts), whole)
+    if not many_ties_across(times):
+        return times
+    joined, batch = np.concatenate(parts), np.repeat(np.arange(len(parts)), sizes)
+    order = np.lexsort((batch, joined))
+    return replace(times, tied_batches=tied_batches([(joined[order], batch[order])]))
+
+
+def many_ties_across(times: Times) -> bool:
+    """Return whether batches share so many offsets that it is worth telling which they are."""
+    total, within = float(times.sizes.sum()), times.sizes.astype(np.float64)
+    expected = (total**2 - float(np.sum(within**2))) / 2 / times.length_us
+    return times.ties_across > expected + 3 * math.sqrt(expected)
+
+
+def tied_batches(pieces: Iterable[tuple[Ints, Ints]]) -> Ints:
+    """Return which batches share most offsets, see `Times.tied_batches`.
+
+    Of three or more that share an offset only those that follow each other are told.
+
+    Parameters
+    ----------
+    pieces : iterable of (int64 array, int64 array)
+        Offsets of all batches together and their batches, sorted by both, in pieces of any size.
+    """
+    found: Counter[tuple[int, int]] = Counter()
+    before = np.full((2, 1), -1, np.int64)
+    for offset, batch in pieces:
+        rows = np.concatenate([before, [offset, batch]], axis=1)
+        before = rows[:, -1:]
+        shared = (rows[0, 1:] == rows[0, :-1]) & (rows[1, 1:] != rows[1, :-1])
+        both = np.array([rows[1, :-1][shared], rows[1, 1:][shared]])
+        pairs, numbers = np.unique(both, axis=1, return_counts=True)
+        for one, two, n in zip(*pairs.tolist(), numbers.tolist(), strict=True):
+            found[one, two] += n
+    most = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:TIED_BATCHES]
+    return np.array([(*pair, n) for pair, n in most], np.int64).reshape(-1, 3)
 
 
 def times_of(
@@ -124,15 +171,19 @@ def times_of(
     cells = np.zeros((len(sizes), CELLS), np.int64)
     moran = np.full(len(sizes), math.nan)
     ties = np.zeros(len(sizes), np.int64)
-    phases = np.zeros((len(PERIODS_US), CELLS), np.int64)
+    minutes = np.zeros(CELLS, np.int64)
+    # Events by the thousandth of a millisecond, and of a second, that they lie in.
+    thousandths = np.zeros((2, 1000), np.int64)
     histogram = np.zeros(PLOT_CELLS, np.int64)
     together = _Distribution(int(sizes.sum()), length_us)
 
     def add_to_whole(piece: Ints) -> None:
         together.add(piece)
         np.add(histogram, _cells(piece, length_us, PLOT_CELLS), out=histogram)
-        for row, period in enumerate(PERIODS_US):
-            phases[row] += _cells(piece % period, period, CELLS)
+        np.add(minutes, _cells(piece % PERIODS_US[0], PERIODS_US[0], CELLS), out=minutes)
+        whole_ms = piece // 1000
+        thousandths[0] += np.bincount(piece - 1000 * whole_ms, minlength=1000)
+        thousandths[1] += np.bincount(whole_ms - whole_ms // 1000 * 1000, minlength=1000)
 
     for row, (size, pieces) in enumerate(zip(sizes.tolist(), batches, strict=True)):
         gaps = _Gaps(size, length_us)
@@ -155,12 +206,19 @@ def times_of(
         anderson=anderson,
         moran=moran,
         cells=cells,
-        phases=phases,
+        phases=np.array([minutes, thousandths[1].reshape(CELLS, -1).sum(axis=1)]),
+        digits=np.concatenate([_digits(row) for row in thousandths]),
         histogram=histogram,
         ties=ties,
         ties_across=all_ties - int(ties.sum()),
         shown=together.shown(),
     )
+
+
+def _digits(thousandths: Ints) -> Ints:
+    """Return events by the last, the middle and the first of three digits, int64 (3, 10)."""
+    cube = thousandths.reshape(10, 10, 10)
+    return np.array([cube.sum(axis=axes) for axes in ((0, 1), (0, 2), (1, 2))])
 
 
 def _cells(offsets: Ints, length: int, cells: int) -> Ints:

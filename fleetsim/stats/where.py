@@ -8,19 +8,21 @@ law gives them, in standard deviations. This is a description, no further test.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fleetsim.base.tables import number
-from fleetsim.stats import effects, time_tests
+from fleetsim.stats import driver_tests, effects, time_tests
 from fleetsim.stats.effects import Law
-from fleetsim.stats.sample import TIME_CELLS, Sample
+from fleetsim.stats.order import PLACES, TIME_CELLS
+from fleetsim.stats.sample import COUNT_CLASSES, OWN_NUMBERS, Sample
 from fleetsim.stats.times import CELLS, PERIODS_US, cells_for
 
 SHOWN = 5  # parts of each test
+_TOLD = "told"  # the kind of a part whose text says all
 _CELLS = 25  # of the interval and of a period, as they are told
 Array = npt.NDArray[Any]
 
@@ -91,8 +93,10 @@ class Names:
         own: dict[str, Callable[[int], str]] = {
             "batch": self._batch,
             "two batches": self._batch,
+            "shared": self._batch,
             "type": self._type,
             "next type": lambda at: f"then {self._type(at)}",
+            "next but one": lambda at: f"next but one {self._type(at)}",
             "driver": self._driver,
             "company": self.company,
             "driver number": lambda at: f"drivers of number {at:03d}",
@@ -108,6 +112,8 @@ def sentence_of(place: Place, names: Names) -> str:
     found, wanted = number(place.observed, 3), number(place.expected, 3)
     if place.part == "two batches":
         return f"{names.of(place)}: correlation {found}, none expected"
+    if place.part == "shared":
+        return f"{names.of(place)}: {found} pairs of events with one offset, {wanted} expected"
     if place.part == "gap":
         return f"{place.text}: {found}, {wanted} expected"
     many = "" if np.isinf(place.deviation) else f" ({place.deviation:+.1f} standard deviations)"
@@ -255,13 +261,18 @@ def _ties(sample: Sample, law: Law) -> Iterator[Place]:
 
 
 def _ties_across(sample: Sample, law: Law) -> Iterator[Place]:
-    """Yield the pairs of all batches together: of which two batches they are is not kept."""
-    expected = effects.pairs_across(sample) / sample.times.length_us
+    """Yield all pairs of batches together, and the two batches that share most offsets."""
+    sizes, length = sample.times.sizes.astype(float), sample.length_us
+    expected = effects.pairs_across(sample) / length
     found = sample.times.ties_across
     if found > expected > 0:
         deviation = (found - expected) / np.sqrt(expected)
         text = "pairs of events of two batches with one offset"
-        yield Place("pairs", (), float(found), float(expected), float(deviation), text)
+        yield Place(_TOLD, (), float(found), float(expected), float(deviation), text)
+    for one, two, pairs in sample.times.tied_batches[: SHOWN - 1].tolist():
+        expected = sizes[one] * sizes[two] / length
+        deviation = (pairs - expected) / np.sqrt(expected)
+        yield Place("shared", (one, two), pairs, float(expected), float(deviation))
 
 
 def _ends(sample: Sample, law: Law) -> Iterator[Place]:
@@ -303,6 +314,146 @@ def _span(cell: int, cells: int, length_us: int) -> str:
     return f"{cell * step / factor:.4g} to {(cell + 1) * step / factor:.4g} {unit}"
 
 
+def _digits(sample: Sample, law: Law) -> Iterator[Place]:
+    times = sample.times
+    rows = [row for row in range(len(times.digits)) if times.length_us >= 2 * 10 ** (row + 1)]
+    chances = [time_tests.cell_probabilities(times.length_us, 10 ** (r + 1), 10) for r in rows]
+    return _largest(
+        _TOLD,
+        times.digits[rows],
+        times.n * np.array(chances).reshape(-1, 10),
+        lambda row, digit: f"digit {digit} of {time_tests.digit_name(rows[row])}",
+    )
+
+
+def _gaps(sample: Sample, law: Law) -> Iterator[Place]:
+    found = driver_tests.gap_cells(sample.driver_times, sample.length_us)
+    if isinstance(found, str):
+        return iter(())
+    edges, observed, expected = found
+    return _largest(
+        "time",
+        observed,
+        expected,
+        lambda cell: f"gaps of {edges[cell] / 1e6:.3g} to {edges[cell + 1] / 1e6:.3g} s",
+    )
+
+
+def _scatter(sample: Sample, law: Law) -> Iterator[Place]:
+    """Yield the numbers of events whose drivers' squared spacings are farthest off."""
+    times = sample.driver_times
+    alone = [
+        replace(times, sizes=times.sizes[i : i + 1], runs=times.runs[i : i + 1], squares=row)
+        for i, row in enumerate(times.squares.reshape(-1, 1))
+    ]
+    rows = [driver_tests.scatter_moments(one) for one in alone]
+    found = [
+        (abs(total - mean) / np.sqrt(variance), i)
+        for i, (total, mean, variance, _) in enumerate(rows)
+        if variance > 0
+    ]
+    for _, i in sorted(found, reverse=True)[:SHOWN]:
+        total, mean, variance, _ = rows[i]
+        runs, size = int(times.runs[i]), int(times.sizes[i])
+        expected = runs * 2 / (size + 2)
+        text = f"squared gaps of {runs} drivers with {size} events in a batch"
+        deviation = (total - mean) / np.sqrt(variance)
+        yield Place(_TOLD, (), total / mean * expected, expected, float(deviation), text)
+
+
+def _company_times(sample: Sample, law: Law) -> Iterator[Place]:
+    """Yield the sizes of companies whose events share most parts of the interval."""
+    found = sample.company_times
+    pairs = found.runs * found.sizes * (found.sizes - 1.0) / 2 / TIME_CELLS
+    return _largest(
+        "time",
+        found.pairs,
+        pairs,
+        lambda row: (
+            f"pairs within {_span(0, TIME_CELLS, sample.length_us).partition(' to ')[2]}, of "
+            f"companies with {found.sizes[row]} events in a batch"
+        ),
+    )
+
+
+def _types_apart(sample: Sample, law: Law) -> Iterator[Place]:
+    table = sample.types_apart
+    return _largest("type and next but one", table, _independent(table))
+
+
+def _type_places(sample: Sample, law: Law) -> Iterator[Place]:
+    table = sample.type_places.T
+    return _largest(
+        "type and time", table, _independent(table), lambda kind, row: _PLACE_WORDS[row]
+    )
+
+
+_PLACE_WORDS = [f"event of its driver {place}" for place in PLACES]
+
+
+def _types_by_number(sample: Sample, law: Law) -> Iterator[Place]:
+    table = sample.types_by_number
+    exact = sample.drivers_per_company <= OWN_NUMBERS
+    return _largest(
+        "type and time",
+        table,
+        _independent(table),
+        lambda kind, group: f"drivers of {'number' if exact else 'group'} {group:03d}",
+    )
+
+
+def _types_by_driver(sample: Sample, law: Law) -> Iterator[Place]:
+    table = sample.types_by_driver
+    expected = table.sum(axis=1, keepdims=True) * np.array(law.weights)
+    return _largest("driver and type", table, expected)
+
+
+def _types_by_count(sample: Sample, law: Law) -> Iterator[Place]:
+    table = sample.types_by_count.T
+    return _largest(
+        "type and time", table, _independent(table), lambda kind, row: _count_class(row)
+    )
+
+
+def _count_class(row: int) -> str:
+    """Return a class of `sample.count_classes` in words."""
+    half = COUNT_CLASSES // 2
+    low, high = (row - half) / 2, (row - half + 1) / 2
+    if row == 0:
+        return f"drivers whose count is {-high:g} standard deviations or more below the mean"
+    if row == COUNT_CLASSES - 1:
+        return f"drivers whose count is {low:g} standard deviations or more above the mean"
+    return f"drivers whose count is {low:+g} to {high:+g} standard deviations off the mean"
+
+
+def _memory(sample: Sample, law: Law) -> Iterator[Place]:
+    """Yield the consecutive batches whose drivers' counts go together most (correlation)."""
+    counts = sample.counts.astype(float)
+    centred = counts - counts.mean(axis=1, keepdims=True)
+    sums = (centred[1:] * centred[:-1]).sum(axis=1)
+    sizes = np.sqrt((centred[1:] ** 2).sum(axis=1) * (centred[:-1] ** 2).sum(axis=1))
+    alike = np.divide(sums, sizes, out=np.zeros_like(sums), where=sizes > 0)
+    for k in np.argsort(-np.abs(alike), kind="stable")[:SHOWN].tolist():
+        deviation = float(alike[k]) * np.sqrt(sample.n_drivers)
+        yield Place("two batches", (k, k + 1), float(alike[k]), 0.0, float(deviation))
+
+
+def _halves(sample: Sample, law: Law) -> Iterator[Place]:
+    totals, half = sample.totals, sample.n_batches // 2
+    expected = np.array([half, sample.n_batches - half]) * sample.n_drivers * law.rate
+    observed = np.array([totals[:half].sum(), totals[half:].sum()])
+    words = ("the first half of the batches", "the second half of the batches")
+    found = [*_largest("time", observed, expected, lambda row: words[row]), *_batches(sample, law)]
+    yield from sorted(found, key=lambda place: -abs(place.deviation))[:SHOWN]
+
+
+def _company_halves(sample: Sample, law: Law) -> Iterator[Place]:
+    totals, half = sample.company_totals, sample.n_batches // 2
+    table = np.column_stack([totals[:half].sum(axis=0), totals[half:].sum(axis=0)])
+    words = ("first half of the batches", "second half of the batches")
+    return _largest("company and time", table, _independent(table), lambda _, row: words[row])
+
+
 _PARTS: dict[str, Callable[[Sample, Law], Iterator[Place]]] = {
     "event_count": _batches,
     "event_count_within_margin": _batches,
@@ -317,7 +468,7 @@ _PARTS: dict[str, Callable[[Sample, Law], Iterator[Place]]] = {
     "event_times_cells": _cells,
     "event_times_minute": _phases(0),
     "event_times_second": _phases(1),
-    "event_times_millisecond": _phases(2),
+    "event_times_digits": _digits,
     "event_times_spacings": _cells,
     "event_times_ties": _ties,
     "company_totals": _companies,
@@ -332,4 +483,16 @@ _PARTS: dict[str, Callable[[Sample, Law], Iterator[Place]]] = {
     "batch_drivers": _drivers,
     "batch_pairs": _pairs,
     "batch_ties": _ties_across,
+    "driver_gaps": _gaps,
+    "driver_times": _scatter,
+    "company_times": _company_times,
+    "types_two_apart": _types_apart,
+    "types_by_place": _type_places,
+    "types_by_driver_number": _types_by_number,
+    "types_by_driver": _types_by_driver,
+    "types_by_count": _types_by_count,
+    "batch_trend": _halves,
+    "batch_memory": _memory,
+    "batch_companies": _companies,
+    "batch_company_halves": _company_halves,
 }

@@ -28,9 +28,10 @@ from fleetsim.batch.companies import read_companies
 from fleetsim.batch.meta import in_time
 from fleetsim.generate.config import Config
 from fleetsim.generate.fleet import Fleet
-from fleetsim.stats.sample import LATE, Sample
-from fleetsim.stats.times import times_of
+from fleetsim.stats.sample import LATE, Sample, TypeTables
+from fleetsim.stats.times import many_ties_across, tied_batches, times_of
 from fleetsim.tally.faults import Cause, Fault, FaultKind, Faults
+from fleetsim.tally.file import empty_order
 from fleetsim.tally.folder import read_record, size_of, start_of, time_or_none
 from fleetsim.tally.ledger import Explained, Ledger, count_defects
 from fleetsim.tally.partitions import Partition, size_of_files
@@ -199,7 +200,8 @@ def tally_batches(
             for _, group in groupby(opened, key=lambda batch: batch.eligible.tobytes()):
                 alike = list(group)
                 spans.append((alike[0].number, alike[-1].number + 1))
-                sample = _sample(config, alike, store, *spans[-1], roster=fleet is not None)
+                types = reading.types_of(alike[0].eligible)
+                sample = _sample(config, alike, types, store, *spans[-1], roster=fleet is not None)
                 if ledger is not None:
                     counted = [(b.id, b.partial.lines, b.explained) for b in alike]
                     defects = count_defects(counted, [carriers.get(b.number) for b in alike])
@@ -346,6 +348,7 @@ def _unread(batches: list[OpenBatch]) -> str:
 def _sample(
     config: Config,
     batches: list[OpenBatch],
+    types: TypeTables,
     store: EventStore,
     first: int,
     end: int,
@@ -360,14 +363,28 @@ def _sample(
     sizes = np.array([partial.timed for partial in partials], np.int64)
     by_batch = store.offsets_by_batch(first, end)
     whole = store.offsets(first, end) if len(batches) > 1 else None
+    order = empty_order(config)
+    for partial in partials:
+        order.append(partial.order)
+    driver_times, company_times = order.times()
+    times = times_of(sizes, config.interval_us, by_batch, whole)
+    if many_ties_across(times):
+        times = replace(times, tied_batches=tied_batches(store.offsets_and_batches(first, end)))
     return Sample(
         drivers_per_company=config.drivers_per_company,
         counts=np.stack([batch.counts[drivers] for batch in batches]),
         type_counts=np.stack([batch.types_by_company.sum(axis=0) for batch in batches]),
         types_by_company=np.sum([b.types_by_company for b in batches], axis=0)[eligible].T,
         types_by_time=np.sum([partial.types_by_time for partial in partials], axis=0),
-        type_pairs=np.sum([partial.pairs.finish() for partial in partials], axis=0),
-        times=times_of(sizes, config.interval_us, by_batch, whole),
+        types_by_driver=types.by_driver,
+        types_by_number=types.by_number,
+        types_by_count=types.by_count,
+        type_pairs=order.types.pairs,
+        types_apart=order.types.apart,
+        type_places=order.types.places,
+        driver_times=driver_times,
+        company_times=company_times,
+        times=times,
         outside=sum(partial.outside for partial in partials),
         unplaced=sum(b.partial.lines - b.explained.lines for b in batches) - sum(placed),
         unlisted=None if roster else np.array(placed, np.int64),

@@ -32,7 +32,7 @@ from fleetsim.generate.config import Config, make_config
 from fleetsim.generate.encode import line_width
 from fleetsim.generate.fleet import Fleet
 from fleetsim.generate.model import EVENT_FIELDS, FieldKind, type_law
-from fleetsim.stats.sample import TIME_CELLS, TypePairs, table_of, time_cell
+from fleetsim.stats.order import TIME_CELLS, InOrder, table_of, time_cell
 from fleetsim.tally.diagnosis import Diagnosis, Roster, diagnose
 from fleetsim.tally.faults import EXAMPLES, Cause, FaultKind
 from fleetsim.tally.ledger import KINDS, Explained, LedgerFile, Marks, read_marks
@@ -178,6 +178,12 @@ def members(fleet: Fleet | None, start_us: int | None, used: int) -> Flags:
     return eligible
 
 
+def empty_order(config: Config) -> InOrder:
+    """Return the order of no events."""
+    types = len(type_law(config).names)
+    return InOrder(types, config.drivers_per_company, config.interval_us)
+
+
 class FileReader:
     """Reads files of batches that are said to follow a configuration; many at a time may.
 
@@ -203,6 +209,10 @@ class FileReader:
         self._width = line_width(config, drivers)
         self._lines = LineReader(config, fleet)
         self._roster: Roster | None = None  # made where a line deviates: it is large
+
+    def nothing(self) -> InOrder:
+        """Return the order of no events."""
+        return empty_order(self.config)
 
     def read(
         self,
@@ -248,7 +258,7 @@ class FileReader:
             Where a storage fails. What the system says of a path is what was found.
         """
         lines = copy.copy(self._lines)
-        growing = Growing(self.n_types)
+        growing = Growing(self.nothing)
         explained: Explained | None = None
         marks: Marks | None = None
         if ledger is not None:
@@ -289,7 +299,7 @@ class FileReader:
             explained = marks.finish()
             _take_ids(marks, take)
             if not error:  # or all of its lines are missing, which is told already
-                growing.add(_borne_out(marks, file, self.n_types))
+                growing.add(_borne_out(marks, file, self.nothing()))
         whole = growing.finish()
         return FileTally(whole, lines.bytes, lines.sha256, sha256, error, more, explained)
 
@@ -383,7 +393,7 @@ class FileReader:
             strays = [(n, d.us) for n, d in others if d.us is not None]
         causes: Counter[Cause] = Counter((fault.kind, fault.cause) for fault in faults)
         offset = np.full(len(line), -1)
-        pairs, first = TypePairs(self.n_types), None
+        in_order, first = self.nothing(), None
         by_time = np.zeros((self.n_types, TIME_CELLS), np.int64)
         timed = outside = 0
         if start_us is not None and (len(line) or strays):
@@ -415,17 +425,17 @@ class FileReader:
                         causes[FaultKind.LINE, misplaced_cause(is_late)] += len(rows_wrong)
                     for i in rows_wrong[:EXAMPLES].tolist():
                         faults.append(misplaced_fault(file, int(ordered[0][i + 1]), is_late))
-                pairs.add(*ordered[1:])
                 cell = time_cell(ordered[3], self.config.interval_us)
+                in_order.add(*ordered[1:], cell)
                 by_time = table_of(ordered[2], cell, self.n_types, TIME_CELLS)
         partial = Partial(
             lines=rows.lines,
             timed=timed,
             outside=outside,
-            drivers=_NOBODY if self.fleet is None else count(driver),
+            driver_types=_NOBODY if self.fleet is None else count(driver * self.n_types + kind),
             company_types=count(company * self.n_types + kind),
             types_by_time=by_time,
-            pairs=pairs,
+            order=in_order,
             first=first,
             faults=first_faults(faults) if faults else (),
             causes=causes,
@@ -493,10 +503,10 @@ _CAUSES: list[tuple[str, ...]] = [
 ]
 
 
-def _borne_out(marks: Marks, file: int, n_types: int) -> Partial:
+def _borne_out(marks: Marks, file: int, nothing: InOrder) -> Partial:
     """Return the faults of the entries of a ledger as a partial of no lines."""
     faults, causes = marks.faults(file, EXAMPLES)
-    return replace(merge([], n_types), faults=first_faults(faults), causes=causes)
+    return replace(merge([], nothing), faults=first_faults(faults), causes=causes)
 
 
 def _take_ids(marks: Marks, take: Callable[[Events], object]) -> None:

@@ -9,14 +9,14 @@ of lines and pairs of events, is seen in the first and last events that each one
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from fleetsim.stats.sample import TIME_CELLS, TypePairs
+from fleetsim.stats.order import TIME_CELLS, InOrder
 from fleetsim.tally.faults import EXAMPLES, Cause, FaultKind, counts_of
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -129,13 +129,13 @@ class Partial:
         How many lines these are.
     timed, outside : int
         Events of known drivers and types inside the interval, and outside of it.
-    drivers : Counts
-        Events of each driver, by position in the whole fleet.
+    driver_types : Counts
+        Events of each driver and type, at driver x types + type, by position in the whole fleet.
     company_types : Counts
         Events of each company and type, at company x types + type.
     types_by_time : int64 array (types, TIME_CELLS)
-    pairs : TypePairs
-        Of the timed events.
+    order : InOrder
+        What the timed events show by their order.
     first : (int, int) or None
         File and line of the first timed event.
     faults : tuple of LineFault
@@ -150,10 +150,10 @@ class Partial:
     lines: int
     timed: int
     outside: int
-    drivers: Counts
+    driver_types: Counts
     company_types: Counts
     types_by_time: Ints
-    pairs: TypePairs
+    order: InOrder
     first: tuple[int, int] | None
     faults: tuple[LineFault, ...]
     causes: Counter[Cause]
@@ -165,10 +165,13 @@ class Partial:
         return counts_of(self.causes)
 
 
-def merge(partials: Iterable[Partial], n_types: int) -> Partial:
-    """Return the partial of adjacent ones, given in their order; that of none is neutral."""
+def merge(partials: Iterable[Partial], order: InOrder) -> Partial:
+    """Return the partial of adjacent ones, given in their order; that of none is neutral.
+
+    `order` is one without events, which takes those of all.
+    """
     rows = list(partials)
-    pairs = TypePairs(n_types)
+    n_types = len(order.types.pairs)
     first: tuple[int, int] | None = None
     causes: Counter[Cause] = Counter()
     examined: Counter[FaultKind] = Counter()
@@ -180,22 +183,22 @@ def merge(partials: Iterable[Partial], n_types: int) -> Partial:
         faults += row.faults
         by_time += row.types_by_time
         if row.first:
-            edge = np.concatenate([pairs.last[:, -1:], row.pairs.first[:, :1]], axis=1)
+            edge = np.concatenate([order.last[:, -1:], row.order.first[:, :1]], axis=1)
             above, late = misplaced(edge[0], edge[2])
             if above.any() or late.any():
                 fault = misplaced_fault(*row.first, late=bool(late.any()))
                 faults.append(fault)
                 causes[fault.kind, fault.cause] += 1
-            pairs.append(row.pairs)
+            order.append(row.order)
             first = first or row.first
     return Partial(
         lines=sum(row.lines for row in rows),
         timed=sum(row.timed for row in rows),
         outside=sum(row.outside for row in rows),
-        drivers=_added([row.drivers for row in rows]),
+        driver_types=_added([row.driver_types for row in rows]),
         company_types=_added([row.company_types for row in rows]),
         types_by_time=by_time,
-        pairs=pairs,
+        order=order,
         first=first,
         faults=first_faults(faults),
         causes=causes,
@@ -206,19 +209,23 @@ def merge(partials: Iterable[Partial], n_types: int) -> Partial:
 class Growing:
     """Merges partials one after the other; what waits is never much more than what there is."""
 
-    def __init__(self, n_types: int) -> None:
-        self._n_types = n_types
+    def __init__(self, nothing: Callable[[], InOrder]) -> None:
+        self._nothing = nothing
         self._rows: list[Partial] = []
         self._size = self._least = 0
 
     def add(self, partial: Partial) -> None:
         """Take the next one."""
         self._rows.append(partial)
-        self._size += len(partial.drivers) + len(partial.company_types)
+        self._size += _size(partial)
         if self._size > 2 * self._least + _PENDING:
             self._rows = [self.finish()]
-            self._size = self._least = len(self._rows[0].drivers) + len(self._rows[0].company_types)
+            self._size = self._least = _size(self._rows[0])
 
     def finish(self) -> Partial:
         """Return the partial of all."""
-        return merge(self._rows, self._n_types)
+        return merge(self._rows, self._nothing())
+
+
+def _size(partial: Partial) -> int:
+    return len(partial.driver_types) + len(partial.company_types)

@@ -23,6 +23,7 @@ from fleetsim.batch.formats import FORMATS
 from fleetsim.batch.meta import BatchMeta
 from fleetsim.generate.config import Config
 from fleetsim.generate.fleet import Fleet
+from fleetsim.stats.sample import TypeTables
 from fleetsim.tally.faults import FaultKind, Faults
 from fleetsim.tally.file import (
     MISSING,
@@ -31,6 +32,7 @@ from fleetsim.tally.file import (
     FileTally,
     FileTask,
     Stated,
+    empty_order,
     listed_in,
     members,
     tally_file,
@@ -49,6 +51,7 @@ from fleetsim.tally.partitions import Partition
 from fleetsim.tally.store import EventStore
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
+Ints: TypeAlias = npt.NDArray[np.int64]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -150,11 +153,18 @@ class OpenBatch:
         """Give events of a file to a store."""
         store.add(self.number, *events, file=file)
 
-    def finish(self, config: Config, roster: dict[str, Any], any_seed: bool, n_types: int) -> None:
-        """Merge the tallies of all files, and hold the record to them and to the roster."""
+    def finish(
+        self, config: Config, roster: dict[str, Any], any_seed: bool, types: TypeTables
+    ) -> None:
+        """Merge the tallies of all files, and hold the record to them and to the roster.
+
+        `types` takes those of the eligible drivers.
+        """
+        nothing = empty_order(config)
+        n_types = len(nothing.types.pairs)
         tallies = [self.read[file] for file in sorted(self.read)]
         self.read.clear()
-        self.partial: Partial = merge((tally.partial for tally in tallies), n_types)
+        self.partial: Partial = merge((tally.partial for tally in tallies), nothing)
         self._explain(tallies)
         for name, tally in zip(self.files.names, tallies, strict=True):
             if tally.more:  # said before the lines at fault, which may be very many
@@ -196,10 +206,16 @@ class OpenBatch:
                 check_rates(self.meta, self.id, config, self.faults)
         # Tables over the whole fleet, eligible or not; the counts behind them are not kept.
         drivers = self.drivers * config.drivers_per_company
-        self.counts = self.partial.drivers.table(drivers)
+        by_driver = self.partial.driver_types.table(drivers * n_types).reshape(drivers, n_types)
+        self.counts: Ints = by_driver.sum(axis=1)
+        if drivers:
+            types.add(by_driver[np.repeat(self.eligible, config.drivers_per_company)])
+        del by_driver
         by_company = self.partial.company_types.table(self.companies * n_types)
         self.types_by_company = by_company.reshape(self.companies, n_types)
-        self.partial = replace(self.partial, drivers=_NOTHING, company_types=_NOTHING)
+        self.partial = replace(
+            self.partial, driver_types=_NOTHING, company_types=_NOTHING, order=nothing.closed()
+        )
 
     def _explain(self, tallies: list[FileTally]) -> None:
         """Add up what the ledgers of all files explain, and say which are of no use."""
@@ -238,6 +254,7 @@ class Reading:
         self.hashes = {len(fleet): fleet.sha256} if fleet else {}
         self.reader = FileReader(config, fleet, listed_in(bad_companies))
         self.batch_of: list[OpenBatch] = []  # by the number of the file
+        self._types: dict[bytes, TypeTables] = {}  # by the companies that are eligible
 
     def open(self, number: int, source: Path | Partition) -> OpenBatch:
         """Return the next batch, of which no line has been read."""
@@ -309,7 +326,18 @@ class Reading:
         batch = self.batch_of[file]
         batch.read[file] = tally
         if len(batch.read) == len(batch.files.names):
-            batch.finish(self.config, self._roster(batch), self.any_seed, self.reader.n_types)
+            batch.finish(
+                self.config, self._roster(batch), self.any_seed, self.types_of(batch.eligible)
+            )
+
+    def types_of(self, eligible: Flags) -> TypeTables:
+        """Return what adds up the types of the batches with these companies."""
+        key = eligible.tobytes()
+        if key not in self._types:
+            per_company = self.config.drivers_per_company
+            drivers = 0 if self.fleet is None else int(eligible.sum()) * per_company
+            self._types[key] = TypeTables(self.reader.n_types, drivers, per_company)
+        return self._types[key]
 
     def _roster(self, batch: OpenBatch) -> dict[str, Any]:
         """Return what the record of a batch has to say of the companies, where that is known."""

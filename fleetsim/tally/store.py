@@ -220,6 +220,19 @@ class EventStore:
             yield (part for _, part in mine)
             batch, mine = next(grouped, (end, iter(())))
 
+    def offsets_and_batches(self, first: int, end: int) -> Iterator[tuple[Ints, Ints]]:
+        """Yield the offsets of the batches `first` to `end` - 1 and their batches, sorted by both.
+
+        Batches count from `first`.
+        """
+        query = (
+            "SELECT moment % ? AS us, moment // ? - ? AS batch FROM event "
+            "WHERE moment >= ? AND moment < ? ORDER BY us, batch"
+        )
+        length = self._length
+        for us, batch in self._pieces(query, [length, length, first, first * length, end * length]):
+            yield us.astype(np.int64), batch.astype(np.int64)
+
     def _split(self, pieces: Iterator[list[npt.NDArray[Any]]]) -> Iterator[tuple[int, Ints]]:
         """Yield pieces of moments cut where a batch ends, as batch and offsets."""
         for (piece,) in pieces:

@@ -13,6 +13,7 @@ import pytest
 from analysis import baseline, config_of, hand_made, quick_repeats, tally_of, with_keys
 from support import ROOT, judge, tracked_files
 
+from fleetsim.base.chances import percent
 from fleetsim.base.project import Project
 from fleetsim.base.tables import Table, number
 from fleetsim.experiment.check import check_experiment
@@ -217,8 +218,13 @@ def test_the_sentences_that_count_are_right(record: Record) -> None:
         f"{verdicts.count('inconclusive')} inconclusive"
     )
     odds = [c.a_priori for c in record.criteria if c.a_priori is not None and c.a_priori > 0.5]
-    assert by_chance(record).startswith(f"Of {len(odds)} criteria")
-    assert f"{sum(1 - p for p in odds):.2g} fail by chance" in by_chance(record)
+    said = by_chance(record)
+    assert f"does not pass at least one of {len(odds)} criteria" in said
+    assert f"with probability {percent(sum(1 - p for p in odds))} at most." in said
+    adjusted = [test.p_holm for test in record.tests if test.p_holm is not None]
+    assert f"Of the {len(adjusted)} tests of this run that count together" in said
+    assert f"smallest adjusted p is {number(min(adjusted), 2)}:" in said
+    assert by_chance(msgspec.structs.replace(record, tests=[])) == said.partition(" Of the ")[0]
 
 
 def test_figures_are_printed_without_the_noise_of_floats(record: Record) -> None:

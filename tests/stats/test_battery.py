@@ -22,7 +22,8 @@ from fleetsim.stats import controls, draws, effects, laws, moments, time_tests
 from fleetsim.stats.battery import BATTERY, EntryKind, entries
 from fleetsim.stats.effects import Law
 from fleetsim.stats.judged import run_battery
-from fleetsim.stats.sample import TIME_CELLS, Columns, make_sample
+from fleetsim.stats.order import TIME_CELLS
+from fleetsim.stats.sample import COUNT_CLASSES, Columns, make_sample
 
 LAW = Law(rate=2.0, weights=(0.5, 0.3, 0.2))
 MINUTES = 15 * 60 * 1_000_000  # [microseconds]
@@ -92,6 +93,16 @@ def slow_sample(rows, batches, drivers, types, per_company, length) -> dict:
         for (o1, k1), (o2, k2) in itertools.pairwise(mine):
             if often[o1] == often[o2] == 1:
                 pairs[k1][k2] += 1
+    by_driver = [[0] * types for _ in range(drivers)]
+    by_number = [[0] * per_company for _ in range(types)]
+    for _, driver, kind, _ in rows:
+        by_driver[driver][kind] += 1
+        by_number[kind][driver % per_company] += 1
+    by_count = [[0] * types for _ in range(COUNT_CLASSES)]
+    for batch, driver, kind, _ in rows:
+        mean = sum(counts[batch]) / drivers
+        step = math.floor(2 * (counts[batch][driver] - mean) / math.sqrt(mean))
+        by_count[max(-6, min(6, step)) + 6][kind] += 1
     ties = [0] * batches
     across = 0
     for (b1, _, _, o1), (b2, _, _, o2) in itertools.combinations(inside, 2):
@@ -105,6 +116,9 @@ def slow_sample(rows, batches, drivers, types, per_company, length) -> dict:
         "types_by_company": by_company,
         "types_by_time": by_time,
         "type_pairs": pairs,
+        "types_by_driver": by_driver,
+        "types_by_number": by_number,
+        "types_by_count": by_count,
         "sizes": [sum(b == batch for b, *_ in inside) for batch in range(batches)],
         "outside": outside,
         "ties": ties,
@@ -120,6 +134,9 @@ def fields_of(sample) -> dict:
         "types_by_company": sample.types_by_company.tolist(),
         "types_by_time": sample.types_by_time.tolist(),
         "type_pairs": sample.type_pairs.tolist(),
+        "types_by_driver": sample.types_by_driver.tolist(),
+        "types_by_number": sample.types_by_number.tolist(),
+        "types_by_count": sample.types_by_count.tolist(),
         "sizes": sample.times.sizes.tolist(),
         "outside": sample.outside,
         "ties": sample.times.ties.tolist(),

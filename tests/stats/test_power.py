@@ -11,6 +11,7 @@ import pytest
 from fleetsim import stats
 from fleetsim.stats.power import (
     POWER,
+    category_outcome,
     detectable_dispersion,
     detectable_rate_shift,
     detectable_shares,
@@ -122,3 +123,22 @@ def test_the_detectable_dispersion_is_caught_as_often_as_it_says() -> None:
     rates = rng.gamma(mean / (ratio - 1), ratio - 1, (SEEDS // 4, n))
     caught = sum(stats.dispersion_test(row).p_value < 0.05 for row in rng.poisson(rates))
     assert abs(caught / (SEEDS // 4) - POWER) < 2 * BAND
+
+
+@pytest.mark.parametrize(
+    ("n", "margin", "points"),
+    [(3500, 0.05, 0.02), (3500, 0.05, 0.05), (3500, 0.03, 0.02), (400, 0.15, 0.05)],
+)
+def test_types_between_pass_and_fail_are_as_often_open_as_simulated(n, margin, points):
+    """At the level of gates: what neither rejects nor is shown to be close, in 300,000 samples."""
+    weights, moved = np.array([0.4, 0.35, 0.25]), np.array([points, -points, 0.0])
+    random = np.random.default_rng(3)
+    sizes = random.poisson(n, 300_000)
+    shares = random.multinomial(sizes, weights + moved) / sizes[:, None]
+    kept = sizes * ((shares - weights) ** 2 / weights).sum(axis=1) <= -2 * math.log(1e-6)
+    half = 1.6448536 * np.sqrt(shares * (1 - shares) / sizes[:, None])
+    inside = (np.abs(shares - weights) + half).max(axis=1) <= margin
+    found = category_outcome(n, weights, weights + moved, margin, 1e-6)
+    assert found.fails == pytest.approx(1 - kept.mean(), abs=0.003)
+    assert found.inconclusive == pytest.approx((kept & ~inside).mean(), abs=0.003)
+    assert found.passes == pytest.approx((kept & inside).mean(), abs=0.003)

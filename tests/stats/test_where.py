@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fleetsim.generate.config import Config, make_config
-from fleetsim.stats import draw_columns, law_of, run_battery
+from fleetsim.stats import draw_columns, law_of, run_battery, sample_of
 from fleetsim.stats.battery import BATTERY
 from fleetsim.stats.sample import Columns, Sample, make_sample
+from fleetsim.stats.times import TIED_BATCHES, tied_batches
 from fleetsim.stats.where import _PARTS, SHOWN, Names, places_of, sentence_of
 
 CONFIG = make_config(
@@ -133,3 +139,35 @@ def test_only_tests_that_reject_or_are_suspects_say_where(name: str) -> None:
     assert faulty["event_types"].places
     for row in run_battery(sample(columns()), law):
         assert bool(row.places) == (row.suspect or row.verdict == "fail")
+
+
+def test_the_two_batches_that_share_offsets_are_named() -> None:
+    """Of six batches the third and the fifth have the same times; no other two are told."""
+    own = draw_columns(CONFIG, 6)
+    offset = own.offset_us.copy()
+    source = offset[own.batch == 2][:800]
+    offset[np.flatnonzero(own.batch == 4)[: len(source)]] = source
+    found = sample_of(Columns(own.batch, own.driver, own.kind, offset), CONFIG, 6)
+    places = places_of("batch_ties", found, law_of(CONFIG))
+    assert places[1].part == "shared"
+    assert places[1].at == (2, 4)
+    assert 790 < places[1].observed <= 810
+    assert sentence_of(places[1], Names()) == (
+        f"batch 3, batch 5: {places[1].observed:.0f} pairs of events with one offset, "
+        f"{places[1].expected:.3g} expected"
+    )
+
+
+@given(rows=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), max_size=60), cut=st.data())
+def test_shared_offsets_are_those_that_loops_count(rows, cut) -> None:
+    """Offsets of two batches, in pieces of any size; of three only those that follow are told."""
+    rows = sorted(rows)
+    found: Counter[tuple[int, int]] = Counter()
+    for (us, one), (other, two) in itertools.pairwise(rows):
+        if us == other and one != two:
+            found[one, two] += 1
+    at = cut.draw(st.integers(0, len(rows)))
+    table = np.array(rows, np.int64).reshape(-1, 2)
+    pieces = [(part[:, 0], part[:, 1]) for part in (table[:at], table[at:])]
+    most = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:TIED_BATCHES]
+    assert tied_batches(pieces).tolist() == [[*pair, n] for pair, n in most]

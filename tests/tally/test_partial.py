@@ -21,7 +21,7 @@ from fleetsim.generate.config import make_config
 from fleetsim.generate.fleet import Fleet
 from fleetsim.tally import partial as module
 from fleetsim.tally.faults import FaultKind
-from fleetsim.tally.file import Events, FileReader
+from fleetsim.tally.file import Events, FileReader, empty_order
 from fleetsim.tally.partial import Counts, Growing, Partial, count, merge
 
 CONFIG = make_config(BASE | {"drivers_per_company": 3, "number_of_companies": 2})
@@ -83,6 +83,11 @@ def tally(lines: list[bytes], file: int = 0) -> tuple[Partial, list[Events]]:
     return found.partial, taken
 
 
+def merged(*partials: Partial) -> Partial:
+    """Return the partial of adjacent ones."""
+    return merge(partials, empty_order(CONFIG))
+
+
 def plain(partial: Partial, starts: list[int] | None = None) -> dict[str, Any]:
     """Return a partial as plain data; with `starts`, lines count through the files."""
 
@@ -95,13 +100,19 @@ def plain(partial: Partial, starts: list[int] | None = None) -> dict[str, Any]:
     values["examined"] = {kind: n for kind, n in partial.examined.items() if n}
     for name in ("lines", "timed", "outside"):
         values[name] = getattr(partial, name)
-    for name in ("drivers", "company_types"):
+    for name in ("driver_types", "company_types"):
         counts: Counts = getattr(partial, name)
         values[name] = (counts.numbers.tolist(), counts.times.tolist())
     values["by_time"] = partial.types_by_time.tolist()
-    for name in ("table", "first", "last"):
-        values[f"pairs {name}"] = getattr(partial.pairs, name).tolist()
-    values["pairs"] = partial.pairs.finish().tolist()
+    for name in ("pairs", "apart", "places", "first", "last"):
+        values[f"types {name}"] = getattr(partial.order.types, name).tolist()
+    whole = partial.order.closed()
+    for name in ("pairs", "apart", "places"):
+        values[f"all {name}"] = getattr(whole.types, name).tolist()
+    for times in whole.times():
+        values |= {
+            f"{type(times).__name__} {k}": np.array(v).tolist() for k, v in vars(times).items()
+        }
     return values
 
 
@@ -118,19 +129,18 @@ def test_partials_merge_in_any_groups(lines, cuts, in_order) -> None:
     pieces = [lines[:first], lines[first:second], lines[second:]]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "EXAMPLES", 2)
-        n = len(TYPES)
         whole, _ = tally(lines)
         a, b, c = (tally(piece, file)[0] for file, piece in enumerate(pieces))
-        together = merge([a, b, c], n)
+        together = merged(a, b, c)
         assert plain(together, [0, *np.cumsum([len(p) for p in pieces]).tolist()]) == plain(
             whole, [0]
         )
-        assert plain(merge([merge([a, b], n), c], n)) == plain(together)
-        assert plain(merge([a, merge([b, c], n)], n)) == plain(together)
-        nothing = merge([], n)
-        assert plain(merge([nothing, a, nothing], n)) == plain(a)
+        assert plain(merged(merged(a, b), c)) == plain(together)
+        assert plain(merged(a, merged(b, c))) == plain(together)
+        nothing = merged()
+        assert plain(merged(nothing, a, nothing)) == plain(a)
         patch.setattr(module, "_PENDING", 0)
-        growing = Growing(n)
+        growing = Growing(lambda: empty_order(CONFIG))
         for part in (a, b, c):
             growing.add(part)
         assert plain(growing.finish()) == plain(together)
@@ -145,7 +155,7 @@ def test_another_spelling_tells_the_same(lines) -> None:
     assert other.causes - one.causes == Counter({(FaultKind.LINE, "spelling"): other.lines})
     assert set(other.fault_counts) - set(one.fault_counts) <= set(form)
     assert other.examined == one.examined
-    for name in ("drivers", "company_types"):
+    for name in ("driver_types", "company_types"):
         for mine, its in zip(
             vars(getattr(one, name)).values(), vars(getattr(other, name)).values(), strict=True
         ):
@@ -173,9 +183,9 @@ def test_counts_are_those_of_numpy(values) -> None:
 def test_a_line_that_does_not_follow_another_file_is_a_fault() -> None:
     """The control: two files in the wrong order are found, once, at the later one's line."""
     early, late = tally([b"x\n", line(1, 5, 0)], 1)[0], tally([line(3, 5, 0)], 0)[0]
-    found = merge([late, early], len(TYPES))
+    found = merged(late, early)
     assert [(f.file, f.line, f.message[:8]) for f in found.faults] == [
         (1, 1, "not vali"),
         (1, 2, "a driver"),
     ]
-    assert merge([early, late], len(TYPES)).fault_counts.total() == 1
+    assert merged(early, late).fault_counts.total() == 1

@@ -22,6 +22,7 @@ from fleetsim.experiment.criterion import (
     Criterion,
     CriterionKind,
     Judgement,
+    Rule,
     certain,
     limits_of,
     measured,
@@ -417,6 +418,7 @@ CRITERIA: dict[str, CriterionKind] = {
         _structure(FaultKind.FOLDER, claim=_folder_claim),
         certain,
         method="the folder's name and files",
+        rule=Rule.NONE_WRONG,
     ),
     "jsonl_valid": CriterionKind(
         "every line has exactly the form of the data model and names of the roster, no id twice",
@@ -432,6 +434,7 @@ CRITERIA: dict[str, CriterionKind] = {
         ),
         _some_event,
         method="every line held to the bytes of the data model, every name to the roster",
+        rule=Rule.NONE_WRONG,
     ),
     "batch_meta": CriterionKind(
         "every record says of its batch what the files and the configuration have",
@@ -439,6 +442,7 @@ CRITERIA: dict[str, CriterionKind] = {
         _structure(FaultKind.META, claim=_meta_claim),
         certain,
         method="each entry held to the files and to the configuration",
+        rule=Rule.NONE_WRONG,
     ),
     "timestamps_in_interval": CriterionKind(
         "every timestamp lies in its interval [start, end)",
@@ -451,6 +455,7 @@ CRITERIA: dict[str, CriterionKind] = {
         ),
         _some_event,
         method="every timestamp of the file",
+        rule=Rule.NONE_WRONG,
     ),
     "event_count_range": CriterionKind(
         "the number of events lies between two numbers",
@@ -462,6 +467,7 @@ CRITERIA: dict[str, CriterionKind] = {
         prospect=lambda c, e: count_range_prospect(e, *limits_of(c)),
         unit="events",
         method="lines of events.jsonl, counted in the file",
+        rule=Rule.WITHIN,
     ),
     "event_count_law": CriterionKind(
         "the number of events is near the configured mean, and follows its Poisson law",
@@ -474,6 +480,7 @@ CRITERIA: dict[str, CriterionKind] = {
         prospect=lambda c, e: count_law_prospect(e, c.tolerance or 0.0),
         unit="events",
         method="lines of events.jsonl against the configured mean; exact Poisson test",
+        rule=Rule.COUNT_TEST,
     ),
     "event_type_law": CriterionKind(
         "the shares of the event types are near their weights, and follow them",
@@ -487,6 +494,7 @@ CRITERIA: dict[str, CriterionKind] = {
             "chi-square against the weights, and 90 % intervals of the shares; observed is the "
             "largest distance of a share from its weight"
         ),
+        rule=Rule.SHARES_TEST,
     ),
     "battery": CriterionKind(
         "no test of the whole battery rejects at alpha, adjusted together",
@@ -500,6 +508,7 @@ CRITERIA: dict[str, CriterionKind] = {
         prospect=lambda c, e: battery_prospect(e),
         unit="rejecting tests",
         method="every test of a law or of structure, adjusted together by Holm's procedure",
+        rule=Rule.TESTS,
     ),
     "event_count_spread": CriterionKind(
         "the counts of many seeds vary as much as the Poisson law says",
@@ -510,6 +519,7 @@ CRITERIA: dict[str, CriterionKind] = {
         prospect=lambda c, e: spread_prospect(e, *limits_of(c)),
         unit="variance/mean",
         method="counts of many seeds, drawn in memory; variance/mean with its 95 % interval",
+        rule=Rule.INTERVAL_HOLDS_ONE,
     ),
     "generation_time": CriterionKind(
         "the slowest cold run is faster than a limit",
@@ -518,6 +528,7 @@ CRITERIA: dict[str, CriterionKind] = {
         measured,
         unit="s",
         method="generation time of the slowest cold run, by batch_meta.json",
+        rule=Rule.BELOW,
     ),
     "generation_time_variation": CriterionKind(
         "the coefficient of variation of the generation time is below a limit",
@@ -527,6 +538,7 @@ CRITERIA: dict[str, CriterionKind] = {
         prospect=lambda c, e: variation_prospect(e, c.high or 0.0),
         unit="standard deviation/mean",
         method="coefficient of variation of the cold runs; its upper 95 % limit decides",
+        rule=Rule.INTERVAL_BELOW,
     ),
     "memory_peak": CriterionKind(
         "the largest resident set of all cold runs is below a limit",
@@ -538,6 +550,7 @@ CRITERIA: dict[str, CriterionKind] = {
             "largest resident set of each generating process, as the operating system accounts "
             "for it"
         ),
+        rule=Rule.BELOW,
     ),
     "batch_size_range": CriterionKind(
         "the size of the batch lies between two numbers of MB",
@@ -552,6 +565,7 @@ CRITERIA: dict[str, CriterionKind] = {
         ),
         unit="MB",
         method="allocated blocks of the batch folder, as du counts them",
+        rule=Rule.WITHIN,
     ),
     "batch_size_law": CriterionKind(
         "the size of the batch is near the configured mean times the bytes of a line",
@@ -564,6 +578,7 @@ CRITERIA: dict[str, CriterionKind] = {
         prospect=lambda c, e: size_law_prospect(e, c.tolerance or 0.0),
         unit="MB",
         method="bytes of the batch's files against configured mean × mean length of a line",
+        rule=Rule.TOLERANCE,
     ),
 }
 

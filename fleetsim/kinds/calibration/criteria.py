@@ -17,6 +17,7 @@ from fleetsim.experiment.criterion import (
     Criterion,
     CriterionKind,
     Judgement,
+    Rule,
     measured,
 )
 from fleetsim.experiment.expectation import Expectation
@@ -201,6 +202,7 @@ CRITERIA: dict[str, CriterionKind] = {
             "p-values below 0.05, 0.01 and 0.001 counted over the fault-free seeds; exact "
             "binomial bands"
         ),
+        rule=Rule.NONE_WRONG,
     ),
     "p_values_uniform": CriterionKind(
         "p-values of fault-free data are uniform, where they are continuous",
@@ -209,6 +211,7 @@ CRITERIA: dict[str, CriterionKind] = {
         _joint,
         unit="distributions outside",
         method="Kolmogorov-Smirnov test of each test's p-values over the fault-free seeds",
+        rule=Rule.NONE_WRONG,
     ),
     "controls_caught": CriterionKind(
         "each known fault is caught in at least this share of the seeds",
@@ -219,6 +222,7 @@ CRITERIA: dict[str, CriterionKind] = {
         method=(
             "share of seeds in which the best test for the fault rejects; its 95 % interval decides"
         ),
+        rule=Rule.INTERVAL_ABOVE,
     ),
     "power_as_computed": CriterionKind(
         "each test catches its fault as often as was computed",
@@ -229,5 +233,6 @@ CRITERIA: dict[str, CriterionKind] = {
         method=(
             "share of seeds in which the test alone rejects, against the power that a formula gives"
         ),
+        rule=Rule.NONE_WRONG,
     ),
 }

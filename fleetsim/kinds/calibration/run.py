@@ -18,6 +18,7 @@ from fleetsim.kinds.calibration.trials import (
     CONTROL_TRIALS,
     Calibration,
     CalibrationRecord,
+    CaughtRow,
     PowerRow,
     PValues,
     SizeRow,
@@ -85,15 +86,19 @@ class CalibrationRun(BaseRun):
         """Try every control; return how often it is caught, beside the computed power."""
         passes, experiment = self._need(self._passes, "calibrate"), self.experiment
         with notebook_bar(CONTROL_TRIALS * experiment.keys.control_seeds, "seed") as update:
-            controls = measure_controls(
+            controls, caught = measure_controls(
                 experiment.config,
                 experiment.keys.control_seeds,
                 level=experiment.alpha,
                 workers=self._pool or 1,
                 progress=update,
             )
-        self._calibration = make_calibration(passes, controls)
+        self._calibration = make_calibration(passes, controls, caught)
         return _control_table(controls)
+
+    def who_catches(self) -> Table:
+        """Return for each control the tests of the battery that catch it most often."""
+        return caught_table(self.evidence().caught)
 
     def evidence(self) -> Calibration:
         """Return what was found."""
@@ -108,6 +113,7 @@ class CalibrationRun(BaseRun):
                 rejections=list(found.sizes),
                 uniformity=list(found.laws),
                 controls=list(found.controls),
+                caught=list(found.caught),
             ),
         )
 
@@ -117,6 +123,27 @@ class CalibrationRun(BaseRun):
         if self._pool is not None:
             self._pool.shutdown()
         return summary
+
+
+#: Tests that a row of `caught_table` names, and the least share of the seeds that it takes.
+NAMED, LEAST_SHARE = 4, 0.1
+
+
+def caught_table(rows: Sequence[CaughtRow]) -> Table:
+    """Return a row for each control: the tests that caught it most often, of all tests."""
+    body = []
+    for row in rows:
+        order = sorted(row.caught.items(), key=lambda item: -item[1])
+        told = [f"{test} {share:.2f}" for test, share in order if share >= LEAST_SHARE]
+        more = f", {len(told) - NAMED} more" if len(told) > NAMED else ""
+        names = ", ".join(told[:NAMED]) + more
+        body.append((row.control, number(row.batches), names or f"none in {LEAST_SHARE:g}"))
+    seeds = rows[0].seeds if rows else 0
+    caption = (
+        f"Share of {seeds} seeds in which a test decides after Holm's adjustment, for the "
+        f"{NAMED} tests that catch most, from {LEAST_SHARE:g} on."
+    )
+    return Table(("control", "batches", "caught by"), tuple(body), caption)
 
 
 def _rejection_table(found: Calibration, seeds: int) -> Table:

@@ -140,6 +140,18 @@ class PowerRow:
         return exact_interval(round(self.share_holm * self.seeds), self.seeds)
 
 
+class CaughtRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How often every test decided on a control, after Holm's adjustment.
+
+    `caught` holds the share of the seeds by test, for the tests that decided in any of them.
+    """
+
+    control: str
+    batches: int
+    seeds: int
+    caught: dict[str, float]
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Everything that the verdicts on the tests themselves rest on.
@@ -153,12 +165,15 @@ class Calibration:
         Of all passes together; their joint limits share one `BUDGET`.
     controls : tuple of PowerRow
         Every control, by the tests that are there for it or have a computed power.
+    caught : tuple of CaughtRow
+        Every control, by all tests.
     """
 
     passes: tuple[PValues, ...]
     sizes: tuple[SizeRow, ...]
     laws: tuple[UniformRow, ...]
     controls: tuple[PowerRow, ...]
+    caught: tuple[CaughtRow, ...] = ()
 
 
 def process_pool(workers: int) -> Executor:
@@ -262,7 +277,7 @@ def measure_controls(
     level: float = 0.05,
     workers: int | Executor = 1,
     progress: Update | None = None,
-) -> list[PowerRow]:
+) -> tuple[list[PowerRow], list[CaughtRow]]:
     """Measure all of `CONTROLS`, by the tests that are there for each or have a computed power.
 
     A control that is too small for its number of batches is tried a second time, in as many as it
@@ -272,8 +287,14 @@ def measure_controls(
     ----------
     config, seeds, level, workers, progress
         See `measure_power`.
+
+    Returns
+    -------
+    list of PowerRow
+    list of CaughtRow
+        The same by all tests.
     """
-    rows = []
+    rows, everything = [], []
     for control in CONTROLS:
         named = list(dict.fromkeys((*control.caught_by, *control.computed)))
         for batches in _trials(control):
@@ -288,7 +309,11 @@ def measure_controls(
             )
             of = {row.test: row for row in measured}
             rows += [of[test] for test in named]
-    return rows
+            caught = {test: row.share_holm for test, row in of.items() if row.share_holm}
+            everything.append(
+                CaughtRow(control=control.name, batches=batches, seeds=seeds, caught=caught)
+            )
+    return rows, everything
 
 
 def _trials(control: Control) -> list[int]:
@@ -383,7 +408,11 @@ def exact_interval(hits: int, n: int) -> tuple[float, float]:
     return float(limits.low), float(limits.high)
 
 
-def make_calibration(passes: Sequence[PValues], controls: Sequence[PowerRow]) -> Calibration:
+def make_calibration(
+    passes: Sequence[PValues],
+    controls: Sequence[PowerRow],
+    caught: Sequence[CaughtRow] = (),
+) -> Calibration:
     """Return the tables of several passes, whose joint limits share one `BUDGET`."""
     budget = BUDGET / len(passes)
     return Calibration(
@@ -391,6 +420,7 @@ def make_calibration(passes: Sequence[PValues], controls: Sequence[PowerRow]) ->
         sizes=tuple(row for found in passes for row in size_table(found, budget=budget)),
         laws=tuple(row for found in passes for row in uniformity_table(found, budget=budget)),
         controls=tuple(controls),
+        caught=tuple(caught),
     )
 
 
@@ -467,3 +497,4 @@ class CalibrationRecord(msgspec.Struct, frozen=True, kw_only=True):
     rejections: list[SizeRow]
     uniformity: list[UniformRow]
     controls: list[PowerRow]
+    caught: list[CaughtRow] = []

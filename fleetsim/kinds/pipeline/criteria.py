@@ -20,6 +20,7 @@ from fleetsim.experiment.criterion import (
     Criterion,
     CriterionKind,
     Judgement,
+    Rule,
     by_intervals,
     measured,
     undecided,
@@ -439,6 +440,7 @@ def _counted(
         unit=unit,
         method=method,
         optional=("high",),
+        rule=Rule.NONE_WRONG,
         fault=fault,
     )
 
@@ -486,6 +488,7 @@ CRITERIA: dict[str, CriterionKind] = {
         choices={"defect": tuple(DEFECT_KINDS)},
         fault=_lacks_defects,
         method="refused lines of those that must be, by kind of defect",
+        rule=Rule.ABOVE,
     ),
     "precision": CriterionKind(
         "the share of refusals that had to be",
@@ -493,6 +496,7 @@ CRITERIA: dict[str, CriterionKind] = {
         _judge_precision,
         measured,
         method="refusals that had to be, of all",
+        rule=Rule.ABOVE,
     ),
     "unaccounted": _counted(
         "every line is accepted or reported as refused",
@@ -531,6 +535,7 @@ CRITERIA: dict[str, CriterionKind] = {
         prospect=_foresee_kills,
         unit="kills",
         method="SIGKILL at changes of the output and at times, a new start, then rows and outcomes",
+        rule=Rule.NONE_WRONG,
     ),
     "pipeline_time": CriterionKind(
         "every cold run takes less time than a limit",
@@ -539,6 +544,7 @@ CRITERIA: dict[str, CriterionKind] = {
         measured,
         unit="s",
         method="wall time of all starts of a cold run together; the slowest decides",
+        rule=Rule.BELOW,
     ),
     "pipeline_cpu": CriterionKind(
         "every cold run takes less CPU time than a limit, all processes together",
@@ -547,6 +553,7 @@ CRITERIA: dict[str, CriterionKind] = {
         measured,
         unit="s",
         method="CPU time of the whole process tree; the largest decides",
+        rule=Rule.BELOW,
     ),
     "pipeline_memory": CriterionKind(
         "every cold run takes less memory than a limit, all processes together",
@@ -555,6 +562,7 @@ CRITERIA: dict[str, CriterionKind] = {
         measured,
         unit="MB",
         method="largest sampled sum over the processes of a start",
+        rule=Rule.BELOW,
     ),
     "pipeline_variation": CriterionKind(
         "the run time varies by less than a limit",
@@ -564,6 +572,7 @@ CRITERIA: dict[str, CriterionKind] = {
         fault=_lacks_repeats(2),
         unit="standard deviation/mean",
         method="coefficient of variation of the cold runs; its upper 95 % limit decides",
+        rule=Rule.INTERVAL_BELOW,
     ),
     "output_bytes": CriterionKind(
         "the output takes less room than a limit",
@@ -572,6 +581,7 @@ CRITERIA: dict[str, CriterionKind] = {
         measured,
         unit="bytes",
         method="size of all files of the output after the last delivery",
+        rule=Rule.BELOW,
     ),
     "pipeline_throughput": CriterionKind(
         "it ingests more events a second than a limit",
@@ -581,6 +591,7 @@ CRITERIA: dict[str, CriterionKind] = {
         fault=_lacks_repeats(2),
         unit="events/s",
         method="delivered lines over the wall time; the lower 95 % limit decides",
+        rule=Rule.LIMIT_ABOVE,
     ),
     "pipeline_growth": CriterionKind(
         "its cost grows with the lines by a power within limits",
@@ -591,5 +602,6 @@ CRITERIA: dict[str, CriterionKind] = {
         choices={"quantity": tuple(QUANTITIES)},
         fault=_lacks_sizes,
         method="start-up + factor × lines^exponent over the sizes; the whole 95 % interval",
+        rule=Rule.INTERVAL_WITHIN,
     ),
 }

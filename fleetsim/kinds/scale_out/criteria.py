@@ -15,6 +15,7 @@ from fleetsim.experiment.criterion import (
     Criterion,
     CriterionKind,
     Judgement,
+    Rule,
     by_contents,
     by_intervals,
     certain,
@@ -123,6 +124,7 @@ CRITERIA: dict[str, CriterionKind] = {
         method=(
             "every file read back: lines, bytes and SHA-256 of each part and of all in their order"
         ),
+        rule=Rule.NONE_WRONG,
     ),
     "throughput_ratio": CriterionKind(
         "two workers make at least so many times the events a second of one process",
@@ -133,6 +135,7 @@ CRITERIA: dict[str, CriterionKind] = {
             "events over generation_seconds, by workers over by one process; the whole 95 % "
             "interval"
         ),
+        rule=Rule.INTERVAL_ABOVE,
     ),
     "client_memory": CriterionKind(
         "the memory of the process that asks does not grow with the events",
@@ -143,6 +146,7 @@ CRITERIA: dict[str, CriterionKind] = {
             "factor × events^exponent, fitted to the command's resident sets; the whole 95 % "
             "interval"
         ),
+        rule=Rule.INTERVAL_BELOW,
     ),
     "scheduler_memory": CriterionKind(
         "the memory of the scheduler does not grow with the events",
@@ -153,6 +157,7 @@ CRITERIA: dict[str, CriterionKind] = {
             "factor × events^exponent, fitted to the scheduler's resident sets; the whole 95 % "
             "interval"
         ),
+        rule=Rule.INTERVAL_BELOW,
     ),
     "task_overhead": CriterionKind(
         "a task costs less than a limit besides its events",
@@ -161,5 +166,6 @@ CRITERIA: dict[str, CriterionKind] = {
         measured,
         unit="s",
         method="slope of generation_seconds over the number of parts; the whole 95 % interval",
+        rule=Rule.INTERVAL_BELOW,
     ),
 }

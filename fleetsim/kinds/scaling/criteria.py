@@ -10,6 +10,7 @@ from fleetsim.experiment.criterion import (
     Criterion,
     CriterionKind,
     Judgement,
+    Rule,
     by_contents,
     by_intervals,
     certain,
@@ -124,6 +125,7 @@ CRITERIA: dict[str, CriterionKind] = {
             "start-up + factor × events^exponent, fitted to generation_seconds; the whole 95 % "
             "interval"
         ),
+        rule=Rule.INTERVAL_WITHIN,
     ),
     "memory_exponent": CriterionKind(
         "the memory does not grow with the batch",
@@ -133,6 +135,7 @@ CRITERIA: dict[str, CriterionKind] = {
         method=(
             "factor × events^exponent, fitted to the largest resident sets; the whole 95 % interval"
         ),
+        rule=Rule.INTERVAL_BELOW,
     ),
     "memory_of_largest": CriterionKind(
         "the largest size takes less memory than a limit",
@@ -141,6 +144,7 @@ CRITERIA: dict[str, CriterionKind] = {
         measured,
         unit="MB",
         method="largest resident set of the cold processes that make the largest size",
+        rule=Rule.BELOW,
     ),
     "same_content": CriterionKind(
         "every file is what its record says, and repeats of a size are equal",
@@ -152,5 +156,6 @@ CRITERIA: dict[str, CriterionKind] = {
             "every file read back: lines, bytes and SHA-256 against its record and the other "
             "repeats"
         ),
+        rule=Rule.NONE_WRONG,
     ),
 }

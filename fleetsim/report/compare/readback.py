@@ -109,7 +109,9 @@ def _arrays(sample: Sample) -> tuple[Ints | list[float], ...]:
     times = sample.times
     return (
         *(sample.counts, sample.type_counts, sample.types_by_company, sample.types_by_time),
-        *(sample.type_pairs, times.cells, times.phases),
+        *(sample.type_pairs, sample.types_apart, sample.type_places, sample.types_by_driver),
+        *(sample.types_by_number, sample.types_by_count, sample.driver_times.gaps),
+        *(times.cells, times.phases, times.digits),
         [sample.outside, sample.unplaced, times.first_us, times.last_us, times.distance],
     )
 

@@ -18,8 +18,8 @@ from fleetsim.report.compare.differences import not_comparable
 from fleetsim.report.compare.readback import RunData, WholeRun
 from fleetsim.stats.adjust import holm
 from fleetsim.stats.counts import two_sample_rate_test
+from fleetsim.stats.order import TIME_CELLS
 from fleetsim.stats.result import TestResult
-from fleetsim.stats.sample import TIME_CELLS
 from fleetsim.stats.two_samples import dispersion_ratio, homogeneity_test, largest_shift, rank_test
 
 DIFFERS = "differs"
