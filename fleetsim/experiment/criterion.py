@@ -193,8 +193,12 @@ class Rule(StrEnum):
     """
 
     NONE_WRONG = (
-        "What is wrong is counted. It passes where nothing is (or no more than `high`, where that "
-        "is given), and is inconclusive where there was nothing to look at, or too little."
+        "What is wrong is counted. It passes where nothing is, and is inconclusive where there was "
+        "nothing to look at, or too little."
+    )
+    FEW_WRONG = (
+        "What is wrong is counted. It passes up to `high`, which is 0 where it is not given, and "
+        "is inconclusive where there was nothing to look at."
     )
     BELOW = "The worst measured value passes below `high`, and fails above it."
     ABOVE = "The observed value passes from `low` on, and fails below it."

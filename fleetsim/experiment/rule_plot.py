@@ -37,19 +37,15 @@ class _Scene:
 
 
 _P, _F, _I = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
+_COUNTED = (
+    _Case(_P, 0.06),
+    _Case(_I, 0.5, text="nothing was looked at"),
+    _Case(_F, 0.62, text="some are wrong"),
+)
 _TOLERANCE = ("expected − tolerance", "expected + tolerance")
 _SCENES: dict[Rule, _Scene] = {
-    Rule.NONE_WRONG: _Scene(
-        None,
-        0.12,
-        ("0, or high",),
-        (
-            _Case(_P, 0.06),
-            _Case(_I, 0.5, text="nothing was looked at"),
-            _Case(_F, 0.62, text="some are wrong"),
-        ),
-        "what is wrong",
-    ),
+    Rule.NONE_WRONG: _Scene(None, 0.12, ("0",), _COUNTED, "what is wrong"),
+    Rule.FEW_WRONG: _Scene(None, 0.25, ("high",), _COUNTED, "what is wrong"),
     Rule.BELOW: _Scene(None, 0.6, ("high",), (_Case(_P, 0.35), _Case(_F, 0.8)), "worst value"),
     Rule.ABOVE: _Scene(0.6, None, ("low",), (_Case(_P, 0.8), _Case(_F, 0.35)), "observed"),
     Rule.WITHIN: _Scene(0.3, 0.7, ("low", "high"), (_Case(_P, 0.5), _Case(_F, 0.85)), "observed"),
@@ -160,7 +156,7 @@ def rule_figure(name: str, kind: CriterionKind) -> tuple[Figure, str]:
         )
         return f"How {name} decides. {kind.rule} Examples on an axis from 0 to 1: {told}."
 
-    return titled_figure(f"{name}: {kind.claim}", _SIZE, fill)
+    return titled_figure(name, _SIZE, fill)
 
 
 def _draw(ax: Axes, scene: _Scene, kind: CriterionKind) -> None:
@@ -188,5 +184,6 @@ def _draw(ax: Axes, scene: _Scene, kind: CriterionKind) -> None:
     ax.set_yticks(list(rows), [str(case.verdict) for case in scene.cases])
     ax.set(ylim=(len(scene.cases) - 0.5, -0.5), xlim=(0, 1.3))
     ax.set_xticks(ends, names)
-    unit = f" [{kind.unit}]" if kind.unit else ""
+    own = kind.rule in (Rule.TESTS, Rule.INTERVAL_HOLDS_ONE)  # their axis is no observation
+    unit = f" [{kind.unit}]" if kind.unit and not own else ""
     ax.set_xlabel(f"{scene.axis}{unit}")

@@ -440,7 +440,7 @@ def _counted(
         unit=unit,
         method=method,
         optional=("high",),
-        rule=Rule.NONE_WRONG,
+        rule=Rule.FEW_WRONG,
         fault=fault,
     )
 
@@ -535,7 +535,7 @@ CRITERIA: dict[str, CriterionKind] = {
         prospect=_foresee_kills,
         unit="kills",
         method="SIGKILL at changes of the output and at times, a new start, then rows and outcomes",
-        rule=Rule.NONE_WRONG,
+        rule=Rule.FEW_WRONG,
     ),
     "pipeline_time": CriterionKind(
         "every cold run takes less time than a limit",
