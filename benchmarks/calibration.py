@@ -155,7 +155,8 @@ def _row(name: str, config: Config, seeds: int, batches: int, pool: object) -> s
     rows = size_table(found)
     cells = [f"{name}", str(batches), str(seeds), str(len({row.test for row in rows}))]
     for level in (0.05, 0.01, 0.001):
-        most = max((r for r in rows if r.level == level), key=lambda r: r.rejected / r.seeds)
+        often = [r for r in rows if r.level == level and r.seeds >= seeds / 2]
+        most = max(often or rows, key=lambda r: r.rejected / r.seeds)
         cells.append(f"{most.rejected} of {most.seeds} `{most.test}`")
     above = [f"`{r.test}` {r.rejected} at {r.level:g}" for r in rows if r.rejected > r.joint[1]]
     cells.append(", ".join(above) or "none")

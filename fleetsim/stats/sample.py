@@ -28,6 +28,7 @@ from fleetsim.stats.times import Times, times_of_arrays
 COUNT_CLASSES = 13
 #: Numbers of drivers that have a row of their own in the table of types by number.
 OWN_NUMBERS = 100
+_BLOCK = 1 << 16  # drivers that are looked at together
 
 
 @dataclass(frozen=True)
@@ -287,13 +288,12 @@ def number_groups(drivers_per_company: int) -> Ints:
     return numbers * (OWN_NUMBERS // 2) // drivers_per_company * 2 + numbers % 2
 
 
-def count_classes(counts: Ints) -> Ints:
+def count_classes(counts: Ints, mean: float) -> Ints:
     """Return the class of each driver by its number of events in a batch.
 
-    Classes are half a standard deviation of the Poisson law with the same mean, from three below
-    the mean to three above it, and all beyond.
+    Classes are half a standard deviation of the Poisson law with this mean, from three below the
+    mean to three above it, and all beyond.
     """
-    mean = float(counts.mean()) if len(counts) else 0.0
     if mean == 0:
         return np.zeros(len(counts), np.int64)
     steps = np.floor(2 * (counts - mean) / np.sqrt(mean))
@@ -306,22 +306,29 @@ class TypeTables:
     """Adds up types by driver, by the driver's number and by its count, batch after batch."""
 
     def __init__(self, n_types: int, n_drivers: int, drivers_per_company: int) -> None:
-        self._groups = np.tile(number_groups(drivers_per_company), n_drivers // drivers_per_company)
-        self._n_groups = min(drivers_per_company, OWN_NUMBERS)
+        self._per_company = drivers_per_company
         self.by_driver: Ints = np.zeros((n_drivers, n_types), np.int64)
         self.by_count: Ints = np.zeros((COUNT_CLASSES, n_types), np.int64)
 
     def add(self, by_driver: Ints) -> None:
         """Take the types of each driver in a batch, int64 (drivers, types)."""
-        self.by_driver = self.by_driver + by_driver
-        classes = count_classes(by_driver.sum(axis=1))
-        self.by_count = self.by_count + _rows_added(by_driver, classes, COUNT_CLASSES)
+        self.by_driver += by_driver
+        mean = float(by_driver.sum()) / max(1, len(by_driver))
+        for start in range(0, len(by_driver), _BLOCK):  # a table of all drivers is large
+            part = by_driver[start : start + _BLOCK]
+            classes = count_classes(part.sum(axis=1), mean)
+            self.by_count = self.by_count + _rows_added(part, classes, COUNT_CLASSES)
 
     @property
     def by_number(self) -> Ints:
         """Types by the group of the driver's number, int64 (types, groups)."""
-        table: Ints = _rows_added(self.by_driver, self._groups, self._n_groups).T
-        return table
+        groups = number_groups(self._per_company)
+        table: Ints = np.zeros((min(self._per_company, OWN_NUMBERS), self.by_driver.shape[1]), int)
+        for start in range(0, len(self.by_driver), _BLOCK):
+            part = self.by_driver[start : start + _BLOCK]
+            own = groups[np.arange(start, start + len(part)) % self._per_company]
+            table = table + _rows_added(part, own, len(table))
+        return table.T
 
 
 def _rows_added(table: Ints, groups: Ints, n_groups: int) -> Ints:

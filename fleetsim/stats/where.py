@@ -23,6 +23,7 @@ from fleetsim.stats.times import CELLS, PERIODS_US, cells_for
 
 SHOWN = 5  # parts of each test
 _TOLD = "told"  # the kind of a part whose text says all
+_BLOCK = 1 << 18  # cells of a table that are looked at together
 _CELLS = 25  # of the interval and of a period, as they are told
 Array = npt.NDArray[Any]
 
@@ -148,22 +149,35 @@ def _largest(
 ) -> Iterator[Place]:
     """Yield the cells of a table that depart most, as counts of a Poisson law."""
     observed, expected = np.broadcast_arrays(observed, expected)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        deviation = (observed - expected) / np.sqrt(expected)
-    deviation = np.where(expected > 0, deviation, np.where(observed > 0, np.inf, 0.0))
-    order = np.argsort(-np.abs(deviation), axis=None, kind="stable")[:SHOWN]
-    for flat in order.tolist():
-        at = tuple(int(i) for i in np.unravel_index(flat, observed.shape))
-        if deviation[at] == 0:
+    found: list[tuple[float, tuple[int, ...]]] = []
+    rows = max(1, _BLOCK * len(observed) // max(observed.size, 1))
+    for start in range(0, len(observed), rows):  # a table of all drivers is large
+        block = slice(start, start + rows)
+        deviation = _deviations(observed[block], expected[block])
+        order = np.argsort(-np.abs(deviation), axis=None, kind="stable")[:SHOWN]
+        for flat in order.tolist():
+            first, *others = (int(i) for i in np.unravel_index(flat, deviation.shape))
+            found.append((float(deviation[first, *others]), (start + first, *others)))
+    found.sort(key=lambda item: -abs(item[0]))
+    for deviates, at in found[:SHOWN]:
+        if deviates == 0:
             return
         yield Place(
             part=part,
             at=at,
             observed=float(observed[at]),
             expected=float(expected[at]),
-            deviation=float(deviation[at]),
+            deviation=deviates,
             text="" if text is None else text(*at),
         )
+
+
+def _deviations(observed: Array, expected: Array) -> Array:
+    """Return how far counts are from what is expected, in standard deviations of a Poisson law."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        deviation = (observed - expected) / np.sqrt(expected)
+    found: Array = np.where(expected > 0, deviation, np.where(observed > 0, np.inf, 0.0))
+    return found
 
 
 def _batches(sample: Sample, law: Law) -> Iterator[Place]:

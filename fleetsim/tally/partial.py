@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,15 +24,18 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
 _SPARSE = 8  # times as many values as numbers: then a table of all values is the slower way
-_PENDING = 1 << 20  # numbers that may wait until they are added up
+_PENDING = 1 << 19  # numbers that may wait until they are added up
 
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """How often numbers occur: those that do, int64 (n,) rising, and how often each one does."""
+    """How often numbers occur: those that do, rising, and how often each one does.
 
-    numbers: Ints
-    times: Ints
+    Both are int32 (n,) where that is wide enough, else int64: there may be some for each driver.
+    """
+
+    numbers: npt.NDArray[np.signedinteger]
+    times: npt.NDArray[np.signedinteger]
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -50,18 +54,68 @@ def count(values: Ints) -> Counts:
     first = int(values.min())
     if int(values.max()) - first >= _SPARSE * len(values):
         numbers, times = np.unique(values, return_counts=True)
-        return Counts(numbers, times.astype(np.int64, copy=False))
+        return Counts(_narrow(numbers), _narrow(times))
     table = np.bincount(values - first)
     there = np.flatnonzero(table)
-    return Counts(there + first, table[there].astype(np.int64, copy=False))
+    return Counts(_narrow(there + first), _narrow(table[there]))
+
+
+def _narrow(values: npt.NDArray[np.signedinteger]) -> npt.NDArray[np.signedinteger]:
+    """Return whole numbers >= 0 in the narrower type that holds them."""
+    fits = not len(values) or int(values.max()) <= np.iinfo(np.int32).max
+    return values.astype(np.int32 if fits else np.int64, copy=False)
 
 
 def _added(parts: list[Counts]) -> Counts:
-    """Return the sum of counts."""
+    """Return the sum of counts.
+
+    Parts of a file in order have little more than one driver in common with the next one: only what
+    they share is sorted, so that no copy of all is made beyond the result.
+    """
+    parts = [part for part in parts if len(part)]
     if len(parts) == 1:
         return parts[0]
-    numbers = np.concatenate([np.zeros(0, np.int64), *(part.numbers for part in parts)])
-    times = np.concatenate([np.zeros(0, np.int64), *(part.times for part in parts)])
+    shared = sum(
+        len(one)
+        - int(np.searchsorted(one.numbers, two.numbers[0]))
+        + int(np.searchsorted(two.numbers, one.numbers[-1], side="right"))
+        for one, two in pairwise(parts)
+        if two.numbers[0] <= one.numbers[-1]
+    )
+    if shared > sum(map(len, parts)) // 8:
+        return _sorted(parts)
+    row: list[Counts] = []
+    for part in parts:
+        rest = part
+        while row and len(rest) and rest.numbers[0] <= row[-1].numbers[-1]:
+            before = row.pop()
+            cut = int(np.searchsorted(before.numbers, rest.numbers[0]))
+            end = int(np.searchsorted(rest.numbers, before.numbers[-1], side="right"))
+            if cut:
+                row.append(Counts(before.numbers[:cut], before.times[:cut]))
+            both = [
+                Counts(before.numbers[cut:], before.times[cut:]),
+                Counts(rest.numbers[:end], rest.times[:end]),
+            ]
+            rest = Counts(rest.numbers[end:], rest.times[end:])
+            row.append(_sorted(both))
+        if len(rest):
+            row.append(rest)
+    return Counts(*_joined(row))
+
+
+def _joined(parts: list[Counts]) -> tuple[Any, Any]:
+    """Return the numbers of parts one after the other, and how often each occurs."""
+    none = np.zeros(0, np.int32)
+    return (
+        np.concatenate([none, *(part.numbers for part in parts)]),
+        np.concatenate([none, *(part.times for part in parts)]),
+    )
+
+
+def _sorted(parts: list[Counts]) -> Counts:
+    """Return the sum of counts whose numbers may stand in any order."""
+    numbers, times = _joined(parts)
     if (numbers[1:] < numbers[:-1]).any():
         order = np.argsort(numbers, kind="stable")
         numbers, times = numbers[order], times[order]
@@ -69,7 +123,8 @@ def _added(parts: list[Counts]) -> Counts:
     np.not_equal(numbers[1:], numbers[:-1], out=new[1:])
     if new.all():
         return Counts(numbers, times)
-    return Counts(numbers[new], np.add.reduceat(times, np.flatnonzero(new)))
+    sums = np.add.reduceat(times, np.flatnonzero(new), dtype=np.int64)
+    return Counts(numbers[new], _narrow(sums))
 
 
 class LineFault(NamedTuple):
@@ -218,7 +273,7 @@ class Growing:
         """Take the next one."""
         self._rows.append(partial)
         self._size += _size(partial)
-        if self._size > 2 * self._least + _PENDING:
+        if self._size > 1.25 * self._least + _PENDING:
             self._rows = [self.finish()]
             self._size = self._least = _size(self._rows[0])
 

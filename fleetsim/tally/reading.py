@@ -207,15 +207,16 @@ class OpenBatch:
         # Tables over the whole fleet, eligible or not; the counts behind them are not kept.
         drivers = self.drivers * config.drivers_per_company
         by_driver = self.partial.driver_types.table(drivers * n_types).reshape(drivers, n_types)
+        self.partial = replace(self.partial, driver_types=_NOTHING)
         self.counts: Ints = by_driver.sum(axis=1)
-        if drivers:
+        if drivers and self.eligible.all():
+            types.add(by_driver)
+        elif drivers:
             types.add(by_driver[np.repeat(self.eligible, config.drivers_per_company)])
         del by_driver
         by_company = self.partial.company_types.table(self.companies * n_types)
         self.types_by_company = by_company.reshape(self.companies, n_types)
-        self.partial = replace(
-            self.partial, driver_types=_NOTHING, company_types=_NOTHING, order=nothing.closed()
-        )
+        self.partial = replace(self.partial, company_types=_NOTHING, order=nothing.closed())
 
     def _explain(self, tallies: list[FileTally]) -> None:
         """Add up what the ledgers of all files explain, and say which are of no use."""
