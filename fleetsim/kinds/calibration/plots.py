@@ -215,9 +215,9 @@ def _power_label(row: PowerRow, rows: list[PowerRow]) -> str:
 
 
 PLOTS: dict[str, Plot] = {
-    "p_value_histograms": Plot("p-values of fault-free data", (9.0, 7.5), _histograms),
+    "p_value_histograms": Plot("p-values of fault-free data", (9.0, 10.0), _histograms),
     "p_value_quantiles": Plot(
         "p-values of fault-free data against the uniform law", (8.0, 4.0), _quantiles
     ),
-    "control_power": Plot("Power against the controls", (9.0, 8.0), _power),
+    "control_power": Plot("Power against the controls", (9.0, 13.0), _power),
 }
