@@ -19,7 +19,7 @@ from matplotlib import font_manager, ft2font
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 from scipy import stats as laws
 
@@ -27,6 +27,7 @@ from fleetsim.experiment.criterion import Criterion
 from fleetsim.generate.config import Config
 from fleetsim.generate.model import type_law
 from fleetsim.stats.categories import share_intervals
+from fleetsim.stats.driver_tests import gap_cells
 from fleetsim.stats.effects import law_of
 from fleetsim.stats.sample import Sample
 from fleetsim.stats.times import PLOT_CELLS, cells_for
@@ -195,6 +196,38 @@ def draw_over_interval(ax: Axes, sample: Sample) -> str:
         f"Events in {cells} equal cells of the interval of {length:g} minutes: between "
         f"{observed.min()} and {observed.max()} a cell; the uniform law expects {expected:.1f}, "
         f"and 95 % of cells between {low:.0f} and {high:.0f}."
+    )
+
+
+def draw_gaps(ax: Axes, sample: Sample) -> str:
+    """Draw how often gaps between a driver's events have a size, over what the law says.
+
+    Returns the alt text.
+    """
+    found = gap_cells(sample.driver_times, sample.length_us)
+    ax.set(xlabel="gap between two events of a driver [s]", ylabel="observed / expected")
+    if isinstance(found, str):
+        ax.text(0.5, 0.5, found, ha="center", va="center", transform=ax.transAxes)
+        ax.set_yticks([])
+        return f"No gaps between a driver's events are shown: {found}."
+    edges, observed, expected = found
+    ratio, half = observed / expected, 1.96 / np.sqrt(expected)
+    # The first cell begins at 0, which a logarithmic axis does not show.
+    shown = np.maximum(edges / 1e6, edges[1] / 2e6)
+    ax.stairs(1 + half, shown, baseline=1 - half, fill=True, color=SIGNAL, alpha=0.15, lw=0)
+    ax.fill_between([], [], color=SIGNAL, alpha=0.15, lw=0, label="95 % of cells")
+    ax.axhline(1, color=SIGNAL, lw=1.5, label="independent, uniform times")
+    ax.stairs(ratio, shown, baseline=None, color=DARK, lw=1.5, label="observed")
+    top = max(1.5, 1.15 * float(max(ratio.max(), (1 + half).max())))
+    ax.set(xscale="log", xlim=(shown[0], shown[-1]), ylim=(0, top))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.legend(ncols=3, loc="upper right")
+    far = int(np.argmax(np.abs(ratio - 1) / half))
+    first, last = edges[far] / 1e6, edges[far + 1] / 1e6
+    return (
+        f"Gaps between two events of a driver by their size, in {len(observed)} cells, over what "
+        f"independent uniform times give. Farthest off: {observed[far]} gaps of {first:.3g} to "
+        f"{last:.3g} s, {expected[far]:.1f} expected."
     )
 
 

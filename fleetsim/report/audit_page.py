@@ -12,6 +12,7 @@ from fleetsim.base.tables import counted
 from fleetsim.base.verdict import Verdict
 from fleetsim.experiment.figures import (
     draw_counts,
+    draw_gaps,
     draw_over_interval,
     draw_types,
     render,
@@ -96,6 +97,7 @@ def _pictures(group: Group, config: Config) -> Iterator[_Shown]:
     yield _drawn("Event types", lambda ax: draw_types(ax, sample, config))
     if sample.has_roster:
         yield _drawn("Events of each driver", lambda ax: draw_counts(ax, sample, config))
+    yield _drawn("Gaps between a driver's events", lambda ax: draw_gaps(ax, sample))
 
 
 def _drawn(title: str, draw: Callable[[Any], str]) -> _Shown:

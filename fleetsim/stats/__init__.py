@@ -14,6 +14,7 @@ __getattr__, __dir__ = face(
         "poisson_interval two_sample_rate_test",
         "defects": "added defect_entry defect_test",
         "draws": "draw_columns sample_of",
+        "driver_tests": "gap_cells",
         "effects": "clean_share COPIES delivered_share law_of",
         "growth": "fit_power_law log_slope PowerLaw",
         "judged": "judge_tests Made make_tests record_test run_battery Test",

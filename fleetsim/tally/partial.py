@@ -84,11 +84,13 @@ def _added(parts: list[Counts]) -> Counts:
     )
     if shared > sum(map(len, parts)) // 8:
         return _sorted(parts)
-    row: list[Counts] = []
+    row: list[Counts] = []  # rising, and without a number in common
     for part in parts:
         rest = part
-        while row and len(rest) and rest.numbers[0] <= row[-1].numbers[-1]:
+        if row and rest.numbers[0] <= row[-1].numbers[-1]:
             before = row.pop()
+            if rest.numbers[0] < before.numbers[0]:  # it reaches back beyond the part before
+                return _sorted(parts)
             cut = int(np.searchsorted(before.numbers, rest.numbers[0]))
             end = int(np.searchsorted(rest.numbers, before.numbers[-1], side="right"))
             if cut:
@@ -97,8 +99,8 @@ def _added(parts: list[Counts]) -> Counts:
                 Counts(before.numbers[cut:], before.times[cut:]),
                 Counts(rest.numbers[:end], rest.times[:end]),
             ]
-            rest = Counts(rest.numbers[end:], rest.times[end:])
             row.append(_sorted(both))
+            rest = Counts(rest.numbers[end:], rest.times[end:])
         if len(rest):
             row.append(rest)
     return Counts(*_joined(row))

@@ -36,7 +36,7 @@ def test_fault_free_data_have_nothing_against_them(data: Project, fleetsim_cli: 
     assert re.search(
         r"1 batch, \d+ lines: no fault was found, and none of \d+ tests says no\.", text
     )
-    assert text.count("data:image/svg+xml;base64,") == 3
+    assert text.count("data:image/svg+xml;base64,") == 4
     assert "Where the data depart" not in text
     assert "<script" not in text
 

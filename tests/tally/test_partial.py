@@ -189,3 +189,16 @@ def test_a_line_that_does_not_follow_another_file_is_a_fault() -> None:
         (1, 2, "a driver"),
     ]
     assert merged(early, late).fault_counts.total() == 1
+
+
+@given(parts=st.lists(st.lists(st.integers(0, 60), max_size=12), max_size=6), rising=st.booleans())
+def test_sums_of_counts_are_those_of_all_values_together(parts, rising) -> None:
+    """Parts that overlap a little, much, or reach back beyond the one before."""
+    if rising:
+        whole = sorted(value for part in parts for value in part)
+        cuts = np.cumsum([len(part) for part in parts])[:-1]
+        parts = [part.tolist() for part in np.split(np.array(whole, np.int64), cuts)]
+    found = module._added([count(np.array(part, np.int64)) for part in parts])
+    wanted = Counter(value for part in parts for value in part)
+    assert dict(zip(found.numbers.tolist(), found.times.tolist(), strict=True)) == wanted
+    assert (np.diff(found.numbers) > 0).all()
