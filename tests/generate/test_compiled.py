@@ -18,7 +18,7 @@ from fleetsim.generate import producer as produce
 from fleetsim.generate.config import make_config
 from fleetsim.generate.encode import driver_digits, line_width, mean_width
 from fleetsim.generate.fleet import Fleet
-from fleetsim.generate.kernel import pieces
+from fleetsim.generate.kernel import machine, pieces
 from fleetsim.generate.kernel.layout import event_layout
 from fleetsim.generate.model import EVENT_FIELDS, Field, FieldKind
 from fleetsim.generate.producer import Producer
@@ -211,9 +211,50 @@ def test_without_numba_the_plain_path_takes_over(monkeypatch, caplog) -> None:
     assert caplog.text.count("the compiled kernel is not used: numba cannot be loaded") == 1
 
 
-@pytest.mark.parametrize(("events", "large"), [(999_999, False), (1_000_000, True)])
-def test_the_size_chooses_the_path(events, large) -> None:
-    """From a million expected events on, loading numba pays off."""
+@pytest.mark.parametrize(
+    ("events", "ready", "compiled", "threads"),
+    [
+        (9_999, True, False, 1),
+        (10_000, True, True, 1),
+        (10_000, False, False, 1),
+        (199_999, True, True, 1),
+        (200_000, True, True, 3),
+        (999_999, False, False, 1),
+        (1_000_000, True, True, 3),
+        (1_000_000, False, True, 3),
+    ],
+)
+def test_the_size_chooses_the_path(monkeypatch, events, ready, compiled, threads) -> None:
+    """From 10,000 events on where machine code lies ready, from a million on in any case."""
+    monkeypatch.setattr(machine, "IMAGES", True)
+    loaded = machine.kernels()
+    monkeypatch.setattr(machine, "kept_kernels", lambda: loaded if ready else None)
+    with Producer(make_config(BASE), make_fleet(7), events, jobs=3) as producer:
+        assert (producer._piece_maker is not None) == compiled
+        assert producer.threads.jobs == threads
+    with Producer(make_config(BASE), make_fleet(7), events, kernel="numpy") as producer:
+        assert producer._piece_maker is None
+
+
+@pytest.mark.parametrize(("events", "compiled"), [(49_999, False), (50_000, True)])
+def test_where_llvm_loads_machine_code_it_is_for_larger_batches(
+    monkeypatch, events, compiled
+) -> None:
+    """Loading LLVM takes as long as NumPy takes for tens of thousands of events."""
+    monkeypatch.setattr(machine, "IMAGES", False)
+    loaded = machine.kernels()
+    monkeypatch.setattr(machine, "kept_kernels", lambda: loaded)
     with Producer(make_config(BASE), make_fleet(7), events) as producer:
-        assert (producer._piece_maker is not None) == large
-        assert (producer.threads.jobs > 1) <= large
+        assert (producer._piece_maker is not None) == compiled
+
+
+def test_without_numba_and_machine_code_middle_batches_are_made_without_a_word(
+    monkeypatch, caplog
+) -> None:
+    """As they always were; large ones warn."""
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    monkeypatch.setattr(machine, "_host", machine._host.__wrapped__)
+    monkeypatch.setattr(machine, "kept_kernels", machine.kept_kernels.__wrapped__)
+    with Producer(make_config(BASE), make_fleet(7), 100_000) as producer:
+        assert producer._piece_maker is None
+    assert caplog.text == ""

@@ -31,6 +31,11 @@ def use(patch: pytest.MonkeyPatch, kernels: Any) -> None:
         patch.setattr(module, "kernels", lambda: kernels)
 
 
+def kept_now() -> machine.LoadedKernels | None:
+    """Return what a new process would take."""
+    return machine.kept_kernels.__wrapped__()
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a file of machine code as setting up leaves it."""
@@ -78,7 +83,7 @@ def batches(before: str = "", after: str = "") -> str:
 
 def test_the_kernels_here_are_machine_code_that_was_kept(kept: Path) -> None:
     """So the other tests of the kernel are tests of that."""
-    assert isinstance(machine.kept_kernels(), machine.LoadedKernels)
+    assert isinstance(kept_now(), machine.LoadedKernels)
     assert isinstance(machine.kernels(), machine.LoadedKernels)
     assert hash_of_batches() == hash_of_batches("numpy")
 
@@ -88,7 +93,7 @@ def test_machine_code_works_wherever_it_is_loaded(kept: Path) -> None:
     hashes = set()
     for _ in range(3):
         with pytest.MonkeyPatch.context() as patch:
-            use(patch, machine.kept_kernels())
+            use(patch, kept_now())
             hashes.add(hash_of_batches())
     assert hashes == {hash_of_batches("numpy")}
 
@@ -103,7 +108,7 @@ def test_an_object_file_that_llvm_loads_makes_the_same_bytes(monkeypatch, tmp_pa
         assert isinstance(machine.new_kernels(), machine.LoadedKernels)
         (path,) = machine._places()
         assert b" object " in path.read_bytes().partition(b"\n")[0]
-        use(monkeypatch, machine.kept_kernels())
+        use(monkeypatch, kept_now())
         assert hash_of_batches() == hash_of_batches("numpy")
     finally:
         machine._host.cache_clear()
@@ -192,9 +197,9 @@ def _folder(path: Path) -> None:
 )
 def test_what_is_not_whole_or_not_ours_is_not_loaded(kept: Path, harm) -> None:
     """Unharmed it is."""
-    assert machine.kept_kernels() is not None
+    assert kept_now() is not None
     harm(kept)
-    assert machine.kept_kernels() is None
+    assert kept_now() is None
 
 
 def test_what_belongs_to_somebody_else_is_not_loaded(kept: Path, monkeypatch) -> None:
@@ -202,9 +207,9 @@ def test_what_belongs_to_somebody_else_is_not_loaded(kept: Path, monkeypatch) ->
     if os.geteuid():
         pytest.skip("only root gives files away")
     os.chown(kept, 12345, 12345)
-    assert machine.kept_kernels() is None
+    assert kept_now() is None
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    assert machine.kept_kernels() is not None
+    assert kept_now() is not None
 
 
 @pytest.mark.parametrize("what", ["processor", "source", "versions"])
@@ -224,12 +229,12 @@ def test_what_fits_something_else_is_not_loaded(kept: Path, what, monkeypatch, t
     (path,) = machine._places()
     path.parent.mkdir(parents=True, exist_ok=True)
     kept.rename(path)
-    assert machine.kept_kernels() is None
+    assert kept_now() is None
 
 
 def test_arrays_of_another_kind_are_refused(kept: Path) -> None:
     """Machine code would take them for what it expects."""
-    kernels = machine.kept_kernels()
+    kernels = kept_now()
     words, places = np.zeros((2, 4), np.uint64), np.arange(2)
     kernels.gather(words, 1, 2, 3, 4, 4, places)
     assert words.all()
@@ -277,7 +282,7 @@ def test_processes_that_compile_at_once_keep_one_whole_file(tmp_path: Path) -> N
 def test_threads_that_load_at_once_get_what_works(kept: Path) -> None:
     """One process may make several batches."""
     with ThreadPoolExecutor(4) as pool:
-        loaded = list(pool.map(lambda _: machine.kept_kernels(), range(8)))
+        loaded = list(pool.map(lambda _: kept_now(), range(8)))
     words = np.zeros((8, 4), np.uint64)
     for row, kernels in zip(words, loaded, strict=True):
         kernels.gather(row.reshape(1, 4), 1, 2, 3, 4, 4, np.zeros(1, np.int64))

@@ -49,7 +49,8 @@ def kernels() -> Any:
     ImportError
         Where there is neither machine code that fits nor numba.
     """
-    return kept_kernels() or new_kernels()
+    found = kept_kernels()
+    return new_kernels() if found is None else found
 
 
 def new_kernels() -> Any:
@@ -72,6 +73,7 @@ def new_kernels() -> Any:
     return compiled
 
 
+@cache
 def kept_kernels() -> LoadedKernels | None:
     """Return the kernels from machine code that was kept; None where none fits or can be loaded."""
     key = _key()
@@ -238,7 +240,7 @@ def _key() -> str | None:
         for name in _SOURCES:
             content = (_HERE / name).read_bytes()
             digest.update(b"%b %d\n" % (name.encode(), len(content)) + content)
-    except OSError:
+    except (OSError, ImportError):
         return None
     return digest.hexdigest()
 
