@@ -20,6 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fleetsim.base.clock import DAY_US
 from fleetsim.base.errors import FleetsimError
 from fleetsim.base.files import open_plain, write_file
@@ -158,35 +160,50 @@ def _load(code: bytes) -> tuple[Any, dict[str, int]]:
 
 def _caller(name: str, entry: Any, signature: Signature) -> Callable[..., Any]:
     """Return a function that calls an entry with the parameters of a kernel."""
+    kinds, gives = _resolved(signature.takes), signature.gives
+    room = [0] * max(1, len(gives))
 
     def call(*arguments: Any) -> Any:
         words: list[int] = []
-        _flatten(words, signature.takes, arguments)
+        _flatten(words, kinds, arguments)
         n = len(words)
-        block = (ctypes.c_uint64 * (n + max(1, len(signature.gives))))(*words)
+        words += room
+        block = (ctypes.c_uint64 * len(words))(*words)
         if entry(block):
             raise RuntimeError(f"the kernel {name} has failed")
         given = [
             value - 2**64 if kind == "I" and value >= 2**63 else value
-            for kind, value in zip(signature.gives, block[n:], strict=False)
+            for kind, value in zip(gives, block[n:], strict=False)
         ]
         return tuple(given) if len(given) > 1 else given[0] if given else None
 
     return call
 
 
-def _flatten(words: list[int], kinds: tuple[Kind, ...], values: tuple[Any, ...]) -> None:
+def _resolved(kinds: tuple[Kind, ...]) -> list[Any]:
+    """Return kinds as `_flatten` takes them: None of a word, type and dimensions of an array."""
+    resolved: list[Any] = []
+    for kind in kinds:
+        if isinstance(kind, tuple):
+            resolved.append(_resolved(kind))
+        else:
+            resolved.append((np.dtype(ELEMENTS[kind[0]]), int(kind[1])) if kind[1:] else None)
+    return resolved
+
+
+def _flatten(words: list[int], kinds: list[Any], values: tuple[Any, ...]) -> None:
     """Add the words of values; machine code takes anything, so that types are looked at here."""
     for kind, value in zip(kinds, values, strict=True):
-        if isinstance(kind, tuple):
-            _flatten(words, kind, value)
-        elif len(kind) == 1:
+        if kind is None:
             words.append(int(value))
+        elif isinstance(kind, list):
+            _flatten(words, kind, value)
         else:
-            if value.dtype.name != ELEMENTS[kind[0]] or value.ndim != int(kind[1]):
-                raise TypeError(f"found an array {value.dtype}, {value.ndim}-d; allowed: {kind}")
-            if not value.flags.c_contiguous:
-                raise TypeError(f"found an array with gaps; allowed: {kind} without")
+            if (value.dtype, value.ndim) != kind or not value.flags.c_contiguous:
+                raise TypeError(
+                    f"found an array {value.dtype}, {value.ndim}-d, gaps: "
+                    f"{not value.flags.c_contiguous}; allowed: {kind[0]}, {kind[1]}-d, without"
+                )
             words.append(value.__array_interface__["data"][0])
             words += value.shape
 

@@ -70,6 +70,7 @@ class PieceMaker:
         self._ids = np.concatenate([fleet.company_id.ravel(), slack])
         self._free: SimpleQueue[_Slot] = SimpleQueue()
         self._slots = 0
+        self._dates: tuple[int, npt.NDArray[np.uint8]] | None = None
         self._try_out()
 
     def _try_out(self) -> None:
@@ -157,7 +158,7 @@ class PieceMaker:
         layout, config = self._layout, self._config
         return (
             np.uint64(start_us % DAY_US),
-            interval_dates(start_us, DAY_COLUMN),
+            self._dates_of(start_us),
             np.uint64(config.drivers_per_company),
             np.uint64(driver_digits(config)),
             self._ids,
@@ -171,6 +172,13 @@ class PieceMaker:
             slot.template,
             slot.segments,
         )
+
+    def _dates_of(self, start_us: int) -> npt.NDArray[np.uint8]:
+        """Return the dates that an interval touches, which are the same for all its pieces."""
+        known = self._dates
+        if known is None or known[0] != start_us:
+            self._dates = known = (start_us, interval_dates(start_us, DAY_COLUMN))
+        return known[1]
 
     def pieces(
         self,
