@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run calibrate scaling scale-out test test-slow test-cluster test-browser test-spark lint format lab docs bench bench-audit bench-paths bench-defects bench-pipeline bench-reconcile bench-sweep bench-kills golden documents reference lock clean
+.PHONY: help setup run calibrate scaling scale-out test test-slow test-cluster test-browser test-spark lint format lab docs bench bench-paths bench-audit bench-defects bench-pipeline bench-reconcile bench-sweep bench-kills golden documents reference lock clean
 
 # Optional extras of pyproject.toml, separated by commas: make setup EXTRAS=cluster,lab
 EXTRAS ?=
