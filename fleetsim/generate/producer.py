@@ -24,7 +24,7 @@ from fleetsim.generate.threads import Piece, Threads, cores
 #: ten seconds once, against 1.4 us an event each time (measured).
 LARGE = 1_000_000
 #: Those from which on machine code that lies ready is taken (measured: a process that makes 10,000
-#: takes 0.9 of NumPy's CPU time, one that makes 3000 takes 0.97), and those from which on threads
+#: takes 0.9 of NumPy's CPU time, one that makes 3500 takes 0.97), and those from which on threads
 #: are worth their start.
 _READY, _THREADED = 10_000, 200_000
 _READY_WITH_LLVM = 50_000  # where LLVM has to be loaded first, for 45 ms
