@@ -245,6 +245,28 @@ def test_arrays_of_another_kind_are_refused(kept: Path) -> None:
         kernels.gather(words, 1, 2, 3, 4, 4)
 
 
+def test_what_is_kept_can_be_written_by_its_owner_alone(kept: Path, monkeypatch) -> None:
+    """Whatever the umask is, so that it is taken for ours; a link in its place stays unfollowed."""
+    monkeypatch.setattr("fleetsim.generate.kernel.build.object_code", lambda: b"code")
+    monkeypatch.setattr(machine, "IMAGES", False)
+    monkeypatch.setattr(machine, "_host", lambda: "a processor")
+    elsewhere = kept.parent / "elsewhere"
+    elsewhere.write_bytes(b"private")
+    elsewhere.chmod(0o600)
+    (path,) = machine._places()
+    path.symlink_to(elsewhere)
+    before = os.umask(0)
+    try:
+        assert machine._make() == ("object", b"code")
+    finally:
+        os.umask(before)
+    assert machine._read(path, str(machine._key())) == ("object", b"code")
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert not path.is_symlink()
+    assert elsewhere.read_bytes() == b"private"
+    assert elsewhere.stat().st_mode & 0o777 == 0o600
+
+
 # Where it cannot be kept, and where several make it at once.
 
 

@@ -102,14 +102,15 @@ def _make() -> tuple[str, bytes]:
     for path in _places() if key else ():
         with suppress(OSError, FleetsimError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_file(path, head + code)
-            path.chmod(0o644)  # whatever the umask says: only the owner may change it
+            write_file(path, head + code, mode=0o644)  # or it would not be taken for ours
             break
     return form, code
 
 
 class LoadedKernels:
     """The kernels of machine code; each is called as that of `compiled` of the same name.
+
+    They can be called as long as this object lives, which holds their memory.
 
     Parameters
     ----------
