@@ -31,17 +31,14 @@ RUN python -m venv /opt/tools \
         $(printf '%s' "$EXTRAS" | tr ',' ' ' | sed 's/[^ ][^ ]*/--extra &/g')
 
 # Matplotlib's list of fonts is made and the generator's kernel compiled here, once, before what
-# changes more often is copied. On a processor of another kind than the builder's, the first large
-# batch compiles it again. It is compared with its source by a time that layers keep to the second.
-# A checkout under umask 077 is opened for reading first.
+# changes more often is copied; its machine code lies beside its source. On a processor of another
+# kind than the builder's, the first large batch compiles it again. A checkout under umask 077 is
+# opened for reading first.
 ENV HOME=/srv/fleetsim \
-    MPLCONFIGDIR=/srv/fleetsim/matplotlib \
-    NUMBA_CACHE_DIR=/srv/fleetsim/numba
+    MPLCONFIGDIR=/srv/fleetsim/matplotlib
 COPY fleetsim fleetsim
 RUN chmod -R a+rX fleetsim \
-    && mkdir -p "$NUMBA_CACHE_DIR" \
     && /opt/fleetsim/bin/python -c "import matplotlib.font_manager" \
-    && touch -d "@$(stat -c %Y fleetsim/generate/kernel/compiled.py)" fleetsim/generate/kernel/compiled.py \
     && /opt/fleetsim/bin/python -c "from fleetsim.generate.kernel.pieces import compile_kernel; compile_kernel()" \
     && /opt/fleetsim/bin/python -m compileall -q fleetsim
 
@@ -63,7 +60,6 @@ ENV PATH=/opt/fleetsim/bin:$PATH \
     FLEETSIM_ROOT=/app \
     HOME=/srv/fleetsim \
     MPLCONFIGDIR=/srv/fleetsim/matplotlib \
-    NUMBA_CACHE_DIR=/srv/fleetsim/numba \
     IPYTHONDIR=/tmp/fleetsim/ipython \
     JUPYTER_CONFIG_DIR=/tmp/fleetsim/jupyter/config \
     JUPYTER_DATA_DIR=/tmp/fleetsim/jupyter/data \

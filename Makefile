@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run calibrate calibrate-fleets scaling scale-out test test-slow test-cluster test-browser test-spark lint format lab docs bench bench-audit bench-defects bench-pipeline bench-reconcile bench-sweep bench-kills golden documents reference lock clean
+.PHONY: help setup run calibrate calibrate-fleets scaling scale-out test test-slow test-cluster test-browser test-spark lint format lab docs bench bench-paths bench-audit bench-defects bench-pipeline bench-reconcile bench-sweep bench-kills golden documents reference lock clean
 
 # Optional extras of pyproject.toml, separated by commas: make setup EXTRAS=cluster,lab
 EXTRAS ?=
@@ -94,6 +94,9 @@ docs: ## Build the documentation as static HTML: docs/_build/index.html
 bench: ## Speed of the generator beside other libraries (a quarter of an hour; ARGS=--write: docs)
 	@sh .ci/setup 'bench,$(EXTRAS)' '$(PYTHON)'
 	@$(BIN)/python -m benchmarks.generate $(ARGS)
+
+bench-paths: setup ## The NumPy path and the kernel by size: CPU, time, memory, start (some minutes)
+	@$(BIN)/python -m benchmarks.paths $(ARGS)
 
 bench-audit: setup ## Time and memory of audit on 10 million events, beside DuckDB (some minutes)
 	@$(BIN)/python benchmarks/audit.py

@@ -24,7 +24,7 @@ __all__ = ["Results", "draw_rates", "tell", "write_page"]
 WALL, CPU = "million events/s", "million events/CPU s"
 PROCESS, REST = "process", "the rest"
 _PARTS = {
-    LOADING: "loading numba and the kernel",
+    LOADING: "loading the kernel",
     KERNEL: "the kernel: drawing and encoding",
     HASHING: "hashing",
     WRITING: "writing",

@@ -24,6 +24,7 @@ __all__ = [
     "READY",
     "Program",
     "Work",
+    "batch_command",
     "make_work",
     "work_of",
 ]
@@ -103,18 +104,25 @@ class Program:
     ours: bool = False
 
 
-def _batch(*options: str) -> Command:
+def batch_command(*options: str) -> Command:
+    """Return the words of the kit's command that makes the batch."""
     start = ["--interval-start", format_time(_START_US)]
     files = ["--config", "config.yaml", "--companies", "companies.jsonl", "--output", "events"]
     return ["events", *files, *start, *options]
 
 
 def _plain(*options: str) -> Callable[[Work], Command]:
-    return lambda work: [sys.executable, "-P", "-m", "fleetsim", *_batch(*options)]
+    return lambda work: [sys.executable, "-P", "-m", "fleetsim", *batch_command(*options)]
 
 
 def _switched(mode: str, *options: str) -> Callable[[Work], Command]:
-    return lambda work: [sys.executable, "-P", str(_HERE / "kit.py"), mode, *_batch(*options)]
+    return lambda work: [
+        sys.executable,
+        "-P",
+        str(_HERE / "kit.py"),
+        mode,
+        *batch_command(*options),
+    ]
 
 
 def _peer(name: str) -> Callable[[Work], Command]:
@@ -157,6 +165,6 @@ BARE = (
 PROFILED = Program("profile", 1, _switched("profiled", "--jobs", "1"), ours=True)
 #: A batch of the baseline, as one types it, and the process that its start is compared with.
 COLD = (
-    Program("baseline batch", 1, lambda work: [_SCRIPT, *_batch()], ours=True),
+    Program("baseline batch", 1, lambda work: [_SCRIPT, *batch_command()], ours=True),
     Program("import numpy", 1, lambda work: [sys.executable, "-c", "import numpy"]),
 )

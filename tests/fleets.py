@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from fleetsim.generate.config import Config
+from fleetsim.generate.config import Config, make_config
+from fleetsim.generate.defects import DEFECT_KINDS
 from fleetsim.generate.fleet import Fleet
 from fleetsim.generate.kernel import Kernel
 from fleetsim.generate.producer import Producer, expected_events
@@ -82,3 +83,19 @@ def content_of(
     events = expected_events(config, fleet, start_us)
     with Producer(config, fleet, events, kernel=kernel, jobs=jobs) as producer:
         yield from producer.content(start_us, ordinal)
+
+
+def hash_of_batches(kernel: Kernel = "compiled") -> str:
+    """Return a hash of lines, of lines with defects and of columns; many events of each driver."""
+    digest = hashlib.sha256()
+    values = BASE | {"event_rate_per_driver": 60}
+    for defects in ({}, {"defects": dict.fromkeys(DEFECT_KINDS, 0.02)}):
+        config = make_config(values, defects)
+        for _, lines in content_of(config, make_fleet(7), 0, 3, kernel=kernel):
+            digest.update(lines)
+    with Producer(make_config(values), make_fleet(7), 0, columns=True, kernel=kernel) as producer:
+        for piece in producer.pieces(0, 0):
+            digest.update(piece.columns.driver.tobytes())
+            if piece.release:
+                piece.release()
+    return digest.hexdigest()

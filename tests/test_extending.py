@@ -55,7 +55,7 @@ class Copy:
 
     def __init__(self, folder: Path, diff: str = "") -> None:
         self.folder = folder
-        # Times of files are kept, so that the machine code of the kernel is still that of its file.
+        # With it goes the machine code of the kernel, which fits while the kernel stays as it is.
         shutil.copytree(ROOT / "fleetsim", folder / "fleetsim")
         self.files: list[str] = []
         for file, old, new in changes(diff):

@@ -204,11 +204,12 @@ def _sync_name(path: Path) -> None:
         ) from error
 
 
-def write_file(path: Path, content: bytes | Iterable[bytes]) -> None:
+def write_file(path: Path, content: bytes | Iterable[bytes], *, mode: int = 0o666) -> None:
     """Replace a file with new content, whole or in pieces, in one step.
 
     It is written under a name that nobody can know before, and that is made new: where something
-    stands in its place, a link to elsewhere too, nothing is written through it.
+    stands in its place, a link to elsewhere too, nothing is written through it. `mode` is what the
+    umask takes from.
 
     Raises
     ------
@@ -218,7 +219,7 @@ def write_file(path: Path, content: bytes | Iterable[bytes]) -> None:
         Where it has the new content, and its folder could not be flushed.
     """
     pieces = [content] if isinstance(content, bytes) else content
-    partial, descriptor = _new_file(path)
+    partial, descriptor = _new_file(path, mode)
     try:
         with open(descriptor, "wb") as file:
             for piece in pieces:
@@ -231,12 +232,12 @@ def write_file(path: Path, content: bytes | Iterable[bytes]) -> None:
     _sync_name(path)
 
 
-def _new_file(path: Path) -> tuple[Path, int]:
+def _new_file(path: Path, mode: int) -> tuple[Path, int]:
     """Make a hidden file beside a path, locked while it is open; return it with its descriptor."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
         partial = path.with_name(f".{path.name}.{token_hex(8)}{PARTIAL}")
-        descriptor = os.open(partial, flags, 0o666)
+        descriptor = os.open(partial, flags, mode)
         with suppress(OSError):  # a file system without locks: it is as safe as its name
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:  # or it was cleared before it was locked

@@ -1,7 +1,8 @@
 """The events of a batch, piece by piece in their order, by the path that suits its size.
 
 The plain NumPy path makes small batches and is the other one's oracle; the compiled kernel makes
-large ones, in threads. Content does not depend on the path, the threads or the size of a piece.
+larger ones, and large ones in threads. Content does not depend on the path, the threads or the size
+of a piece.
 """
 
 from __future__ import annotations
@@ -19,8 +20,14 @@ from fleetsim.generate.fleet import Fleet
 from fleetsim.generate.kernel import Kernel
 from fleetsim.generate.threads import Piece, Threads, cores
 
-#: Expected events from which on loading numba pays off (measured: 0.6 s, against 1 us an event).
+#: Expected events from which on the kernel is compiled where no machine code lies ready: that takes
+#: ten seconds once, against 1.4 us an event each time (measured).
 LARGE = 1_000_000
+#: Those from which on machine code that lies ready is taken (measured: a process that makes 10,000
+#: takes 0.9 of NumPy's CPU time, one that makes 3500 takes 0.97), and those from which on threads
+#: are worth their start.
+_READY, _THREADED = 10_000, 200_000
+_READY_WITH_LLVM = 50_000  # where LLVM has to be loaded first, for 45 ms
 
 
 def expected_events(config: Config, fleet: Fleet, start_us: int) -> float:
@@ -63,10 +70,12 @@ class Producer:
         self._config, self._fleet = config, fleet
         self._columns = columns
         large = kernel == "compiled" or events >= LARGE
+        ready = kernel == "auto" and _READY <= events < LARGE and _lies_ready(events)
         self._piece_maker: Any = None
-        if large and kernel != "numpy":
+        if ready or (large and kernel != "numpy"):
             self._piece_maker = _piece_maker(config, fleet, columns, required=kernel == "compiled")
-        self.threads = Threads((jobs or cores()) if large else 1)
+        threaded = large or (ready and events >= _THREADED)
+        self.threads = Threads((jobs or cores()) if threaded else 1)
 
     def __enter__(self) -> Producer:
         self.threads.__enter__()
@@ -163,6 +172,13 @@ class Producer:
 
 def _nowhere(lines: bytes) -> None:
     """Take the lines of a ledger that nobody asked for."""
+
+
+def _lies_ready(events: float) -> bool:
+    """Return whether machine code lies ready that pays off for so many events."""
+    from fleetsim.generate.kernel.machine import IMAGES, kept_kernels  # not on a small job's path
+
+    return (IMAGES or events >= _READY_WITH_LLVM) and kept_kernels() is not None
 
 
 _warned: set[str] = set()

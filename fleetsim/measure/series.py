@@ -73,7 +73,7 @@ Sizes = Annotated[
 
 
 def path_of(size: Size) -> str:
-    """Return the path that makes a batch of this size by itself."""
+    """Return the path that a size is measured on: NumPy's below `LARGE`, or else the kernel."""
     return "compiled" if size.events >= LARGE else "numpy"
 
 

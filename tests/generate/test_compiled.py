@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +11,14 @@ import pytest
 from fleets import BASE, CONFIGS, NASTY, content_of, make_fleet
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import AT_US, ROOT
+from support import AT_US
 
 from fleetsim.base.clock import parse_time
 from fleetsim.generate import producer as produce
 from fleetsim.generate.config import make_config
 from fleetsim.generate.encode import driver_digits, line_width, mean_width
 from fleetsim.generate.fleet import Fleet
-from fleetsim.generate.kernel import pieces
+from fleetsim.generate.kernel import machine, pieces
 from fleetsim.generate.kernel.layout import event_layout
 from fleetsim.generate.model import EVENT_FIELDS, Field, FieldKind
 from fleetsim.generate.producer import Producer
@@ -215,91 +211,50 @@ def test_without_numba_the_plain_path_takes_over(monkeypatch, caplog) -> None:
     assert caplog.text.count("the compiled kernel is not used: numba cannot be loaded") == 1
 
 
-@pytest.mark.parametrize(("events", "large"), [(999_999, False), (1_000_000, True)])
-def test_the_size_chooses_the_path(events, large) -> None:
-    """From a million expected events on, loading numba pays off."""
+@pytest.mark.parametrize(
+    ("events", "ready", "compiled", "threads"),
+    [
+        (9_999, True, False, 1),
+        (10_000, True, True, 1),
+        (10_000, False, False, 1),
+        (199_999, True, True, 1),
+        (200_000, True, True, 3),
+        (999_999, False, False, 1),
+        (1_000_000, True, True, 3),
+        (1_000_000, False, True, 3),
+    ],
+)
+def test_the_size_chooses_the_path(monkeypatch, events, ready, compiled, threads) -> None:
+    """From 10,000 events on where machine code lies ready, from a million on in any case."""
+    monkeypatch.setattr(machine, "IMAGES", True)
+    loaded = machine.kernels()
+    monkeypatch.setattr(machine, "kept_kernels", lambda: loaded if ready else None)
+    with Producer(make_config(BASE), make_fleet(7), events, jobs=3) as producer:
+        assert (producer._piece_maker is not None) == compiled
+        assert producer.threads.jobs == threads
+    with Producer(make_config(BASE), make_fleet(7), events, kernel="numpy") as producer:
+        assert producer._piece_maker is None
+
+
+@pytest.mark.parametrize(("events", "compiled"), [(49_999, False), (50_000, True)])
+def test_where_llvm_loads_machine_code_it_is_for_larger_batches(
+    monkeypatch, events, compiled
+) -> None:
+    """Loading LLVM takes as long as NumPy takes for tens of thousands of events."""
+    monkeypatch.setattr(machine, "IMAGES", False)
+    loaded = machine.kernels()
+    monkeypatch.setattr(machine, "kept_kernels", lambda: loaded)
     with Producer(make_config(BASE), make_fleet(7), events) as producer:
-        assert (producer._piece_maker is not None) == large
-        assert (producer.threads.jobs > 1) <= large
+        assert (producer._piece_maker is not None) == compiled
 
 
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the machine code that setting up leaves."""
-    folder = tmp_path_factory.mktemp("kept")
-    run_here("from fleetsim.generate.kernel.pieces import compile_kernel; compile_kernel()", folder)
-    return folder
-
-
-@pytest.mark.slow
-def test_setting_up_compiles_what_a_batch_needs(kept: Path) -> None:
-    """After `compile_kernel`, batches of lines and of columns add nothing to the cache."""
-    code = """
-import test_compiled as t
-for columns in (False, True):
-    config = t.make_config(t.BASE | {"event_rate_per_driver": 60})
-    with t.Producer(config, t.make_fleet(7), 0, columns=columns, kernel="compiled") as producer:
-        for piece in producer.pieces(t.AT_US, 0):
-            piece.release()
-"""
-    before = sorted(path for path in kept.rglob("*.nb?"))
-    run_here(code, kept)
-    assert before == sorted(path for path in kept.rglob("*.nb?"))
-    assert len(before) > 10
-
-
-@pytest.mark.slow
-def test_a_full_disk_does_not_keep_the_kernel_from_working(kept: Path, tmp_path: Path) -> None:
-    """Where machine code cannot be kept, neither beside the source nor later, it is made anew."""
-    shutil.copytree(kept, tmp_path / "cache")
-    lacking = list((tmp_path / "cache").rglob("compiled.encode-*"))
-    for path in lacking:
-        path.unlink()
-    code = """
-import numba.core.caching as caching
-asked = []
-def full(*args):
-    asked.append(args)
-    raise OSError(28, "No space left on device")
-caching.IndexDataCacheFile.save = full
-import test_compiled as t
-content = t.content_of(t.make_config(t.BASE), t.make_fleet(7), t.AT_US, 0, kernel="compiled")
-print(sum(n for n, _ in content) * len(asked))
-"""
-    assert lacking
-    assert int(run_here(code, tmp_path / "cache")) > 0
-    assert not list((tmp_path / "cache").rglob("compiled.encode-*"))
-
-
-@pytest.mark.slow
-def test_where_nothing_can_be_kept_the_kernel_still_works(tmp_path: Path) -> None:
-    """No folder for machine code at all, as in a container that may not write."""
-    code = """
-import numba.core.caching as caching
-caching._CacheLocator.ensure_cache_path = lambda self: (_ for _ in ()).throw(OSError(30, "no"))
-import numpy as np, test_compiled as t
-from fleetsim.generate.kernel import compiled
-word = np.uint64
-table = np.array([2**62, 2**63], np.uint64)
-chosen = compiled._choose(table, word(0), word(2), word(2**62))
-print(chosen, len(compiled._choose.stats.cache_hits))
-"""
-    assert run_here(code, tmp_path).split() == ["1", "0"]  # one kernel stands for all
-    assert not list(tmp_path.iterdir())
-
-
-def run_here(code: str, cache: Path, **environment: str) -> str:
-    """Run code with these tests at hand and a cache of its own; return what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={
-            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(ROOT / "tests")]),
-            "NUMBA_CACHE_DIR": str(cache),
-            **environment,
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def test_without_numba_and_machine_code_middle_batches_are_made_without_a_word(
+    monkeypatch, caplog
+) -> None:
+    """As they always were; large ones warn."""
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    monkeypatch.setattr(machine, "_host", machine._host.__wrapped__)
+    monkeypatch.setattr(machine, "kept_kernels", machine.kept_kernels.__wrapped__)
+    with Producer(make_config(BASE), make_fleet(7), 100_000) as producer:
+        assert producer._piece_maker is None
+    assert caplog.text == ""

@@ -1,11 +1,14 @@
 """The compiled kernel: the numbers and the JSON Lines of `generate` and `encode`, by machine code.
 
-It makes exactly the bytes of the NumPy path, which is its oracle in the tests. Only large jobs
-import this module, since numba takes a moment to load. Every kernel stands in this file: numba
-notices a change of a file, not of what the file imports.
+It makes exactly the bytes of the NumPy path, which is its oracle in the tests. This module is the
+source, and is imported only where there is no machine code of it yet: numba takes a second to load.
+Every kernel stands in this file: numba notices a change of a file, not of what the file imports.
 
 All numbers are unsigned 64-bit words. A signed one beside them would make numba calculate in
 floating point, and a signed index would be checked for wrapping around.
+
+The kernels are freestanding: they allocate nothing, count no references and raise nothing, so that
+their machine code needs no runtime of numba. What they work in is handed to them.
 """
 
 from __future__ import annotations
@@ -15,18 +18,13 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core.cgutils import alloca_once
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from fleetsim.base.clock import DAY_US
+from fleetsim.generate.kernel.interface import DELIVERED
 from fleetsim.generate.streams import BLOCK
-
-#: Columns of a run, which is consecutive events of one driver: the driver, the events of its block
-#: before it, all its events, and the first of them that belongs here and the one after the last.
-RUN_COLUMNS = 5
-#: Bytes after the end of a text or of a buffer that a copy may read or write.
-SLACK = 64
-#: Width of a row of the table of dates.
-DAY_COLUMN = 16
 
 
 class Op:
@@ -37,14 +35,16 @@ class Op:
 
 
 _kernels: list[Any] = []
+#: How numba compiles: without its runtime, and without a check of what divides.
+OPTIONS = {"nogil": True, "_nrt": False, "error_model": "numpy"}
 
 
 def _jit(function: Any) -> Any:
     """Compile a function, and keep the machine code where that can be done."""
     try:
-        kernel = njit(cache=True, nogil=True)(function)
+        kernel = njit(cache=True, **OPTIONS)(function)
     except RuntimeError:  # no folder is writable: it is compiled again in each process
-        kernel = njit(nogil=True)(function)
+        kernel = njit(**OPTIONS)(function)
     _kernels.append(kernel)
     return kernel
 
@@ -112,6 +112,27 @@ def _store(typing: Any, text: Any, at: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(text, types.uint64, types.uint64), generate
+
+
+@intrinsic(prefer_literal=True)
+def _words(typing: Any, n: Any) -> Any:
+    """Return an array of a constant number of words that lives until the function returns."""
+    kind = types.Array(types.uint64, 1, "C")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        size, word = signature.args[0].literal_value, ir.IntType(64)
+        array = context.make_array(kind)(context, builder)
+        populate_array(
+            array,
+            data=alloca_once(builder, word, size=size),
+            shape=[ir.Constant(word, size)],
+            strides=[ir.Constant(word, 8)],
+            itemsize=ir.Constant(word, 8),
+            meminfo=None,
+        )
+        return array._getvalue()
+
+    return kind(n), generate
 
 
 @_jit
@@ -182,7 +203,7 @@ def plan(
     """
     rows = np.uint64(len(table))
     driver, before, first = cursor[_0], cursor[_1], cursor[_2]
-    four = np.empty(4, np.uint64)
+    four = _words(4)
     known = _NONE
     n_runs, n_events = _0, _0
     end = min(drivers, driver + scan) if driver + scan >= driver else drivers
@@ -225,7 +246,7 @@ def plan(
 
 @_jit
 def _draw_uuids(runs, n_runs, high, low, at, seed, purpose, ordinal):
-    four = np.empty(4, np.uint64)
+    four = _words(4)
     known_block, known = _NONE, _NONE
     for r in range(n_runs):
         block = runs[r, _0] // _BLOCK
@@ -241,7 +262,7 @@ def _draw_uuids(runs, n_runs, high, low, at, seed, purpose, ordinal):
 
 @_jit
 def _draw_choices(runs, n_runs, out, at, seed, purpose, ordinal, table, start, length, order):
-    four = np.empty(4, np.uint64)
+    four = _words(4)
     known_block, known = _NONE, _NONE
     for r in range(n_runs):
         block = runs[r, _0] // _BLOCK
@@ -255,8 +276,50 @@ def _draw_choices(runs, n_runs, out, at, seed, purpose, ordinal, table, start, l
 
 
 @_jit
+def _sort(values, length, stack):
+    """Sort the first words of an array; `stack` has room for `SORT_WORDS`.
+
+    Quicksort of the larger part is put off, so that the stack never holds more than 64 of them.
+    """
+    low, high, depth = _0, length, _0
+    while True:
+        while high - low > _INSERTION:
+            a, b, c = values[low], values[(low + high) >> _1], values[high - _1]
+            pivot = max(min(a, b), min(max(a, b), c))
+            left, right = low, high - _1
+            while True:
+                while values[left] < pivot:
+                    left += _1
+                while values[right] > pivot:
+                    right -= _1
+                if left >= right:
+                    break
+                values[left], values[right] = values[right], values[left]
+                left += _1
+                right -= _1
+            # From `left` on there is nothing below the pivot, and before it nothing above.
+            if left - low < high - left:
+                stack[depth], stack[depth + _1] = left, high
+                high = left
+            else:
+                stack[depth], stack[depth + _1] = low, left
+                low = left
+            depth += _2
+        for i in range(low + _1, high):
+            value, place = values[i], i
+            while place > low and values[place - _1] > value:
+                values[place] = values[place - _1]
+                place -= _1
+            values[place] = value
+        if depth == _0:
+            break
+        depth -= _2
+        low, high = stack[depth], stack[depth + _1]
+
+
+@_jit
 def _draw_offsets(runs, n_runs, out, at, seed, purpose, ordinal, length, sorted_):
-    four = np.empty(4, np.uint64)
+    four = _words(4)
     known_block, known = _NONE, _NONE
     for r in range(n_runs):
         block, before, count = runs[r, _0] // _BLOCK, runs[r, _1], runs[r, _2]
@@ -274,7 +337,7 @@ def _draw_offsets(runs, n_runs, out, at, seed, purpose, ordinal, length, sorted_
                     place -= _1
             sorted_[place] = offset
         if count > _INSERTION:
-            sorted_[:count].sort()
+            _sort(sorted_, count, sorted_[count:])
         for i in range(runs[r, _3], runs[r, _4]):
             out[at] = sorted_[i]
             at += _1
@@ -301,7 +364,7 @@ def draw(
 
     Column 0 is the driver. The other arrays are those of the layout: for each drawn field, an
     operation, its stream's purpose, its first column, and where its law stands in the tables.
-    `scratch` has room for the offsets of one driver.
+    `scratch` has room for the offsets of one driver, and for `SORT_WORDS` behind them.
     """
     place = at
     for r in range(n_runs):
@@ -479,15 +542,8 @@ class Patch:
      DUPLICATE, CONFLICTING, LATE) = range(15)  # fmt: skip
 
 
-#: Lines that `deliver` has in its hands at a time.
-DELIVERED = _DELIVERED = 1024
-#: Constant texts of the injection, in the order of `Text`.
-CONSTANTS = (
-    b"null", b"true", b"false", b'{"value":', b',"speed_kmh":', b',"odometer_km":',
-    b',"note":"test drive"', b'"cut"', b'"stray quote"', b'"two records"',
-    b"\xff", b"\xc3\x28", b"\xed\xa0\x80", b"\xc0\xaf", b"+100:00", b"DRV-", b"TRK-",
-    b',"copy_of":', b',"from_batch":', b',"sha256":"', b',"original":', b',"injected":',
-)  # fmt: skip
+_DELIVERED = DELIVERED
+# Places in `interface.CONSTANTS`.
 (_NULL_T, _TRUE_T, _FALSE_T, _VALUE_T, _SPEED_T, _ODOMETER_T, _NOTE_T, _CUT_T, _STRAY_T, _TWO_T,
  _UTF8_T, _U1, _U2, _U3, _ZONE_T, _DRV_T, _TRK_T, _COPY_T, _FROM_T, _SHA_T, _ORIGINAL_T,
  _INJECTED_T) = range(22)  # fmt: skip
@@ -507,7 +563,7 @@ def _block_counts(counts, keep, seed, purpose, ordinal, block, drivers, fleet, t
             silent = False
     if silent:
         return n, _0, silent
-    four = np.empty(4, np.uint64)
+    four = _words(4)
     rows, total = np.uint64(len(table)), _0
     for driver in range(n):
         if driver & _3 == _0:
@@ -522,7 +578,7 @@ def _block_counts(counts, keep, seed, purpose, ordinal, block, drivers, fleet, t
 @_jit
 def strike(
     cursor, end, singly, seed, purposes, ordinal, drivers, fleet, table, thresholds, kinds, strikes,
-    details,
+    details, counts, keep,
 ):  # fmt: skip
     """Decide which of a batch's events are struck, and by which of `kinds` kinds.
 
@@ -540,11 +596,11 @@ def strike(
         Takes the number of each struck one among the events of eligible drivers, its kind, and the
         number of the last one of its block. There is room for the events of any driver.
     details : uint64 array (n, 4), takes their words
+    counts, keep : room for a block's drivers: the events of each, and who is eligible
 
     Returns how many are struck.
     """
-    four = np.empty(4, np.uint64)
-    counts, keep = np.empty(_BLOCK, np.uint64), np.empty(_BLOCK, np.bool_)
+    four = _words(4)
     n = np.uint64(len(thresholds))
     limit = thresholds[n - _1] if n == kinds else _NONE
     m = _0
@@ -597,7 +653,7 @@ def find_late(
 
     Returns how many there are, and how many drivers the block has.
     """
-    four = np.empty(4, np.uint64)
+    four = _words(4)
     size, _, silent = _block_counts(
         counts, keep, seed, purposes[_0], ordinal, block, drivers, fleet, table
     )
@@ -621,7 +677,7 @@ def find_late(
 @_jit
 def gather(out, seed, purpose, ordinal, block, per_event, places):
     """Take the words (n, per_event) of some events of a block."""
-    four = np.empty(4, np.uint64)
+    four = _words(4)
     known = _NONE
     for row in range(len(places)):
         for column in range(per_event):
@@ -1190,6 +1246,12 @@ def put_hashes(book, entries, n, digests):
 
 
 def keep_nothing() -> None:
-    """Compile without writing the machine code to the disk."""
+    """Let numba neither read nor write machine code on the disk from here on."""
     for kernel in _kernels:
         kernel._cache.disable()
+
+
+def keep_all() -> None:
+    """Let numba read and write machine code on the disk, where it can."""
+    for kernel in _kernels:
+        kernel._cache.enable()

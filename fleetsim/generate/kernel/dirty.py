@@ -23,7 +23,8 @@ from fleetsim.generate.defects import DEFECT_KINDS, defect_thresholds
 from fleetsim.generate.encode import driver_digits, encode_events, line_width
 from fleetsim.generate.events import EventColumns, Places, draw_places
 from fleetsim.generate.fleet import Fleet
-from fleetsim.generate.kernel import compiled
+from fleetsim.generate.kernel.interface import CONSTANTS, DELIVERED, SLACK
+from fleetsim.generate.kernel.machine import kernels
 from fleetsim.generate.kernel.pieces import _paged
 from fleetsim.generate.model import EVENT_FIELDS, FieldKind, Purpose, count_law, escaped
 from fleetsim.generate.patches import EXTRA_KEYS, names_not_configured
@@ -64,15 +65,15 @@ class CompiledInjection:
         # A name may become longer in the other letter case: an eszett becomes two letters.
         self._clean_width = line_width(config, drivers.stop)
         self._width = 3 * self._clean_width + 256
-        self._scratch = np.zeros(compiled.DELIVERED * self._clean_width + compiled.SLACK, np.uint8)
-        self._ends = np.zeros(compiled.DELIVERED, np.uint64)
+        self._scratch = np.zeros(DELIVERED * self._clean_width + SLACK, np.uint8)
+        self._ends = np.zeros(DELIVERED, np.uint64)
         self._tables = _tables(config, start_us, part, self._source and self._source.start_us)
         rows = np.zeros((_SLOTS, 7), np.int64)
         rows[:-1, 0] = np.arange(1, _SLOTS)  # each free row names the next one
         rows[0, 1] = self._width * 2
         heads, tails = np.zeros(2048, np.int64), np.zeros(2048, np.int64)
         self._pending = (heads, tails, rows, np.zeros(_SLOTS * self._width * 2 + 64, np.uint8))
-        self._rep = np.zeros(self._width + compiled.SLACK, np.uint8)
+        self._rep = np.zeros(self._width + SLACK, np.uint8)
         self._late_kind = list(config.defects).index("late") if "late" in config.defects else -1
         self._free: SimpleQueue[npt.NDArray[np.uint8]] = SimpleQueue()
         self._book = _paged(0)
@@ -138,7 +139,7 @@ class CompiledInjection:
         assert self._source is not None  # noqa: S101 (or there are none)
         events = self._decisions.draw(self._source.ordinal, [places for _, places in late])
         lines = encode_events(self._config, self._fleet, self._source.start_us, events)
-        text = np.frombuffer(lines + bytes(compiled.SLACK), np.uint8)
+        text = np.frombuffer(lines + bytes(SLACK), np.uint8)
         ends = np.flatnonzero(text == ord("\n")) + 1
         before = np.array([place for place, _ in late])
         return (
@@ -154,7 +155,7 @@ class CompiledInjection:
         strikes, words = self._decide(end)
         places, text, late_ends = self._late_until(end)
         waiting = _SLOTS + len(strikes) + len(places)
-        room = int(late_ends[-1] - late_ends[0]) + compiled.SLACK
+        room = int(late_ends[-1] - late_ends[0]) + SLACK
         size = PAGE + n * self._clean_width + waiting * self._width + room
         out = self._room(size)
         book = self._book = _at_least(self._book, waiting * (_ENTRY + 2 * self._width))
@@ -166,9 +167,9 @@ class CompiledInjection:
             self._rep,
         )  # fmt: skip
         if drawn is None:
-            done = compiled.inject(out[at:], self._scratch, self._ends, 0, *more)
+            done = kernels().inject(out[at:], self._scratch, self._ends, 0, *more)
         else:
-            done = compiled.deliver(out[at:], self._scratch, self._ends, drawn, n, how, *more)
+            done = kernels().deliver(out[at:], self._scratch, self._ends, drawn, n, how, *more)
         lines, length, noted, count, self._shift = done
         self._position += lines
         content = out[at : at + lines].data
@@ -177,7 +178,7 @@ class CompiledInjection:
 
     def _note(self, content: Any, book: Any, length: int, entries: Signed, n: int) -> None:
         """Hand on the lines of the ledger, with their hashes."""
-        compiled.put_hashes(book, entries, n, _hashes(content, entries, n))
+        kernels().put_hashes(book, entries, n, _hashes(content, entries, n))
         if length:
             self._ledger(book[:length].tobytes())
 
@@ -194,7 +195,7 @@ _Late = tuple[Signed, npt.NDArray[np.uint8], Signed]
 
 
 def _no_late() -> _Late:
-    return np.zeros(0, np.int64), np.zeros(compiled.SLACK, np.uint8), np.zeros(1, np.int64)
+    return np.zeros(0, np.int64), np.zeros(SLACK, np.uint8), np.zeros(1, np.int64)
 
 
 def _and_then(waiting: _Late, later: _Late) -> _Late:
@@ -221,7 +222,7 @@ def _hashes(content: Any, entries: Signed, n: int) -> npt.NDArray[np.uint8]:
         digests[: 32 * n] = np.frombuffer(joined, np.uint8)
         return digests
     state, lines = np.zeros(_STATE, np.uint8), np.frombuffer(content or b"\0", np.uint8)
-    compiled.hash_lines(
+    kernels().hash_lines(
         functions,
         np.uint64(state.ctypes.data),
         np.uint64(lines.ctypes.data),
@@ -294,11 +295,12 @@ class _Decisions:
         if block * BLOCK >= self._stop:
             return None
         config = self._config
-        n = compiled.strike(
-            self._cursor, np.uint64(end), self._source is not None, np.uint64(config.seed),
-            self._purposes, np.uint64(self._ordinal), np.uint64(self._stop), self._companies,
+        n = kernels().strike(
+            self._cursor, np.uint64(end), np.uint64(self._source is not None),
+            np.uint64(config.seed), self._purposes, np.uint64(self._ordinal),
+            np.uint64(self._stop), self._companies,
             self._table, self._thresholds, np.uint64(len(config.defects)), self._strikes,
-            self._details,
+            self._details, self._counts, self._keep,
         )  # fmt: skip
         decided = int(self._cursor[4] + self._cursor[3])
         late = None if int(self._cursor[0]) == block else self._late_of(block)
@@ -311,7 +313,7 @@ class _Decisions:
         seed, ordinal = np.uint64(self._config.seed), np.uint64(self._source.ordinal)
         companies = (self._companies[0], self._earlier, self._companies[2])
         while True:
-            n, drivers = compiled.find_late(
+            n, drivers = kernels().find_late(
                 self._places, self._counts, self._keep, seed, self._purposes, ordinal,
                 np.uint64(block), np.uint64(self._stop), companies, self._table, *self._late_words,
             )  # fmt: skip
@@ -329,7 +331,7 @@ class _Decisions:
 
         def words_at(part: Places, purpose: Purpose, per_event: int, which: Signed) -> Drawn:
             out = np.empty((len(which), per_event), np.uint64)
-            compiled.gather(
+            kernels().gather(
                 out, seed, np.uint64(purpose), np.uint64(ordinal), np.uint64(part.block),
                 np.uint64(per_event), which,
             )  # fmt: skip
@@ -356,7 +358,7 @@ def _at_least(room: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
 
 def _tables(config: Config, start_us: int, part: str | None, late_us: int | None) -> Any:
     """Return what the kernel knows of a line, of the laws, and of the ledger's lines."""
-    texts: list[bytes] = [*compiled.CONSTANTS]
+    texts: list[bytes] = [*CONSTANTS]
     forms = (len(texts), len(config.defects))
     keys = [field.name.encode() for field in EVENT_FIELDS] + list(EXTRA_KEYS)
     end = b"" if part is None else b',"part":' + msgspec.json.encode(part)
@@ -377,7 +379,7 @@ def _tables(config: Config, start_us: int, part: str | None, late_us: int | None
     spans = np.array([(0, 0)] * len(texts), np.int64)
     spans[:, 1] = [len(text) for text in texts]
     spans[1:, 0] = np.cumsum(spans[:-1, 1])
-    joined = np.frombuffer(b"".join(texts) + bytes(compiled.SLACK), np.uint8)
+    joined = np.frombuffer(b"".join(texts) + bytes(SLACK), np.uint8)
     midnight = _midnight(start_us)
     before_us = earliest_late(config, start_us)
     far = _midnight(before_us) - _DAYS * DAY_US  # these dates stand behind the others

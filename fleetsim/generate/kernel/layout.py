@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetsim.generate.config import Config
+from fleetsim.generate.kernel.interface import SLACK
 from fleetsim.generate.model import EVENT_FIELDS, Field, FieldKind, choice_law, escaped
 
-_SLACK = b"\0" * 64  # that a copy by the kernel may read (compiled.SLACK)
+_SLACK = bytes(SLACK)  # that a copy by the kernel may read
 _LINE_KINDS = {FieldKind.UUID: 1, FieldKind.CHOICE: 2, FieldKind.TIME: 3}  # compiled.Op, 0 text
 _DRIVER_KINDS = {
     FieldKind.COMPANY: 1,

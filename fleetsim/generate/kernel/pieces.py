@@ -19,8 +19,9 @@ from fleetsim.generate.config import Config, make_config
 from fleetsim.generate.encode import driver_digits, interval_dates, line_width
 from fleetsim.generate.events import EventColumns
 from fleetsim.generate.fleet import Fleet
-from fleetsim.generate.kernel import compiled
+from fleetsim.generate.kernel.interface import DAY_COLUMN, RUN_COLUMNS, SLACK, SORT_WORDS
 from fleetsim.generate.kernel.layout import Layout, event_layout
+from fleetsim.generate.kernel.machine import kernels, new_kernels
 from fleetsim.generate.model import FieldKind, Purpose, count_law
 from fleetsim.generate.threads import PAGE, Future, Piece, Threads
 
@@ -54,6 +55,7 @@ class PieceMaker:
     """Makes pieces by the compiled kernel."""
 
     def __init__(self, config: Config, fleet: Fleet, layout: Layout, columns: bool) -> None:
+        self._kernels = kernels()
         self._layout = layout
         self._config, self._fleet = config, fleet
         self._columns = columns
@@ -64,10 +66,11 @@ class PieceMaker:
         )
         self._width = line_width(config, self._drivers.stop)
         self.room = PIECE_EVENTS if columns else max(1, PIECE_BYTES // self._width)
-        slack = np.zeros(compiled.SLACK, np.uint8)
+        slack = np.zeros(SLACK, np.uint8)
         self._ids = np.concatenate([fleet.company_id.ravel(), slack])
         self._free: SimpleQueue[_Slot] = SimpleQueue()
         self._slots = 0
+        self._dates: tuple[int, npt.NDArray[np.uint8]] | None = None
         self._try_out()
 
     def _try_out(self) -> None:
@@ -84,16 +87,16 @@ class PieceMaker:
             except OSError:  # the machine code could not be written
                 if last:
                     raise
-                compiled.keep_nothing()
+                self._kernels.keep_nothing()
 
     def _slot(self, room: int) -> _Slot:
         layout = self._layout
-        width = self._width + compiled.SLACK
+        width = self._width + SLACK
         return _Slot(
-            runs=np.empty((room, compiled.RUN_COLUMNS), np.uint64),
+            runs=np.empty((room, RUN_COLUMNS), np.uint64),
             drawn=np.empty((layout.columns, room), np.uint64),
-            offsets=np.empty(len(self._table) + 1, np.uint64),
-            out=_paged(0 if self._columns else PAGE + room * self._width + compiled.SLACK),
+            offsets=np.empty(len(self._table) + 1 + SORT_WORDS, np.uint64),
+            out=_paged(0 if self._columns else PAGE + room * self._width + SLACK),
             ends=np.empty(0 if self._columns else room, np.uint64),
             template=np.empty(width, np.uint8),
             segments=np.empty((layout.segments, 2), np.uint64),
@@ -108,7 +111,7 @@ class PieceMaker:
         drivers: int,
         eligible: npt.NDArray[np.bool_],
     ) -> tuple[int, int]:
-        n_runs, n_events = compiled.plan(
+        n_runs, n_events = self._kernels.plan(
             cursor,
             slot.runs,
             np.uint64(room),
@@ -128,7 +131,7 @@ class PieceMaker:
         self, slot: _Slot, n_runs: int, out: npt.NDArray[np.uint64], at: int, ordinal: int
     ) -> None:
         layout = self._layout
-        compiled.draw(
+        self._kernels.draw(
             slot.runs,
             np.uint64(n_runs),
             out,
@@ -148,14 +151,14 @@ class PieceMaker:
     def _encode(self, slot: _Slot, n: int, start_us: int, at: int) -> int:
         how = self._how(slot, start_us)
         out, stop = slot.out[at:], np.uint64(n)
-        return int(compiled.encode(out, slot.ends, slot.drawn, np.uint64(0), stop, *how))
+        return int(self._kernels.encode(out, slot.ends, slot.drawn, np.uint64(0), stop, *how))
 
     def _how(self, slot: _Slot, start_us: int) -> tuple[Any, ...]:
         """Return what `compiled.encode` takes behind the events' places."""
         layout, config = self._layout, self._config
         return (
             np.uint64(start_us % DAY_US),
-            interval_dates(start_us, compiled.DAY_COLUMN),
+            self._dates_of(start_us),
             np.uint64(config.drivers_per_company),
             np.uint64(driver_digits(config)),
             self._ids,
@@ -169,6 +172,13 @@ class PieceMaker:
             slot.template,
             slot.segments,
         )
+
+    def _dates_of(self, start_us: int) -> npt.NDArray[np.uint8]:
+        """Return the dates that an interval touches, which are the same for all its pieces."""
+        known = self._dates
+        if known is None or known[0] != start_us:
+            self._dates = known = (start_us, interval_dates(start_us, DAY_COLUMN))
+        return known[1]
 
     def pieces(
         self,
@@ -287,7 +297,8 @@ def _paged(size: int) -> npt.NDArray[np.uint8]:
 
 
 def compile_kernel() -> None:
-    """Compile the kernel and keep the machine code, as `make setup` does once."""
+    """Compile the kernel and keep the machine code, as `make setup` does once; then try it out."""
+    new_kernels()
     one = {"seed": 0, "number_of_companies": 1, "drivers_per_company": 1}
     laws = {"event_rate_per_driver": 1, "company_onboarding_interval": "PT1H"}
     config = make_config(one | laws)
@@ -296,11 +307,11 @@ def compile_kernel() -> None:
     )
     layout = event_layout(config)
     if layout is not None:
-        _compile_injection(PieceMaker(config, fleet, layout, columns=False))  # which tries it out
+        _try_out_injection(PieceMaker(config, fleet, layout, columns=False))  # which tries it out
 
 
-def _compile_injection(maker: PieceMaker) -> None:
-    """Compile also what puts defects into lines, by a batch of which one is late."""
+def _try_out_injection(maker: PieceMaker) -> None:
+    """Try out also what puts defects into lines, by a batch of which one is late."""
     from fleetsim.generate.kernel.dirty import CompiledInjection
 
     config = make_config(maker._config.as_dict(), {"defects": {"late": 1}})
