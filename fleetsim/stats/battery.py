@@ -111,12 +111,17 @@ def _driver_fit(sample: Sample, law: Law) -> TestResult:
     return moments.fit_test(sample.counts.ravel(), law.rate)
 
 
+#: Counts from which Fisher's D is taken as continuous.
+_MANY_COUNTS = 30
+
+
 def _driver_dispersion(sample: Sample, law: Law) -> TestResult:
     if sample.n_drivers == 0:
         return TestResult("dispersion", n=0, note="no test: no driver is eligible")
-    if sample.n_events >= sample.counts.size:
+    if sample.n_events >= sample.counts.size >= _MANY_COUNTS:
         return dispersion_test(sample.counts.ravel())
     # Below one event a driver chi-square is coarse: two events of one driver are then an outlier.
+    # Of few counts it is coarse too: two that are equal, by chance, would be too even.
     return moments.crowding_test(sample.counts.reshape(1, -1))
 
 
@@ -131,6 +136,27 @@ def _types_of_two(table: Ints, law: Law) -> TestResult:
         rest = np.delete(np.arange(len(weights)), pooled)
         rows = np.vstack([table[rest], table[pooled].sum(axis=0)])
         table = np.column_stack([rows[:, rest], rows[:, pooled].sum(axis=1)])
+    return moments.association_test(table)
+
+
+#: Pairs of events of a type in one column that a table of types expects at least.
+_TYPE_PAIRS = 20.0
+
+
+def _types_table(table: Ints) -> TestResult:
+    """Test types, in rows, against something else.
+
+    Of a rare type chance alone puts two events into one column now and then, where chi-square
+    expects none. So the rarest types are taken together, as many as it takes to expect some pairs.
+    """
+    sizes = table.sum(axis=1).astype(np.float64)
+    shares = table.sum(axis=0) / max(1.0, float(sizes.sum()))
+    order = np.argsort(sizes, kind="stable")
+    together = np.cumsum(sizes[order])
+    pairs = together * (together - 1) / 2 * float(np.sum(shares**2))
+    rare = order[: int(np.searchsorted(pairs, _TYPE_PAIRS)) + 1]
+    if len(rare) > 1:
+        table = np.vstack([np.delete(table, rare, axis=0), table[rare].sum(axis=0)])
     return moments.association_test(table)
 
 
@@ -479,7 +505,7 @@ BATTERY: tuple[Entry, ...] = (
         question="Is the mix of types the same in all companies, but for chance?",
         null="type and company are independent",
         roster=True,
-        make=lambda s, w: moments.association_test(s.types_by_company),
+        make=lambda s, w: _types_table(s.types_by_company),
         effect=effects.table_effect,
         scale=effects.share_scatter,
         sees="shares of the types that differ by {:.1%} from company to company, on average",
@@ -489,7 +515,7 @@ BATTERY: tuple[Entry, ...] = (
         name="types_by_time",
         question="Is the mix of types the same all over the interval, but for chance?",
         null="type and time are independent",
-        make=lambda s, w: moments.association_test(s.types_by_time),
+        make=lambda s, w: _types_table(s.types_by_time),
         effect=effects.table_effect,
         scale=effects.share_scatter,
         sees="shares of the types that differ by {:.1%} over the interval, on average",
@@ -519,7 +545,7 @@ BATTERY: tuple[Entry, ...] = (
         name="types_by_place",
         question="Do a driver's first and last events have the same mix of types as the others?",
         null="type and place among the driver's events are independent",
-        make=lambda s, w: moments.association_test(s.type_places),
+        make=lambda s, w: _types_table(s.type_places.T),
         effect=effects.table_effect,
         scale=effects.share_scatter,
         sees="shares of the types that differ by {:.1%} with the place of the event, on average",
@@ -530,7 +556,7 @@ BATTERY: tuple[Entry, ...] = (
         question="Is the mix of types the same for drivers of all numbers, but for chance?",
         null="type and the driver's number in its company are independent",
         roster=True,
-        make=lambda s, w: moments.association_test(s.types_by_number),
+        make=lambda s, w: _types_table(s.types_by_number),
         effect=effects.table_effect,
         scale=effects.share_scatter,
         sees="shares of the types that differ by {:.1%} with the driver's number, on average",
@@ -552,7 +578,7 @@ BATTERY: tuple[Entry, ...] = (
         question="Have busy drivers the same mix of types as others?",
         null="type and the number of the driver's events in the batch are independent",
         roster=True,
-        make=lambda s, w: moments.association_test(s.types_by_count),
+        make=lambda s, w: _types_table(s.types_by_count.T),
         effect=effects.table_effect,
         scale=effects.share_scatter,
         sees="shares of the types that differ by {:.1%} with the driver's count, on average",

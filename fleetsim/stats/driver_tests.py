@@ -230,8 +230,8 @@ def concentration_test(table: Ints, weights: Floats) -> TestResult:
     -2 where not. Pairs are uncorrelated, so that T has the mean 0, the variance
     2 (k - 1) sum N (N - 1), and the third moment
     4 sum N (N - 1) (sum w**2 (1 / w - 1)**3 - 1 + sum w**2) + 8 (k - 1) sum N (N - 1) (N - 2),
-    exactly; p by the shifted gamma with these. Shares that are off alike in all drivers count as
-    well, though little.
+    exactly; p by the shifted gamma with these. Shares that are off alike in all drivers
+    count as well.
 
     Parameters
     ----------

@@ -787,3 +787,11 @@ def test_plain_words_of_tables_say_the_scatter_of_shares():
     assert w == exact(math.sqrt(2 / 3) / 10)
     law = Law(3.5, (0.4, 0.3, 0.3, 0.0))
     assert stats.independence_test(table).estimate * effects.share_scatter(law) == exact(w)
+
+
+def test_two_equal_counts_are_no_proof_of_evenness():
+    """Of two drivers with some thousand events each, equal counts come by chance."""
+    rows = [(0, driver, 0, 1000 * i) for driver in (0, 1) for i in range(2000)]
+    sample = sample_from(rows, drivers=2, length=10_000_000)
+    entry = next(e for e in BATTERY if e.name == "events_per_driver_dispersion")
+    assert entry.make(sample, Law(2000.0, (0.5, 0.3, 0.2))).p_value > 0.005

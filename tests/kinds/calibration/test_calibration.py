@@ -71,6 +71,7 @@ def test_honest_sets_of_batches_are_rejected_as_often_as_the_level_says():
         {"number_of_companies": 8, "drivers_per_company": 2, "event_rate_per_driver": 30.0},
         {"event_types": {"a": 0.9, "b": 0.09, "c": 0.009, "d": 0.0009, "e": 0.0001}},
         {"batch_interval": "PT0.00001S"},
+        {"number_of_companies": 1, "drivers_per_company": 2, "event_rate_per_driver": 2000.0},
     ],
 )
 def test_small_or_odd_fleets_are_not_rejected_too_often(values):
