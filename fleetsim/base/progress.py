@@ -53,7 +53,7 @@ class ProgressLines:
             return
         self._told = now
         of = left = ""
-        if self._total:
+        if self._done <= self._total:  # content may be more than was stated of it
             of, left = f" of {self._total}", _left(now - self._began, self._done, self._total)
         print(f"fleetsim: {self._done}{of} {self._unit}{left}", file=sys.stderr, flush=True)
 

@@ -154,7 +154,8 @@ def check_both(project: Project, *, verified: bool = True) -> tuple[str, str]:
     for command in commands:
         done = measured(*command)
         assert done.code == FINDING, done
-        assert done.err == ""
+        # How far it is, each 10 s, where the machine is busy.
+        assert [row for row in done.err.splitlines() if not row.startswith("fleetsim: ")] == []
         assert "reproduced" not in done.out
         assert "Nothing found" not in done.out
         assert max(map(len, done.out.splitlines())) < 900
