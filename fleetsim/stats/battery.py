@@ -260,7 +260,7 @@ def _types_by_driver(sample: Sample, law: Law) -> TestResult:
     return driver_tests.concentration_test(sample.types_by_driver, np.array(law.weights))
 
 
-def _halves(sample: Sample) -> Ints:
+def _company_halves(sample: Sample) -> Ints:
     """Return the events of each company in both halves of the batches, int64 (companies, 2)."""
     half = sample.n_batches // 2
     totals = sample.company_totals
@@ -664,7 +664,7 @@ BATTERY: tuple[Entry, ...] = (
         question="Has every company the same share of both halves of the batches?",
         null="company and half of the batches are independent",
         roster=True,
-        make=lambda s, w: moments.association_test(_halves(s)),
+        make=lambda s, w: moments.association_test(_company_halves(s)),
         batches=2,
         effect=effects.halves_of_companies_effect,
         sees="companies whose rates differ by {:.2%} between halves of the batches, on average",
