@@ -12,12 +12,11 @@ from scipy import special
 
 from fleetsim.stats import laws
 from fleetsim.stats.arguments import Floats, Ints
+from fleetsim.stats.moments import FEW_PAIRS, SPARSE
 from fleetsim.stats.result import TestResult, central
 
 #: Events of all batches that it takes at least to speak of a trend.
 MIN_EVENTS = 20.0
-# Below this many events per driver, and this many pairs, pairs of one driver are Poisson.
-_SPARSE, _FEW_PAIRS = 0.05, 20.0
 
 
 def memory_test(counts: Ints) -> TestResult:
@@ -53,7 +52,7 @@ def memory_test(counts: Ints) -> TestResult:
     together = float(sum(int(a @ b) for a, b in zip(counts[1:], counts[:-1], strict=True)))
     expected = float(pairs.sum()) * p
     statistic = together - expected
-    if float(totals.max()) * p < _SPARSE and expected < _FEW_PAIRS:
+    if float(totals.max()) * p < SPARSE and expected < FEW_PAIRS:
         found = int(together)
         tails = laws.poisson_cdf(found, expected), laws.poisson_sf(found, expected)
     else:

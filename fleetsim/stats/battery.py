@@ -128,10 +128,7 @@ def _driver_dispersion(sample: Sample, law: Law) -> TestResult:
 def _types_of_two(table: Ints, law: Law) -> TestResult:
     """Test the types of two events; types too rare for an expected pair of their own are pooled."""
     weights = np.array(law.weights)
-    order = np.argsort(weights, kind="stable")
-    expected = float(table.sum()) * np.cumsum(weights[order]) ** 2
-    # The rarest types together: as many as it takes for their own pair to be expected once.
-    pooled = order[: int(np.searchsorted(expected, 1.0)) + 1]
+    pooled = driver_tests.rarest(weights, float(table.sum()), 1.0)
     if len(pooled) > 1:
         rest = np.delete(np.arange(len(weights)), pooled)
         rows = np.vstack([table[rest], table[pooled].sum(axis=0)])
@@ -258,13 +255,6 @@ def _driver_gaps(sample: Sample, law: Law) -> TestResult:
 
 def _types_by_driver(sample: Sample, law: Law) -> TestResult:
     return driver_tests.concentration_test(sample.types_by_driver, np.array(law.weights))
-
-
-def _company_halves(sample: Sample) -> Ints:
-    """Return the events of each company in both halves of the batches, int64 (companies, 2)."""
-    half = sample.n_batches // 2
-    totals = sample.company_totals
-    return np.column_stack([totals[:half].sum(axis=0), totals[half:].sum(axis=0)])
 
 
 def _ties(sample: Sample, law: Law) -> TestResult:
@@ -664,7 +654,7 @@ BATTERY: tuple[Entry, ...] = (
         question="Has every company the same share of both halves of the batches?",
         null="company and half of the batches are independent",
         roster=True,
-        make=lambda s, w: moments.association_test(_company_halves(s)),
+        make=lambda s, w: moments.association_test(s.company_halves),
         batches=2,
         effect=effects.halves_of_companies_effect,
         sees="companies whose rates differ by {:.2%} between halves of the batches, on average",

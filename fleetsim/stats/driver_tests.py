@@ -286,11 +286,24 @@ def concentration_deviation(table: Ints, kinds: int) -> float:
     return math.sqrt(2 * max(1, kinds - 1) / ordered) if ordered else math.inf
 
 
-def _pooled(table: Ints, weights: Floats, pairs: float) -> tuple[Ints, Floats]:
-    """Return types and weights with the rarest taken together, as many as need it."""
+def rarest(weights: Floats, pairs: float, least: float) -> Ints:
+    """Return the rarest types, as many as it takes for `least` pairs of their own to be expected.
+
+    Parameters
+    ----------
+    weights : float64 array (types,)
+    pairs : float
+        Pairs of events of all types.
+    least : float
+    """
     order = np.argsort(weights, kind="stable")
     expected = pairs * np.cumsum(weights[order]) ** 2
-    rare = order[: int(np.searchsorted(expected, _MIN_TYPE_PAIRS)) + 1]
+    return order[: int(np.searchsorted(expected, least)) + 1]
+
+
+def _pooled(table: Ints, weights: Floats, pairs: float) -> tuple[Ints, Floats]:
+    """Return types and weights with the rarest taken together, as many as need it."""
+    rare = rarest(weights, pairs, _MIN_TYPE_PAIRS)
     if len(rare) < 2:
         return table, weights
     rest = np.delete(np.arange(len(weights)), rare)

@@ -24,7 +24,7 @@ from fleetsim.stats.counts import (
 from fleetsim.stats.result import MIN_EXPECTATION, TestResult, central
 
 # Below this many events per cell, and this many pairs, pairs in one cell are Poisson.
-_SPARSE, _FEW_PAIRS = 0.05, 20.0
+SPARSE, FEW_PAIRS = 0.05, 20.0
 _BLOCK_ROWS = 256
 
 
@@ -102,7 +102,7 @@ def crowding_of(n_cells: int, sizes: Ints, rows: Ints, shared: Ints) -> TestResu
     df = (n - 1) * int(many.sum())
     note = None
     all_pairs = float((many * pairs).sum())
-    if float(events.max()) * p < _SPARSE and all_pairs * p < _FEW_PAIRS:
+    if float(events.max()) * p < SPARSE and all_pairs * p < FEW_PAIRS:
         expected = all_pairs * p
         found = int(together.sum())
         tails = laws.poisson_cdf(found, expected), laws.poisson_sf(found, expected)

@@ -206,6 +206,12 @@ class Sample:
         totals: Ints = self._by_company().sum(axis=1)
         return totals
 
+    @property
+    def company_halves(self) -> Ints:
+        """Events of each company in both halves of the batches, int64 (companies, 2)."""
+        totals, half = self.company_totals, self.n_batches // 2
+        return np.column_stack([totals[:half].sum(axis=0), totals[half:].sum(axis=0)])
+
     def _by_company(self) -> Ints:
         companies = self.n_drivers // self.drivers_per_company
         return self.counts.reshape(self.n_batches, companies, self.drivers_per_company)

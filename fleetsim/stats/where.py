@@ -462,8 +462,7 @@ def _halves(sample: Sample, law: Law) -> Iterator[Place]:
 
 
 def _company_halves(sample: Sample, law: Law) -> Iterator[Place]:
-    totals, half = sample.company_totals, sample.n_batches // 2
-    table = np.column_stack([totals[:half].sum(axis=0), totals[half:].sum(axis=0)])
+    table = sample.company_halves
     words = ("first half of the batches", "second half of the batches")
     return _largest("company and time", table, _independent(table), lambda _, row: words[row])
 
