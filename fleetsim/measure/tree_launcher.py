@@ -237,6 +237,7 @@ class Tree:
         started = time.monotonic()
         if started < self._due:
             return
+        worked = time.process_time()
         self._find()
         resident: dict[psutil.Process, int] = {}
         private = 0
@@ -250,7 +251,7 @@ class Tree:
                     private += memory.rss - getattr(memory, "shared", 0)
         self.processes = max(self.processes, len(resident))
         self.largest_bytes = max(self.largest_bytes, *resident.values(), 0)
-        self._due = _next(started, _SAMPLE)
+        self._due = _next(started, worked, _SAMPLE)
         self._add_up(resident, private)
 
     def _add_up(self, resident: dict[psutil.Process, int], private: int) -> None:
@@ -263,8 +264,9 @@ class Tree:
             return
         started = time.monotonic()
         if started >= self._shares_due:
+            worked = time.process_time()
             share = sum(_share(process, rss) for process, rss in resident.items())
-            self._shares_due = _next(started, 0)
+            self._shares_due = _next(started, worked, 0)
             self._added = set(resident), share - private
         elif self._added[0] == resident.keys():
             share = self._added[1] + private
@@ -273,9 +275,14 @@ class Tree:
         self.peak_bytes = max(self.peak_bytes, share)
 
 
-def _next(started: float, pause: float) -> float:
-    """Return when to do again what began at a time and has just ended."""
-    return started + max(pause, _SAMPLE_SHARE * (time.monotonic() - started))
+def _next(started: float, worked: float, pause: float) -> float:
+    """Return when to do again what began at a time and has just ended.
+
+    `worked` is the CPU time at its beginning: a look takes from the command what it computes, and
+    not the time for which a busy machine let it wait. By the clock, one look that had to wait would
+    leave us blind for forty times as long.
+    """
+    return started + max(pause, _SAMPLE_SHARE * (time.process_time() - worked))
 
 
 def _share(process: psutil.Process, rss: int) -> int:

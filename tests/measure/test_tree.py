@@ -270,15 +270,40 @@ def test_memory_that_processes_share_counts_once(run: Run) -> None:
     assert 95 * MB < start.peak_bytes < 150 * MB
 
 
-def test_a_short_peak_of_a_large_process_is_seen(run: Run) -> None:
-    """Shares of 300 MB are not read again in time for a tenth of a second of 400 MB."""
-    start = run(
-        f"import time\nx = bytearray(b'x') * {300 * MB}\ntime.sleep(0.05)\n"
-        f"y = bytearray(b'x') * {100 * MB}\ntime.sleep(0.1); del y; time.sleep(0.05)"
+def test_a_peak_between_two_readings_of_the_shares_is_seen() -> None:
+    """Shares of 300 MB may not be read again yet: what the process got since is added to them."""
+    code = (
+        f"x = bytearray(b'x') * {300 * MB}; print(flush=True); input()\n"
+        f"y = bytearray(b'x') * {100 * MB}; print(flush=True); input()"
     )
-    assert start.processes == 1
-    assert 400 * MB < start.peak_bytes < 420 * MB
-    assert 400 * MB < start.largest_bytes < 430 * MB
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdout.readline()
+        watched = tree_launcher.Tree()
+        watched.sample()
+        before = watched.peak_bytes
+        watched._shares_due = float("inf")
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        watched._due = 0.0
+        watched.sample()
+        process.stdin.write(b"\n")
+    assert watched.peak_bytes - before == pytest.approx(100 * MB, rel=0.05)
+    assert watched.largest_bytes > 400 * MB
+
+
+def test_a_look_that_had_to_wait_does_not_blind_the_next_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A second in which nothing was computed delays the next sample by nothing."""
+    watched = tree_launcher.Tree()
+    monkeypatch.setattr(watched, "_find", lambda: time.sleep(1.0))
+    watched.sample()
+    assert watched._due < time.monotonic() + 1.0
 
 
 BURN = "end = time.process_time() + {}\nwhile time.process_time() < end: pass\n"
