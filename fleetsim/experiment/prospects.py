@@ -23,6 +23,7 @@ from scipy import stats as laws
 from fleetsim.base.chances import percent
 from fleetsim.experiment.expectation import Expectation, tolerance_limits
 from fleetsim.generate.model import type_law
+from fleetsim.stats.battery import family_size
 from fleetsim.stats.power import (
     POWER,
     Outcome,
@@ -186,12 +187,21 @@ def _more_batches(e: Expectation, caught: float) -> str:
         return ""
 
     def enough(batches: int) -> bool:
-        more = replace(e, batches=batches)
-        return more.count_deviates(level=e.level, ratio=RATES[0]) >= POWER
+        more = _of_batches(e, batches)
+        return more.count_deviates(level=more.level, ratio=RATES[0]) >= POWER
 
     return (
         f"; {_so_many(enough, e.batches, MOST, 'batches')} would make that {percent(POWER)} or more"
     )
+
+
+def _of_batches(e: Expectation, batches: int) -> Expectation:
+    """Return what is expected of another number of batches.
+
+    Several batches have tests of their own, with which the first step's level is smaller.
+    """
+    family = e.family + family_size(batches) - family_size(e.batches)
+    return replace(e, batches=batches, family=family)
 
 
 def _off(ratio: float) -> str:
@@ -249,7 +259,9 @@ def type_prospect(expectation: Expectation, margin: float) -> Prospect:
     warnings: tuple[str, ...] = ()
     if lost > UNDECIDED:
         enough = _so_many(
-            lambda b: outcome(0.0, e.level, n / e.batches * b).inconclusive <= UNDECIDED,
+            lambda b: (
+                outcome(0.0, _of_batches(e, b).level, n / e.batches * b).inconclusive <= UNDECIDED
+            ),
             e.batches,
             MOST,
             "batches",
