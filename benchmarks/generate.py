@@ -3,6 +3,9 @@
 All programs run as cold processes, in turn, round by round, and write to the disk; every line of
 every run is checked, outside of the time taken.
 
+A batch of middle size is made besides, to the disk and to memory, where no disk hides what the
+programs take.
+
     python -m benchmarks.generate [--events 20000000] [--rounds 5] [--write]
 """
 
@@ -23,6 +26,7 @@ from benchmarks.performance import Results, tell, write_page
 from benchmarks.programs import (
     BARE,
     COLD,
+    FASTEST,
     KIT,
     PEERS,
     PROFILED,
@@ -39,6 +43,7 @@ from fleetsim.measure.cold import Child, run_command
 ROOT = Path(__file__).resolve().parents[1]
 COLD_PAIRS = 10  # in each round: a cold start takes a moment, and scatters
 _TRIAL = 20_000  # events of a first, untimed run, which brings programs into the page cache
+MIDDLE = 3_500_000  # events of the batch that is also made in memory
 _MAX_MEMORY = "the bare write holds the whole batch in memory, 0.26 GB a million events"
 
 
@@ -53,15 +58,32 @@ def main() -> None:
         default=Path("/var/tmp"),  # noqa: S108 (a new folder is made in it)
         help="where to write; /var/tmp mostly lies on a disk, where /tmp may be memory",
     )
+    options.add_argument(
+        "--memory",
+        type=Path,
+        default=Path("/dev/shm"),  # noqa: S108 (a new folder is made in it)
+        help="a folder that lies in memory, 1 GB of it",
+    )
     options.add_argument("--write", action="store_true", help="write docs/performance.md and .png")
     asked = options.parse_args()
     results = Results()
-    with tempfile.TemporaryDirectory(prefix="fleetsim-bench-", dir=asked.folder) as name:
+    with (
+        tempfile.TemporaryDirectory(prefix="fleetsim-bench-", dir=asked.folder) as name,
+        tempfile.TemporaryDirectory(prefix="fleetsim-bench-", dir=asked.memory) as memory,
+    ):
         bench = Bench(Path(name), asked.events, results)
+        (Path(name) / "middle").mkdir()
+        disk, memory_bench = (
+            Bench(folder, MIDDLE, Results()) for folder in (Path(name) / "middle", Path(memory))
+        )
+        results.to_disk, results.to_memory = disk.results.runs, memory_bench.results.runs
         try:
             bench.warm_up()
             for number in range(asked.rounds):
                 bench.run_round(number)
+                disk.make_ready()
+                disk.run_all([*FASTEST, *BARE], number)
+                memory_bench.run_all([*FASTEST], number)
         except FleetsimError as error:
             sys.exit(f"bench: {error}")
         print(tell(results))
@@ -93,12 +115,15 @@ class Bench:
     def run_round(self, number: int) -> None:
         """Run every program once, each round from another one on."""
         self.make_ready()
-        programs = [*KIT, *PEERS, *BARE, PROFILED]
+        self.run_all([*KIT, *PEERS, *BARE, PROFILED], number)
+        for _ in range(COLD_PAIRS):
+            self.run_cold(number)
+
+    def run_all(self, programs: list[Program], number: int) -> None:
+        """Run programs once, each round from another one on."""
         at = number * 3 % len(programs)
         for program in programs[at:] + programs[:at]:
             self.run(program, number)
-        for _ in range(COLD_PAIRS):
-            self.run_cold(number)
 
     def run(self, program: Program, number: int) -> None:
         """Run a program, check what it wrote, and keep the run or its profile."""

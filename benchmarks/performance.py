@@ -45,16 +45,21 @@ class Results:
         Seconds of each part of a profiled run, and of its whole process.
     cold : list of (Child, Child)
         Pairs of a baseline batch and of what its start is compared with.
+    to_disk, to_memory : list of Run
+        Batches of middle size.
     """
 
     runs: list[Run] = field(default_factory=list)
     profiles: list[dict[str, float]] = field(default_factory=list)
     cold: list[tuple[Child, Child]] = field(default_factory=list)
+    to_disk: list[Run] = field(default_factory=list)
+    to_memory: list[Run] = field(default_factory=list)
 
 
 def tell(results: Results) -> str:
     """Return the tables for a terminal."""
     tables = [_rates(results.runs), _ratios(results.runs), _shares(results.profiles)]
+    tables.append(_middle(results))
     texts = [table.text(width=1000) for table in tables]
     return "\n\n".join([*texts, f"Cold start: {_cold(results.cold)}"])
 
@@ -71,6 +76,8 @@ def write_page(results: Results, docs: Path, folder: Path) -> list[Path]:
         ratios=_markdown(_ratios(runs)),
         shares=_markdown(_shares(results.profiles)),
         cold=_cold(results.cold),
+        middle=_markdown(_middle(results)),
+        middle_events=f"{_events(results.to_memory, KIT[0].name):,}".replace(",", " "),
         best_wall=_best(runs, WALL),
         best_cpu=_best(runs, CPU),
         hash_bound=significant(_hash_bound(results)),
@@ -147,6 +154,29 @@ def _ratios(runs: Sequence[Run]) -> Table:
         )
         for program in KIT
     ]
+    return Table(("ratio", *columns), tuple(rows))
+
+
+def _middle(results: Results) -> Table:
+    """Return the ratios of batches of middle size over the best peer, on the disk and in memory."""
+    disk, memory = results.to_disk, results.to_memory
+    names = [program.name for program in PEERS if program.name in {run.program for run in disk}]
+    wall, cpu = (best(memory, names, MEASURES[measure]) for measure in (WALL, CPU))
+    columns = {
+        f"to memory, events/s over {wall}": (memory, wall, WALL),
+        f"events/CPU s over {cpu}": (memory, cpu, CPU),
+        f"to the disk, events/s over {wall}": (disk, wall, WALL),
+        f"events/CPU s over {cpu}, to the disk": (disk, cpu, CPU),
+    }
+    rows = []
+    for name in _programs(disk):
+        cells = [
+            ratio(runs, name, other, MEASURES[measure]).text()
+            if name in {run.program for run in runs}
+            else "–"
+            for runs, other, measure in columns.values()
+        ]
+        rows.append((name, *cells))
     return Table(("ratio", *columns), tuple(rows))
 
 

@@ -12,7 +12,17 @@ from benchmarks import peers, performance
 from benchmarks.checking import check_batch, check_same, file_hash
 from benchmarks.generate import Bench
 from benchmarks.performance import Results, tell, write_page
-from benchmarks.programs import BARE, KIT, PEERS, PROFILED, Program, Work, make_work, work_of
+from benchmarks.programs import (
+    BARE,
+    FASTEST,
+    KIT,
+    PEERS,
+    PROFILED,
+    Program,
+    Work,
+    make_work,
+    work_of,
+)
 from benchmarks.rates import MEASURES, Run, Spread, best, ratio, spread_of
 from fleetsim.base.errors import FleetsimError
 from fleetsim.generate.config import make_config
@@ -229,6 +239,11 @@ def test_the_page_and_the_tables_say_what_was_measured(
         results.runs += [run_of(program.name, n, 1.0 + i, 12.0 - i) for n in range(3)]
     parts = {"loading": 1.0, "kernel": 2.0, "hashing": 3.0, "writing": 1.0, "fsync": 1.0}
     results.profiles.append(parts | {"process": 10.0})
+    for number in range(3):
+        for i, program in enumerate((*FASTEST, *BARE)):
+            results.to_disk.append(run_of(program.name, number, 2.0 + i, 4.0 - i / 2))
+            if program in FASTEST:
+                results.to_memory.append(run_of(program.name, number, 1.0 + i, 1.0 + i))
     batch, other = Child(0, 0.15, 0.12, 1), Child(0, 0.1, 0.1, 1)
     results.cold.append((batch, other))
     page, plot = write_page(results, tmp_path, tmp_path)
@@ -243,6 +258,11 @@ def test_the_page_and_the_tables_say_what_was_measured(
     assert "| hashing | 3.0 (3.0–3.0) | 30 (30–30) |" in text
     assert "imports, companies, end | 2.0 (2.0–2.0) | 20 (20–20) |" in text
     assert "1.50 (1.50–1.50) by the clock and 1.20 (1.20–1.20) in CPU seconds" in text
+    assert (
+        "| fleetsim | 3.00 (3.00–3.00) | 3.00 (3.00–3.00) | 2.00 (2.00–2.00) | "
+        "0.750 (0.750–0.750) |"
+    ) in text
+    assert "| bare write | – | – | 0.667 (0.667–0.667) | 1.50 (1.50–1.50) |" in text
     assert plot.read_bytes().startswith(b"\x89PNG")
     told = tell(results)
     assert all(program.name in told for program in (*KIT, *PEERS, *BARE))

@@ -35,7 +35,8 @@ def gaps_test(times: DriverTimes, length: int) -> TestResult:
     P(s > x) = (1 - x / L)**n each, and any two of them P(s > x, t > y) = (1 - (x + y) / L)**n. So
     the numbers of gaps in cells of their size have exact means and covariances, summed over
     drivers; the quadratic form of their differences is near chi-square. It has the mean k - 1 of k
-    cells exactly; its variance is taken as that of Pearson's X2 with the same expectations.
+    cells exactly; its variance is taken as that of Pearson's X2 with the same expectations,
+    and never less than that of the chi-square law.
 
     Parameters
     ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -103,6 +104,45 @@ def test_the_quadratic_form_is_that_of_the_pseudo_inverse():
     assert found.statistic == exact(wanted, 1e-6)
     assert found.df == k - 1
     assert found.n == times.gaps.sum() == observed.sum()
+
+
+def test_gap_cells_are_as_fine_as_ten_expected_gaps_allow():
+    """Each cell but the last ends with the first fine one that gives it ten expected gaps."""
+    runs = {2: 40, 3: 60, 5: 30}
+    edges, _, expected = driver_tests.gap_cells(times_of(runs), LENGTH)
+    fine = gap_edges()
+    for low, high in itertools.pairwise(edges[:-1]):
+        for end in fine[(fine > low) & (fine <= high)]:
+            within = sum(
+                many * (n - 1) * ((1 - low / LENGTH) ** n - (1 - end / LENGTH) ** n)
+                for n, many in runs.items()
+            )
+            assert (within >= 10) == (end == high)
+    assert expected.sum() == exact(40 + 60 * 2 + 30 * 4)
+    assert expected[-1] >= 10
+
+
+@pytest.mark.parametrize(("companies", "shift"), [(2, 1.0), (100, 0.1), (100, 2.0)])
+def test_gaps_take_their_p_from_the_moments_of_a_chi_square_table(companies, shift):
+    """Mean and variance of X2 as Haldane (1937) gives them; both tails count alike.
+
+    `shift` moves the counts nearer to the law, or farther away.
+    """
+    times = honest(3, number_of_companies=companies).driver_times
+    edges, observed, expected = driver_tests.gap_cells(times, LENGTH)
+    moved = np.zeros(GAP_CELLS, np.int64)
+    first = np.searchsorted(gap_edges(), edges[:-1])
+    moved[first] = np.round(expected + shift * (observed - expected)).astype(np.int64)
+    found = driver_tests.gaps_test(replace(times, gaps=moved), LENGTH)
+    k, n = len(expected), int(moved.sum())
+    excess = float(np.sum(n / expected)) - k * k - 2 * k + 2
+    assert (excess > 0) == (companies == 100)  # else that of the chi-square law is taken
+    variance = 2 * (k - 1) + max(0.0, excess) / n
+    law = scipy_stats.gamma((k - 1) ** 2 / variance, scale=variance / (k - 1))
+    below, above = law.cdf(found.statistic), law.sf(found.statistic)
+    assert found.p_value == exact(min(1.0, 2 * min(below, above)), 1e-6)
+    assert (below < above) == (shift < 1)
+    assert found.estimate == exact(math.sqrt(found.statistic / n))
 
 
 def test_too_few_gaps_or_no_order_make_no_test():
