@@ -203,7 +203,21 @@ def test_scatter_takes_its_p_from_three_moments():
     found = driver_tests.scatter_test(times, LENGTH)
     assert found.statistic == exact(statistic)
     assert found.estimate == exact(statistic / mean)
+    half = scipy_stats.norm.ppf(0.975) * math.sqrt(variance) / mean
+    wanted = (statistic / mean - half, statistic / mean + half)
+    assert found.interval == pytest.approx(wanted, rel=1e-4)
     assert found.p_value == exact(two_sided(statistic, mean, variance, third / variance**1.5), 1e-7)
+
+
+def test_scatter_leaves_out_single_events_and_too_few_spacings():
+    """A driver with one event says nothing of crowding; 200 spacings are the least that count."""
+    with_single = driver_tests.scatter_moments(times_of({1: 500, 3: 7}, squares=[300.0, 2.5]))
+    assert with_single == driver_tests.scatter_moments(times_of({3: 7}, squares=[2.5]))
+    few, enough = (
+        driver_tests.scatter_test(times_of({3: runs}, squares=[20.0]), LENGTH) for runs in (49, 50)
+    )
+    assert few.note == "no test: 196 spacings of drivers are too few"
+    assert enough.p_value is not None
 
 
 # --------------------------------------------------------------------------------- concentration
