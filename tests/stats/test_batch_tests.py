@@ -54,6 +54,15 @@ def test_memory_of_sparse_events_counts_pairs():
     assert found.p_value == exact(2 * scipy_stats.poisson.sf(9, 100 / 1000))
 
 
+def test_the_interval_of_memory_is_that_of_so_many_independent_pairs():
+    """Each pair of batches with events adds the number of drivers, less one."""
+    counts = np.random.default_rng(8).poisson(3.5, (4, 50))
+    counts[3] = 0  # a batch without events is in no pair
+    found = batch_tests.memory_test(counts)
+    half = scipy_stats.norm.ppf(0.975) / math.sqrt(2 * 49)
+    assert found.interval == exact((found.estimate - half, found.estimate + half))
+
+
 def test_memory_is_found_and_its_size_told():
     """A driver with a twentieth of its last events again has a correlation of .05."""
     random = np.random.default_rng(4)
@@ -99,6 +108,14 @@ def test_trend_has_the_moments_of_poisson_totals():
             found = batch_tests.trend_test(totals, mean)
     law = scipy_stats.pearson3(2 * math.sqrt(variance) / df, loc=df, scale=math.sqrt(variance))
     assert found.p_value == exact(law.sf(found.statistic), 1e-5)
+
+
+def test_a_trend_of_fewer_than_twenty_events_is_not_asked_for():
+    """The number over all batches decides, however few one of them has."""
+    assert batch_tests.trend_test(np.array([3, 2, 4]), 6.6).p_value is None
+    made = batch_tests.trend_test(np.array([3, 2, 4]), 6.7)
+    assert made.p_value is not None
+    assert made.df == 2
 
 
 def test_a_total_that_is_off_as_a_whole_is_no_trend():

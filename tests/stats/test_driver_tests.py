@@ -269,6 +269,32 @@ def test_concentration_pools_rare_types_and_refuses_impossible_ones():
     assert few.note == "no test: 4 pairs of a driver's events are too few"
 
 
+def test_concentration_asks_for_a_hundred_pairs_and_five_of_the_rarest_type():
+    """One pair fewer makes no test; a type with four expected pairs is taken with the next one."""
+    pair = np.array([1, 1])
+    for drivers, note in ((99, "no test: 99 pairs of a driver's events are too few"), (100, None)):
+        found = driver_tests.concentration_test(np.tile(pair, (drivers, 1)), np.array([0.5, 0.5]))
+        assert found.note == note
+        assert (found.p_value is None) == (note is not None)
+    weights = np.array([0.9, 0.09, 0.01])
+    for pairs, kinds in ((40_000, 2), (60_000, 3)):
+        table = np.tile(np.array([2, 0, 0]), (pairs, 1))
+        pooled = driver_tests.concentration_test(table, weights).note
+        assert pooled == (f"rare types together: {kinds} kinds" if kinds < 3 else None)
+
+
+def test_the_estimate_of_concentration_scatters_as_told():
+    """The standard deviation of 2,000 simulated fleets."""
+    random = np.random.default_rng(2)
+    sizes = random.integers(2, 9, 60)
+    found = []
+    for _ in range(2000):
+        table = np.array([random.multinomial(n, WEIGHTS) for n in sizes])
+        found.append(driver_tests.concentration_test(table, WEIGHTS).estimate)
+    told = driver_tests.concentration_deviation(table, len(WEIGHTS))
+    assert np.std(found) == pytest.approx(told, rel=0.08)
+
+
 # ---------------------------------------------------------------------------------------- others
 
 

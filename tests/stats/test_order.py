@@ -180,3 +180,17 @@ def test_a_gap_lies_between_the_edges_of_its_cell(gap):
     assert len(edges) == GAP_CELLS + 1
     assert (np.diff(edges) >= 0).all()
     assert edges[cell] <= gap + 0.5 <= edges[cell + 1]
+
+
+def test_edges_of_gaps_fit_differences_of_floored_times():
+    """Two uniform ticks of L are d apart with 2 (L - d) / L**2, as a cell's ends say to 1 / L**2."""
+    length = 1000
+    edges = gap_edges()
+    apart = np.arange(length)
+    chance = np.where(apart, 2 * (length - apart), length) / length**2
+    cell = np.array([gap_cell(int(d)) for d in apart])
+    for number in range(2, int(cell.max())):  # the first cells hold a tick or less each
+        low, high = edges[number : number + 2] / length
+        assert chance[cell == number].sum() == pytest.approx(
+            (1 - low) ** 2 - (1 - min(high, 1.0)) ** 2, abs=1 / length**2
+        )
