@@ -17,6 +17,8 @@ from fleetsim.stats.result import TestResult, central
 
 #: Events of all batches that it takes at least to speak of a trend.
 MIN_EVENTS = 20.0
+#: Excess kurtosis from which the law of `memory_test` has heavier tails than the shifted gamma.
+HEAVY = 0.04
 
 
 def memory_test(counts: Ints) -> TestResult:
@@ -28,7 +30,9 @@ def memory_test(counts: Ints) -> TestResult:
     sum N M (n - 1) / n**2 and the third moment
     sum N M (n a**2 + 3 n (n - 1) b**2 + n (n - 1) (n - 2) c**2) with p = 1 / n,
     a = p (1 - p) (1 - 2 p), b = -p**2 (1 - 2 p), c = 2 p**3, exactly. p by the shifted gamma with
-    these; where events are sparse, the pairs of events of one driver are Poisson.
+    these. Where events are sparse, the pairs of events of one driver are Poisson; where drivers and
+    batches are few, T has heavy tails, and p is that of Student's t with the kurtosis of
+    `memory_kurtosis`, whose skewness is 0 as T's nearly is.
 
     Parameters
     ----------
@@ -57,10 +61,14 @@ def memory_test(counts: Ints) -> TestResult:
         tails = laws.poisson_cdf(found, expected), laws.poisson_sf(found, expected)
     else:
         variance = float(pairs.sum()) * (n - 1) * p * p
+        kurtosis = memory_kurtosis(pairs, n)
         a, b, c = p * (1 - p) * (1 - 2 * p), -p * p * (1 - 2 * p), 2 * p**3
         each = n * a * a + 3 * n * (n - 1) * b * b + n * (n - 1) * (n - 2) * c * c
         skewness = float(pairs.sum()) * each / variance**1.5
-        tails = laws.gamma_tails(statistic, 0.0, variance, skewness, 0.5)
+        if kurtosis > HEAVY:
+            tails = laws.student_tails(statistic, variance, kurtosis, 0.5)
+        else:
+            tails = laws.gamma_tails(statistic, 0.0, variance, skewness, 0.5)
     estimate = statistic / float(np.sqrt(pairs).sum())
     half = float(special.ndtri(0.975)) / math.sqrt(np.count_nonzero(pairs) * (n - 1))
     return TestResult(
@@ -72,6 +80,24 @@ def memory_test(counts: Ints) -> TestResult:
         interval=(max(-1.0, estimate - half), min(1.0, estimate + half)),
         null=null,
     )
+
+
+def memory_kurtosis(pairs: Floats, drivers: int) -> float:
+    """Return the excess kurtosis of `memory_test`'s statistic, for normal counts.
+
+    (6 sum w**2 + 12 sum w w') / ((n - 1) (sum w)**2), with w = N M of each pair of batches and w'
+    that of the next pair: T is a sum of inner products of independent normal vectors of n - 1
+    dimensions, and neighbouring products share a vector.
+
+    Parameters
+    ----------
+    pairs : float64 array (B - 1,)
+        Products of the totals of consecutive batches, some of them > 0.
+    drivers : int
+        n, >= 2.
+    """
+    squares = 6 * float(pairs @ pairs) + 12 * float(pairs[1:] @ pairs[:-1])
+    return squares / ((drivers - 1) * float(pairs.sum()) ** 2)
 
 
 def contrasts(batches: int) -> Floats:

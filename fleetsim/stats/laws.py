@@ -103,6 +103,26 @@ def gamma_tails(
     return below, above
 
 
+def student_tails(
+    value: float, variance: float, kurtosis: float, half_step: float = 0.0
+) -> tuple[float, float]:
+    """Return P(X <= value) and P(X >= value) for a scaled Student's t of mean 0.
+
+    With 4 + 6 / kurtosis degrees of freedom it has this excess kurtosis, > 0.
+
+    Parameters
+    ----------
+    value, variance, kurtosis : float
+    half_step : float
+        Half the distance of neighbouring values of a discrete statistic (continuity correction).
+    """
+    df = 4 + 6 / kurtosis
+    scale = math.sqrt(df / (df - 2) / variance)
+    below = special.stdtr(df, (value + half_step) * scale)
+    above = special.stdtr(df, (half_step - value) * scale)
+    return float(below), float(above)
+
+
 def _standard_cdf(z: float, skewness: float) -> float:
     """Return P(Z <= z) for the type III law with mean 0 and variance 1."""
     if skewness == 0 or 4 / skewness**2 > _NORMAL_SHAPE:

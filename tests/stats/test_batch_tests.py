@@ -17,7 +17,7 @@ def exact(value: float, rel: float = 1e-9):
     return pytest.approx(value, rel=rel, abs=0)
 
 
-def test_memory_has_the_moments_of_all_outcomes():
+def test_memory_has_the_moments_of_all_outcomes(monkeypatch):
     """Mean, variance and skewness equal those of every way to place the events of three batches."""
     drivers, totals = 3, (3, 2, 3)
     places = [
@@ -39,6 +39,7 @@ def test_memory_has_the_moments_of_all_outcomes():
     variance = values.var()
     skewness = float((values**3).mean()) / variance**1.5
     counts = np.array([[2, 1, 0], [1, 0, 1], [0, 2, 1]])
+    monkeypatch.setattr(batch_tests, "HEAVY", math.inf)  # the law of many drivers
     found = batch_tests.memory_test(counts)
     assert found.statistic == exact(products(counts.tolist()))
     law = scipy_stats.pearson3(skewness, scale=math.sqrt(variance))
@@ -52,6 +53,27 @@ def test_memory_of_sparse_events_counts_pairs():
     counts[:, :10] = 1
     found = batch_tests.memory_test(counts)
     assert found.p_value == exact(2 * scipy_stats.poisson.sf(9, 100 / 1000))
+
+
+def test_memory_of_few_drivers_has_the_tails_of_student():
+    """Two drivers: the kurtosis is that of simulated normal counts, and p that of such a t law."""
+    totals = np.array([20_000.0, 10_000.0, 30_000.0, 20_000.0])
+    pairs = totals[1:] * totals[:-1]
+    kurtosis = batch_tests.memory_kurtosis(pairs, 3)
+    normal = np.random.default_rng(6).normal(size=(400_000, 4, 3)) * np.sqrt(totals[:, None] / 3)
+    normal -= normal.mean(axis=2, keepdims=True)
+    values = (normal[:, 1:] * normal[:, :-1]).sum(axis=(1, 2))
+    assert float(scipy_stats.kurtosis(values)) == pytest.approx(kurtosis, rel=0.06)
+    counts = np.array([[9_900, 10_100], [5_060, 4_940], [14_800, 15_200], [10_080, 9_920]])
+    found = batch_tests.memory_test(counts)
+    kurtosis = batch_tests.memory_kurtosis(pairs, 2)
+    df = 4 + 6 / kurtosis
+    deviation = math.sqrt(float(pairs.sum()) / 4)
+    law = scipy_stats.t(df, scale=deviation / math.sqrt(df / (df - 2)))
+    tails = law.cdf(found.statistic + 0.5), law.sf(found.statistic - 0.5)
+    assert law.std() == exact(deviation)
+    assert float(law.stats("k")) == exact(kurtosis)
+    assert found.p_value == exact(min(1.0, 2 * min(tails)), 1e-7)
 
 
 def test_the_interval_of_memory_is_that_of_so_many_independent_pairs():

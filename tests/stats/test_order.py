@@ -183,7 +183,7 @@ def test_a_gap_lies_between_the_edges_of_its_cell(gap):
 
 
 def test_edges_of_gaps_fit_differences_of_floored_times():
-    """Two uniform ticks of L are d apart with 2 (L - d) / L**2, as a cell's ends say to 1 / L**2."""
+    """Two ticks of L are d apart with 2 (L - d) / L**2, as the ends of cells say to 1 / L**2."""
     length = 1000
     edges = gap_edges()
     apart = np.arange(length)
