@@ -23,7 +23,7 @@ from fleetsim.stats.battery import BATTERY, EntryKind, entries
 from fleetsim.stats.effects import Law
 from fleetsim.stats.judged import run_battery
 from fleetsim.stats.order import TIME_CELLS
-from fleetsim.stats.sample import COUNT_CLASSES, Columns, make_sample
+from fleetsim.stats.sample import COUNT_CLASSES, Columns, make_sample, number_groups
 
 LAW = Law(rate=2.0, weights=(0.5, 0.3, 0.2))
 MINUTES = 15 * 60 * 1_000_000  # [microseconds]
@@ -795,3 +795,15 @@ def test_two_equal_counts_are_no_proof_of_evenness():
     sample = sample_from(rows, drivers=2, length=10_000_000)
     entry = next(e for e in BATTERY if e.name == "events_per_driver_dispersion")
     assert entry.make(sample, Law(2000.0, (0.5, 0.3, 0.2))).p_value > 0.005
+
+
+@pytest.mark.parametrize(("drivers", "groups"), [(1, 1), (100, 100), (101, 100), (1000, 100)])
+def test_many_numbers_are_fifty_ranges_of_even_and_odd_ones(drivers: int, groups: int) -> None:
+    """A group holds neighbours of one parity; up to a hundred numbers are a group each."""
+    found = number_groups(drivers)
+    assert set(found.tolist()) == set(range(groups))
+    for group in range(groups):
+        numbers = np.flatnonzero(found == group)
+        assert len(set((numbers % 2).tolist())) == 1
+        assert (np.diff(numbers) == 2).all()
+        assert len(numbers) <= -(-drivers // 100) if drivers > 100 else len(numbers) == 1
