@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -12,9 +13,15 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from support import AT, Cli, Outcome, Project
 
-import fleetsim.cli.main
+from fleetsim.cli.shared import load_jsonschema
+
+gc.disable()  # until all tests are collected: no module that is loaded is garbage
+load_jsonschema()  # before `support` loads it with its grammar, a second in each worker
+
+from support import AT, Cli, Outcome, Project, examples  # noqa: E402
+
+import fleetsim.cli.main  # noqa: E402
 
 # A shell that starts this in the background lets it ignore interrupts, and all children would too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -24,7 +31,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ["PYTHONFAULTHANDLER"] = "1"
 
 # The same examples every time, however slow the machine: a red test is a fault, not bad luck.
-settings.register_profile("fleetsim", deadline=None, derandomize=True, database=None)
+settings.register_profile(
+    "fleetsim", deadline=None, derandomize=True, database=None, max_examples=examples(100)
+)
 settings.load_profile("fleetsim")
 
 
@@ -55,6 +64,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files of long tests first; the others keep their order."""
     places = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
+
+
+def pytest_collection_finish() -> None:
+    """Look no more at what was loaded: a full collection then takes a fraction of its time."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

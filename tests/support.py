@@ -115,6 +115,16 @@ def command_named(name: str) -> click.Command:
     return command
 
 
+def quick_and_full(name: str, quick: int, full: int) -> pytest.MarkDecorator:
+    """Let a test try few cases in ``make test``, and all of them in ``make test-slow``."""
+    return pytest.mark.parametrize(name, [quick, pytest.param(full, marks=pytest.mark.slow)])
+
+
+def examples(full: int) -> int:
+    """Return how many examples of a property to try: all of them in ``make test-slow`` alone."""
+    return full if os.environ.get("FLEETSIM_EXAMPLES") == "all" else max(10, full // 4)
+
+
 PATIENCE = 120  # seconds until something that starts has to be there
 
 
