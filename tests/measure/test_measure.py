@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from analysis import config_of
-from support import ROOT, wait_until
+from support import wait_until
 
 from fleetsim.base.clock import parse_time
 from fleetsim.base.errors import FleetsimError
