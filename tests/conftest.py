@@ -91,7 +91,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Look no more at what was loaded: a full collection then takes a fraction of its time."""
+    """Look no more at what was loaded: garbage is then collected in a fraction of the time."""
     gc.freeze()
     gc.enable()
 

@@ -218,7 +218,9 @@ def papermill_in(image: Path, name: str, *, extras: bool = True, **parameters: A
     """
     out = image.parent / "out"
     out.mkdir(exist_ok=True)
-    missing = "" if extras else f"import sys; sys.modules.update(dict.fromkeys({EXTRAS!r}))\n"
+    # A grammar that jsonschema loads where it is there, as in `load_jsonschema`: a second.
+    names = ("rfc3987_syntax", *(() if extras else EXTRAS))
+    missing = f"import sys; sys.modules.update(dict.fromkeys({names!r}))\n"
     (out / "sitecustomize.py").write_text(missing)
     places = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
     environment = {
