@@ -19,6 +19,8 @@ endif
 unexport PYTHONHOME PYTHONPATH
 
 BIN := .venv/bin
+# Folders whose tests have a target of their own: the others are not to load them.
+OTHERS := --ignore=tests/browser --ignore=tests/cluster --ignore=tests/spark
 NOTEBOOKS = $(wildcard notebooks/*.ipynb)
 
 help: ## Show this list
@@ -48,10 +50,10 @@ scale-out: ## What workers, tasks and a scheduler cost: experiment 020 (20 minut
 	@$(BIN)/fleetsim run 020-scale-out
 
 test: setup ## Run the tests that need no browser and no cluster (ARGS="-k name" for some of them)
-	@$(BIN)/python -m pytest -m "not slow and not browser and not cluster and not spark" -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow and not browser and not cluster and not spark" $(OTHERS) -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-slow: setup ## Run the longer ones: whole runs, kills at any moment, calibration of the tests
-	@$(BIN)/python -m pytest -m "slow and not browser and not cluster and not spark" -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+test-slow: setup ## Run the longer ones: whole runs, kills, calibration of the tests, all examples of properties
+	@FLEETSIM_EXAMPLES=all $(BIN)/python -m pytest -m "(slow or hypothesis) and not browser and not cluster and not spark" $(OTHERS) -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-cluster: ## Run the tests with Dask's processes and an S3 server on loopback
 	@sh .ci/setup 'cluster,cluster-tests,$(EXTRAS)' '$(PYTHON)'

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
-from support import AT, Cli, Outcome, Project
 
-import fleetsim.cli.main
+import fleetsim.base.project
+from fleetsim.cli.shared import load_jsonschema
+
+gc.disable()  # until all tests are collected: no module that is loaded is garbage
+load_jsonschema()  # before `support` loads it with its grammar, a second in each worker
+
+
+def read_once(read: Callable[..., str]) -> Callable[..., str]:
+    """Let the hash of fleetsim's own sources be found once; they stay while tests run."""
+    own = cache(read)
+    return lambda package=None: own() if package is None else read(package)
+
+
+fleetsim.base.project.source_hash = read_once(fleetsim.base.project.source_hash)
+
+from support import AT, Cli, Outcome, Project, examples  # noqa: E402
+
+import fleetsim.cli.main  # noqa: E402
 
 # A shell that starts this in the background lets it ignore interrupts, and all children would too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -24,7 +43,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ["PYTHONFAULTHANDLER"] = "1"
 
 # The same examples every time, however slow the machine: a red test is a fault, not bad luck.
-settings.register_profile("fleetsim", deadline=None, derandomize=True, database=None)
+settings.register_profile(
+    "fleetsim", deadline=None, derandomize=True, database=None, max_examples=examples(100)
+)
 settings.load_profile("fleetsim")
 
 
@@ -35,19 +56,31 @@ def pytest_xdist_auto_num_workers() -> int:
     return cores + 1
 
 
-#: Files whose few tests take long. They begin first, so that no worker is left alone with one.
+#: Files whose tests take long together, the longest first. They begin, so that no worker is left
+#: alone with one.
 LONG = (
     "test_zoo.py",
     "test_run.py",
-    "test_newcomer.py",
-    "test_pipeline_trials.py",
+    "test_tally.py",
+    "test_audit.py",
     "test_sweep.py",
     "test_cli.py",
     "test_sweep_report.py",
-    "test_two_samples.py",
+    "test_plots.py",
     "test_interactive.py",
+    "test_alternatives.py",
+    "test_measure_again.py",
+    "test_pipeline_trials.py",
+    "test_document.py",
+    "test_compare.py",
+    "test_pipelines_cli.py",
+    "test_places.py",
+    "test_panel.py",
+    "test_outside_kind.py",
     "test_lines.py",
     "test_tree.py",
+    "test_stats.py",
+    "test_measure.py",
 )
 
 
@@ -55,6 +88,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files of long tests first; the others keep their order."""
     places = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
+
+
+def pytest_collection_finish() -> None:
+    """Look no more at what was loaded: garbage is then collected in a fraction of the time."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

@@ -115,6 +115,16 @@ def command_named(name: str) -> click.Command:
     return command
 
 
+def quick_and_full(name: str, quick: int, full: int) -> pytest.MarkDecorator:
+    """Let a test try few cases in ``make test``, and all of them in ``make test-slow``."""
+    return pytest.mark.parametrize(name, [quick, pytest.param(full, marks=pytest.mark.slow)])
+
+
+def examples(full: int) -> int:
+    """Return how many examples of a property to try: all of them in ``make test-slow`` alone."""
+    return full if os.environ.get("FLEETSIM_EXAMPLES") == "all" else max(10, full // 4)
+
+
 PATIENCE = 120  # seconds until something that starts has to be there
 
 
@@ -208,7 +218,9 @@ def papermill_in(image: Path, name: str, *, extras: bool = True, **parameters: A
     """
     out = image.parent / "out"
     out.mkdir(exist_ok=True)
-    missing = "" if extras else f"import sys; sys.modules.update(dict.fromkeys({EXTRAS!r}))\n"
+    # A grammar that jsonschema loads where it is there, as in `load_jsonschema`: a second.
+    names = ("rfc3987_syntax", *(() if extras else EXTRAS))
+    missing = f"import sys; sys.modules.update(dict.fromkeys({names!r}))\n"
     (out / "sitecustomize.py").write_text(missing)
     places = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
     environment = {

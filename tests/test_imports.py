@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,6 +81,7 @@ def uses(path: Path) -> Iterator[Use]:
                 yield Use(own, package_of(own), package_of(module), module, name)
 
 
+@cache
 def all_uses() -> list[Use]:
     """Return what every file of a package imports from other packages."""
     files = [path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE]

@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,13 @@ def strings_of(source: str) -> Iterator[str]:
             yield node.value
 
 
-def texts() -> Iterator[tuple[str, str]]:
+@cache
+def texts() -> list[tuple[str, str]]:
+    """Return each text that a person sees, with the file that it stands in."""
+    return list(read_texts())
+
+
+def read_texts() -> Iterator[tuple[str, str]]:
     """Yield each text that a person sees, with the file that it stands in."""
     for pattern in ("fleetsim/*.py", "fleetsim/*/*.py", "fleetsim/*/*/*.py"):
         for path in tracked_files(pattern):

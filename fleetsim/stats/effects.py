@@ -257,12 +257,14 @@ def fit_power(drivers: int, rate: float, ratio: float, level: float) -> float:
 
 def fit_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
     """Return the least ratio of variance to mean that the goodness of fit catches."""
-    if not result.df:
-        return None
+    return _fit_effect(sample.counts.size, law.rate, level) if result.df else None
 
+
+@lru_cache(maxsize=16)  # runs of one experiment ask for the same
+def _fit_effect(drivers: int, rate: float, level: float) -> float | None:
     def lack(log_excess: float) -> float:
         ratio = 1 + math.exp(log_excess)
-        return fit_power(sample.counts.size, law.rate, ratio, level) - power.POWER
+        return fit_power(drivers, rate, ratio, level) - power.POWER
 
     if lack(math.log(50)) < 0:
         return None

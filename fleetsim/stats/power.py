@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,6 +62,17 @@ def poisson_acceptance(mean: Any, level: float) -> tuple[Any, Any]:
     A count is kept where its central p-value, min(1, 2 min(P(X <= N), P(X >= N))), is `level` or
     more. `mean` is a number or an array.
     """
+    if np.ndim(mean) == 0:
+        return _acceptance_of_one(float(mean), float(level))
+    return _acceptance(mean, level)
+
+
+@lru_cache(maxsize=1024)  # the criteria and runs of one experiment ask for the same
+def _acceptance_of_one(mean: float, level: float) -> tuple[Any, Any]:
+    return _acceptance(mean, level)
+
+
+def _acceptance(mean: Any, level: float) -> tuple[Any, Any]:
     tail = level / 2
     mean = np.asarray(mean, np.float64)
     middle = np.floor(mean)  # P(X <= middle + 1) and P(X >= middle) are at least one half
@@ -150,6 +162,7 @@ def detectable_share_shift(n: int, probability: float, level: float) -> float | 
     return math.expm1(float(optimize.brentq(lack, 0, high, xtol=1e-12)))
 
 
+@lru_cache(maxsize=256)  # several tests of a battery have the same
 def detectable_shares(n: int, df: int, level: float) -> float:
     """Return the smallest Cohen's w that the chi-square test of category shares catches.
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import examples
 
 from fleetsim.batch import direct_io
 from fleetsim.batch.direct_io import DirectFile
@@ -63,7 +64,7 @@ def lines(sizes: list[int]) -> list[bytes]:
 SIZES = st.lists(st.one_of(st.integers(0, 9), st.integers(0, 20_000)), max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(sizes=SIZES)
 def test_what_goes_in_stands_in_the_file(
     sizes: list[int], tmp_path_factory: pytest.TempPathFactory
@@ -72,7 +73,7 @@ def test_what_goes_in_stands_in_the_file(
     assert pour(path, lines(sizes)) == b"".join(lines(sizes))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(sizes=SIZES, paged=st.lists(st.booleans(), min_size=6, max_size=6))
 def test_pieces_that_stand_ready_for_the_disk_are_written_in_their_order(
     sizes: list[int], paged: list[bool], tmp_path_factory: pytest.TempPathFactory

@@ -15,7 +15,7 @@ import pytest
 from fleets import BASE, content_of, make_fleet
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import AT_US, NAME, Cli, Project
+from support import AT_US, NAME, Cli, Project, examples
 
 from fleetsim.base.clock import Instant
 from fleetsim.base.errors import InputError
@@ -36,7 +36,7 @@ def content(values: dict[str, Any], fleet: Any) -> bytes:
     return b"".join(lines for _, lines in content_of(make_config(values), fleet, AT_US, 3))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     eligible=st.lists(st.booleans(), min_size=1, max_size=40),
     drivers=st.integers(1, 3000),

@@ -186,7 +186,7 @@ def test_run_ends_with_verdicts_and_the_report(fleetsim_cli, own_project, monkey
 def test_a_run_that_breaks_exits_with_1(fleetsim_cli, own_project):
     """One message names the kind of error and where the evidence lies."""
     path = own_project / "notebooks" / "experiment.ipynb"
-    path.write_text(path.read_text().replace('"run.inspect()"', '"1 / 0"'))
+    path.write_text(path.read_text().replace('"run.generate()"', '"1 / 0"'))
     done = fleetsim_cli("run", "000-smoke")
     assert done.code == 1
     assert "ZeroDivisionError: division by zero" in done.err

@@ -15,7 +15,7 @@ from analysis import baseline, config_of, criterion, hand_made, quick_repeats, t
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as laws
-from support import judge
+from support import examples, judge, quick_and_full
 
 from fleetsim import stats
 from fleetsim.base.verdict import Verdict
@@ -149,6 +149,8 @@ def test_a_point_estimate_of_the_variation_proves_as_little_as_published(
 
 # --- by the judges themselves --------------------------------------------------------------------
 
+#: Draws of each case, in `make test` and in `make test-slow`.
+often = quick_and_full("runs", 300, 1500)
 RUNS = 1500
 #: False alarm of each comparison; 3 verdicts of some ten cases make one in 10**4 for this file.
 ALARM = 1e-5 / 3
@@ -215,9 +217,10 @@ def judged_types(margin: float, counts: npt.NDArray[np.int64], level: float) -> 
     return Verdict.PASS if inside else Verdict.INCONCLUSIVE
 
 
+@often
 @pytest.mark.parametrize(("margin", "rate"), [(0.05, 3.5), (0.03, 3.5), (0.02, 3.5), (0.06, 1.0)])
 @pytest.mark.parametrize("points", [0.0, *POINTS])
-def test_types_end_as_often_as_said(margin: float, rate: float, points: float) -> None:
+def test_types_end_as_often_as_said(margin: float, rate: float, points: float, runs: int) -> None:
     """Multinomial draws of shares that are off, of a Poisson number of events.
 
     Asymptotic, and at the expected number of events: hence the slack of 1.5 %.
@@ -230,14 +233,15 @@ def test_types_end_as_often_as_said(margin: float, rate: float, points: float) -
         row = row_of(prospect_of(criterion("event_type_law", tolerance=margin), e), name, e.level)
         assert outcome_of(row) == pytest.approx(outcome, abs=1e-12)
     rng = np.random.default_rng(3)
-    draws = rng.multinomial(rng.poisson(e.mean, RUNS), shares)
+    draws = rng.multinomial(rng.poisson(e.mean, runs), shares)
     assert_as_often(outcome, [judged_types(margin, d, e.level) for d in draws], slack=0.015)
 
 
+@often
 @pytest.mark.parametrize(("replicates", "low", "high"), [(300, 0.8, 1.25), (60, 0.5, 1.6)])
 @pytest.mark.parametrize("ratio", [1.0, 1.25, 0.8])
 def test_the_spread_ends_as_often_as_said(
-    replicates: int, low: float, high: float, ratio: float
+    replicates: int, low: float, high: float, ratio: float, runs: int
 ) -> None:
     """Counts of a wrong variance, held to the criterion's rule; a slack of 1 % for the asymptotics.
 
@@ -245,7 +249,7 @@ def test_the_spread_ends_as_often_as_said(
     """
     e = expect(replicates=replicates)
     rng = np.random.default_rng(4)
-    shape = (RUNS, replicates)
+    shape = (runs, replicates)
     if ratio > 1:
         rows = rng.poisson(rng.gamma(e.mean / (ratio - 1), ratio - 1, shape))
     elif ratio < 1:
@@ -266,9 +270,10 @@ def test_the_spread_ends_as_often_as_said(
         assert outcome_of(said) == pytest.approx(outcome, abs=1e-9)
 
 
+@often
 @pytest.mark.parametrize("repeats", [10, 30])
 @pytest.mark.parametrize("ratio", VARIATIONS)
-def test_run_times_end_as_often_as_said(repeats: int, ratio: float) -> None:
+def test_run_times_end_as_often_as_said(repeats: int, ratio: float, runs: int) -> None:
     """Normal run times of a known variation, held to `stats.variation_interval`."""
     e, limit = expect(repeats=repeats), 0.2
     row = next(
@@ -277,7 +282,7 @@ def test_run_times_end_as_often_as_said(repeats: int, ratio: float) -> None:
         if f"variation {100 * ratio * limit:.3g} %" in r.alternative
     )
     seen = []
-    for times in np.random.default_rng(5).normal(1, ratio * limit, (RUNS, repeats)):
+    for times in np.random.default_rng(5).normal(1, ratio * limit, (runs, repeats)):
         below, above = stats.variation_interval(times)
         undecided = Verdict.FAIL if below > limit else Verdict.INCONCLUSIVE
         seen.append(Verdict.PASS if above < limit else undecided)
@@ -333,7 +338,7 @@ def test_a_limit_that_no_run_time_can_exceed() -> None:
 
 # --- properties ----------------------------------------------------------------------------------
 
-quick = settings(deadline=None, max_examples=60)
+quick = settings(deadline=None, max_examples=examples(60))
 levels = st.sampled_from([0.05, 0.01, 0.05 / 30, GATE_LEVEL])
 
 
@@ -404,7 +409,7 @@ def test_the_power_of_the_spread_grows_with_the_ratio(
     assert min(outcome) >= 0
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 @given(st.integers(2, 300), st.floats(0.02, 0.8), st.floats(0.1, 3.0))
 def test_the_variations_verdicts_add_up(n: int, limit: float, ratio: float) -> None:
     """Probabilities add up; at the limit itself, each wrong verdict has at most its 2.5 %."""

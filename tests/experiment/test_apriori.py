@@ -11,7 +11,7 @@ from analysis import config_of, criterion, hand_made, tally_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as laws
-from support import judge
+from support import examples, judge
 
 from fleetsim import stats
 from fleetsim.base.verdict import Verdict
@@ -236,7 +236,7 @@ def test_mean_digits_are_counted(last: int) -> None:
     )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(
     companies=st.integers(1, 10**9),
     drivers=st.integers(1, 10**6),

@@ -12,6 +12,7 @@ import pytest
 from analysis import baseline, config_of, criterion, with_keys
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from support import examples
 
 from fleetsim.experiment.check import (
     IMPOSSIBLE,
@@ -115,7 +116,7 @@ fleets = st.builds(
     event_rate_per_driver=st.floats(0.01, 100).map(lambda rate: float(f"{rate:.4g}")),
     active_fraction=st.sampled_from([1.0, 1.0, 0.5, 0.9]),
 )
-quick = settings(deadline=None, max_examples=60)
+quick = settings(deadline=None, max_examples=examples(60))
 
 
 @quick

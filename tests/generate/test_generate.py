@@ -12,7 +12,7 @@ import twin
 from fleets import BASE, CONFIGS, NASTY, content_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import AT_US
+from support import AT_US, examples
 
 from fleetsim.batch.companies import read_companies, write_companies
 from fleetsim.generate import events as generate
@@ -147,7 +147,7 @@ def test_a_chunk_of_one_event_is_made_of_one_driver(monkeypatch) -> None:
     assert all(len(set(chunk.driver.tolist())) == 1 for chunk in chunks)
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(CONFIGS, st.integers(0, 2**64 - 1), st.integers(0, 10**17))
 def test_generator_equals_the_twin_for_any_configuration(values, ordinal, start_us) -> None:
     """Configurations that hypothesis makes up give the twin's bytes, too."""
@@ -160,7 +160,7 @@ def test_generator_equals_the_twin_for_any_configuration(values, ordinal, start_
     assert fast_events(values, rows, start_us, ordinal) == twin.content(expected)
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(CONFIGS, st.integers(0, 2**64 - 1), st.integers(1, 30))
 def test_more_companies_keep_the_events_of_the_first(values, ordinal, more) -> None:
     """A larger fleet has the smaller one's events first, in the same bytes."""
@@ -171,7 +171,7 @@ def test_more_companies_keep_the_events_of_the_first(values, ordinal, more) -> N
     assert fast_events(larger, large_rows, 0, ordinal).startswith(kept)
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(CONFIGS, st.data())
 def test_nobodys_events_depend_on_anothers_eligibility(values, data) -> None:
     """Companies made inactive take their own events along and leave all others as they were."""
@@ -183,7 +183,7 @@ def test_nobodys_events_depend_on_anothers_eligibility(values, data) -> None:
     assert fast_events(values, changed, 0).splitlines() == expected
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(CONFIGS, st.integers(0, 2**64 - 1))
 def test_count_events_is_the_number_of_lines(values, ordinal) -> None:
     """Counting without drawing gives what drawing gives, also over two blocks."""
@@ -195,7 +195,7 @@ def test_count_events_is_the_number_of_lines(values, ordinal) -> None:
     assert count_events(config, fleet.eligible(0), ordinal) == len(lines)
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(CONFIGS, st.integers(0, 2**64 - 1))
 def test_offsets_are_in_the_interval_and_sorted_within_a_driver(values, ordinal) -> None:
     """Every offset is in [0, length), drivers ascend, and offsets ascend within a driver."""

@@ -13,6 +13,7 @@ from dirty_twin import KINDS
 from fleets import BASE, CONFIGS, NASTY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import examples
 
 from fleetsim.generate.config import make_config
 from fleetsim.generate.fleet import Fleet
@@ -83,7 +84,7 @@ def defects(draw: st.DrawFn) -> dict[str, Any]:
     return made
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(CONFIGS, defects(), st.sampled_from([0, 1, 2, 5, 2**64 - 1]), st.booleans())
 def test_the_twin_makes_the_same_dirty_batch(values, kinds, ordinal, compiled) -> None:
     """Byte for byte, lines and ledger, whatever is configured."""

@@ -48,6 +48,25 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file of the object code that numba makes here, which no cache has a part in."""
+    from fleetsim.generate.kernel import build
+
+    path = tmp_path_factory.mktemp("compiled") / "object"
+    path.write_bytes(build.object_code())
+    return path
+
+
+def taken_from(path: Path) -> str:
+    """Return code after which a process takes object code from a file, instead of compiling."""
+    return f"""
+import pathlib
+import fleetsim.generate.kernel.build as build
+build.object_code = pathlib.Path({str(path)!r}).read_bytes
+"""
+
+
 @pytest.fixture
 def kept(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a copy of it, in the only place where machine code is looked for."""
@@ -99,8 +118,11 @@ def test_machine_code_works_wherever_it_is_loaded(kept: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_object_file_that_llvm_loads_makes_the_same_bytes(monkeypatch, tmp_path) -> None:
+def test_an_object_file_that_llvm_loads_makes_the_same_bytes(
+    monkeypatch, tmp_path, compiled_once: Path
+) -> None:
     """The form that is kept where no image can be had."""
+    monkeypatch.setattr("fleetsim.generate.kernel.build.object_code", compiled_once.read_bytes)
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(machine, "IMAGES", False)
     machine._host.cache_clear()
@@ -271,17 +293,22 @@ def test_what_is_kept_can_be_written_by_its_owner_alone(kept: Path, monkeypatch)
 
 
 @pytest.mark.slow
-def test_where_nothing_can_be_kept_the_kernel_still_works(tmp_path: Path) -> None:
+def test_where_nothing_can_be_kept_the_kernel_still_works(
+    tmp_path: Path, compiled_once: Path
+) -> None:
     """No folder for machine code at all, as in a container that may not write."""
     (tmp_path / "file").touch()
-    assert python(batches(), tmp_path / "file" / "in").split() == [hash_of_batches("numpy")]
+    code = batches(before=taken_from(compiled_once))
+    assert python(code, tmp_path / "file" / "in").split() == [hash_of_batches("numpy")]
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.slow
-def test_a_full_disk_does_not_keep_the_kernel_from_working(tmp_path: Path) -> None:
+def test_a_full_disk_does_not_keep_the_kernel_from_working(
+    tmp_path: Path, compiled_once: Path
+) -> None:
     """Nothing is left of what could not be written whole."""
-    full = """
+    full = f"""{taken_from(compiled_once)}
 import os
 def refuse(*words):
     raise OSError(28, "No space left on device")
@@ -292,10 +319,13 @@ os.fsync = refuse
 
 
 @pytest.mark.slow
-def test_processes_that_compile_at_once_keep_one_whole_file(tmp_path: Path) -> None:
+def test_processes_that_compile_at_once_keep_one_whole_file(
+    tmp_path: Path, compiled_once: Path
+) -> None:
     """And each of them makes the same bytes; afterwards it is taken as it is."""
+    code = batches(before=taken_from(compiled_once))
     with ThreadPoolExecutor(3) as pool:
-        printed = list(pool.map(lambda _: python(batches(), tmp_path), range(3)))
+        printed = list(pool.map(lambda _: python(code, tmp_path), range(3)))
     assert {line.strip() for line in printed} == {hash_of_batches("numpy")}
     (path,) = (path for path in tmp_path.rglob("*") if path.is_file())
     assert machine._read(path, str(machine._key()))

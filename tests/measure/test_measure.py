@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from analysis import config_of
-from support import ROOT, wait_until
+from support import wait_until
 
 from fleetsim.base.clock import parse_time
 from fleetsim.base.errors import FleetsimError
@@ -29,12 +29,10 @@ START = "2025-11-08T12:00:00Z"
 
 def test_the_peak_memory_is_the_childs_own(tmp_path: Path) -> None:
     """A parent of 600 MB hands nothing on: Linux would carry its peak over exec."""
-    code = f"""
-import json, sys
+    code = """
+import json
 import numpy as np
 ballast = np.ones(600_000_000, np.uint8)
-sys.path.insert(0, {str(ROOT / "tests")!r})
-from analysis import config_of
 from fleetsim.measure.cold import run_child
 import resource
 from pathlib import Path

@@ -19,7 +19,7 @@ from made_runs import (
     write_run,
 )
 from scipy import stats as scipy_stats
-from support import AT_US
+from support import AT_US, quick_and_full
 
 from fleetsim.base.files import point_link
 from fleetsim.experiment.record import read_record
@@ -52,9 +52,12 @@ def rows_of(comparison):
     return {row.name: row for row in comparison.rows}
 
 
-PAIRS, ALPHA = 300, 0.05
-#: Rejections that chance makes of so many honest pairs, but for 1e-6 on either side.
-LEAST, MOST = (int(scipy_stats.binom.ppf(p, PAIRS, ALPHA)) for p in (1e-6, 1 - 1e-6))
+ALPHA = 0.05
+
+
+def by_chance(pairs):
+    """Return the fewest and most rejections of honest pairs, but for 1e-6 on either side."""
+    return (int(scipy_stats.binom.ppf(p, pairs, ALPHA)) for p in (1e-6, 1 - 1e-6))
 
 
 @pytest.fixture
@@ -63,10 +66,12 @@ def quick(monkeypatch):
     monkeypatch.setattr("fleetsim.stats.two_samples.RESAMPLES", 99)
 
 
-def test_honest_pairs_are_told_apart_at_the_level(quick):
+@quick_and_full("pairs", 60, 300)
+def test_honest_pairs_are_told_apart_at_the_level(quick, pairs):
     """By a comparison as a whole no more often; by each of its tests at about the level."""
+    least, most = by_chance(pairs)
     shown, single, covered = 0, dict.fromkeys((*DATA, *COSTS), 0), 0
-    for pair in range(PAIRS):
+    for pair in range(pairs):
         rows = rows_of(compare_whole(run_of(2 * pair), run_of(2 * pair + 1), alpha=ALPHA))
         assert set(rows) == {"structure", *single}
         shown += any(row.outcome == "differs" for row in rows.values())
@@ -74,15 +79,17 @@ def test_honest_pairs_are_told_apart_at_the_level(quick):
             single[name] += rows[name].result.p_value < ALPHA
         low, high = rows["event_rate"].result.interval
         covered += low <= 1 <= high
-    assert shown <= MOST
-    assert all(LEAST <= hits <= MOST for hits in single.values()), single
-    assert covered >= PAIRS - MOST
+    assert shown <= most
+    assert all(least <= hits <= most for hits in single.values()), single
+    assert covered >= pairs - most
 
 
-def test_tied_measurements_keep_the_level(quick):
+@quick_and_full("pairs", 60, 300)
+def test_tied_measurements_keep_the_level(quick, pairs):
     """Times of a coarse clock and memory in large pages: half of the values are tied."""
+    least, most = by_chance(pairs)
     hits = dict.fromkeys(COSTS, 0)
-    for pair in range(PAIRS):
+    for pair in range(pairs):
         a, b = (
             WholeRun(
                 Path(f"{pair}-{side}"),
@@ -96,7 +103,7 @@ def test_tied_measurements_keep_the_level(quick):
         )
         for row in cost_rows(a, b):
             hits[row.name] += row.result.p_value < ALPHA
-    assert all(LEAST <= n <= MOST for n in hits.values()), hits
+    assert all(least <= n <= most for n in hits.values()), hits
 
 
 LARGE = {"number_of_companies": 200}

@@ -16,6 +16,7 @@ from analysis import config_of
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
+from support import quick_and_full
 
 from fleetsim import stats
 from fleetsim.stats import controls, draws, effects, laws, moments, time_tests
@@ -681,20 +682,20 @@ def test_the_gap_effect_is_the_critical_gap(honest):
     assert time_tests.longest_gap_sf(gap, sample.n_events) == exact(0.01)
 
 
-def test_the_distance_effect_is_caught_at_least_nine_times_in_ten(honest):
+@quick_and_full("runs", 50, 200)
+def test_the_distance_effect_is_caught_at_least_nine_times_in_ten(honest, runs):
     """Times that pile up half of their share at the middle are caught as often as stated."""
     sample, law = honest
     distance = effect_of("event_times_uniform", sample, law)
     random, n = np.random.default_rng(4), sample.n_events
     caught = 0
-    for _ in range(200):
+    for _ in range(runs):
         u = random.random(n)
         # A share 2 d of events drawn from the first half only: F departs by d at one half.
         moved = random.random(n) < 2 * distance
         u[moved] /= 2
         caught += stats.uniformity_test(u, 1.0).p_value < 0.01
-    # P(fewer than 155 of 200 at .9) is 1e-7.
-    assert caught >= 155
+    assert caught >= scipy_stats.binom.ppf(1e-7, runs, 0.9)  # 155 of 200
 
 
 def test_the_tie_effect_counts_pairs_beside_chance(honest):

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 from scipy import stats as scipy_stats
+from support import quick_and_full
 
 from fleetsim.generate.config import Config, make_config
 from fleetsim.stats.adjust import holm
@@ -48,7 +49,7 @@ CONFIG = make_config(
         "defects": RATES,
     }
 )
-BATCHES, SEEDS, ALARM = 4, 300, 1e-6
+BATCHES, ALARM = 4, 1e-6
 
 
 def dirty(config: Config, batches: int, rates: dict[str, float]) -> Sample:
@@ -81,9 +82,9 @@ def p_values(config: Config, rates: dict[str, float]) -> dict[str, float]:
 
 
 @cache
-def honest() -> dict[str, np.ndarray]:
+def honest(seeds: int) -> dict[str, np.ndarray]:
     """Return the p-values of each test over honest seeds."""
-    rows = [p_values(msgspec.structs.replace(CONFIG, seed=seed), RATES) for seed in range(SEEDS)]
+    rows = [p_values(msgspec.structs.replace(CONFIG, seed=seed), RATES) for seed in range(seeds)]
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
@@ -207,26 +208,28 @@ def test_each_configured_or_found_kind_has_a_test_in_the_family() -> None:
 # --- calibration
 
 
-def test_honest_dirty_data_alarm_as_rarely_as_clean_data() -> None:
+@quick_and_full("seeds", 60, 300)
+def test_honest_dirty_data_alarm_as_rarely_as_clean_data(seeds: int) -> None:
     """Each test's rejections lie in exact binomial bands that hold jointly at `ALARM`."""
-    found = honest()
+    found = honest(seeds)
     levels = (0.05, 0.01)
     tail = ALARM / (2 * len(found) * len(levels))
     assert sum(name.startswith("defects_") for name in found) == len(RATES)
     for name, values in found.items():
         for level in levels:
             # Approximate laws are allowed a quarter more, as the tests of `stats` allow them.
-            most = scipy_stats.binom.isf(tail, SEEDS, 1.25 * level)
+            most = scipy_stats.binom.isf(tail, seeds, 1.25 * level)
             assert (values < level).sum() <= most, (name, level)
             if name.startswith("defects_"):
-                assert (values < level).sum() <= scipy_stats.binom.isf(tail, SEEDS, level)
+                assert (values < level).sum() <= scipy_stats.binom.isf(tail, seeds, level)
 
 
-def test_the_family_alarms_in_at_most_five_of_a_hundred_honest_seeds() -> None:
+@quick_and_full("seeds", 60, 300)
+def test_the_family_alarms_in_at_most_five_of_a_hundred_honest_seeds(seeds: int) -> None:
     """Holm's procedure over the battery and the kinds together."""
-    rows = zip(*honest().values(), strict=True)
+    rows = zip(*honest(seeds).values(), strict=True)
     alarms = sum(min(holm(list(row))) < 0.05 for row in rows)
-    assert alarms <= scipy_stats.binom.isf(ALARM, SEEDS, 0.05)
+    assert alarms <= scipy_stats.binom.isf(ALARM, seeds, 0.05)
 
 
 def test_clean_counts_reject_the_law_that_is_not_thinned() -> None:
@@ -240,10 +243,11 @@ def test_clean_counts_reject_the_law_that_is_not_thinned() -> None:
     assert "fail" not in thinned.values()
 
 
+@quick_and_full("seeds", 100, 400)
 @pytest.mark.parametrize("kind", ["null_value", "late", "duplicate"])
-def test_a_fifth_too_few_of_a_kind_is_caught_with_its_computed_power(kind: str) -> None:
+def test_a_fifth_too_few_of_a_kind_is_caught_with_its_computed_power(kind: str, seeds: int) -> None:
     """Rejections over seeds lie in the exact binomial band of the power that is computed."""
-    seeds, level = 400, 0.05
+    level = 0.05
     config = msgspec.structs.replace(CONFIG, number_of_companies=40)
     rates = {**RATES, kind: 0.8 * RATES[kind]}
     random = np.random.default_rng(5)

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, optimize, special
 from scipy import stats as scipy_stats
+from support import examples, quick_and_full
 
 from fleetsim import stats
 from fleetsim.stats import categories, counts, laws, offsets
@@ -501,7 +502,7 @@ def test_exact_multinomial_counts_near_ties():
 
 
 @given(st.lists(st.integers(0, 6), min_size=2, max_size=4), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_category_test_ignores_the_order_of_cells(observed, random):
     """Permuting categories leaves p as it is; p lies in [0, 1]."""
     weights = np.arange(1, len(observed) + 1) / sum(range(1, len(observed) + 1))
@@ -889,14 +890,15 @@ def test_variation_interval_ends_at_inf_and_zero():
     assert stats.variation_interval([3e200, 4e200, 5e200, 7e200]) == exact(one)
 
 
-def test_variation_interval_covers_the_truth():
-    """Of 2,000 normal samples about 5 % miss the true coefficient (band at 1e-6)."""
+@quick_and_full("samples", 400, 2000)
+def test_variation_interval_covers_the_truth(samples):
+    """Of many normal samples about 5 % miss the true coefficient (band at 1e-6)."""
     rng = np.random.default_rng(77)
     missed = 0
-    for values in rng.normal(10, 2, (2000, 10)):
+    for values in rng.normal(10, 2, (samples, 10)):
         low, high = stats.variation_interval(values)
         missed += not low <= 0.2 <= high
-    band = scipy_stats.binom.ppf([5e-7, 1 - 5e-7], 2000, 0.05)
+    band = scipy_stats.binom.ppf([5e-7, 1 - 5e-7], samples, 0.05)
     assert band[0] <= missed <= band[1]
 
 
@@ -1006,16 +1008,17 @@ def honest_p_values(seed: int) -> dict[str, float]:
     return {result.name: result.p_value for result in results}
 
 
-def test_honest_data_are_rejected_as_often_as_stated():
-    """Of 2,000 honest seeds each test rejects within exact binomial bands, 1e-6 in all."""
-    batches = [honest_p_values(seed) for seed in range(2000)]
+@quick_and_full("seeds", 400, 2000)
+def test_honest_data_are_rejected_as_often_as_stated(seeds):
+    """Of many honest seeds each test rejects within exact binomial bands, 1e-6 in all."""
+    batches = [honest_p_values(seed) for seed in range(seeds)]
     levels = (0.05, 0.01, 0.001)
     tail = 1e-6 / (len(batches[0]) * len(levels) * 2)
     for name, alpha in itertools.product(batches[0], levels):
         rejected = sum(batch[name] <= alpha for batch in batches)
         # The chi-square tests are asymptotic and the exact ones discrete: a quarter of slack.
-        assert rejected <= scipy_stats.binom.isf(tail, 2000, 1.25 * alpha), (name, alpha)
-        assert rejected >= scipy_stats.binom.ppf(tail, 2000, 0.75 * alpha), (name, alpha)
+        assert rejected <= scipy_stats.binom.isf(tail, seeds, 1.25 * alpha), (name, alpha)
+        assert rejected >= scipy_stats.binom.ppf(tail, seeds, 0.75 * alpha), (name, alpha)
 
 
 @pytest.mark.parametrize("seed", range(5))

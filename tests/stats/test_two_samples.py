@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
+from support import quick_and_full
 
 from fleetsim.stats.two_samples import (
     dispersion_ratio,
@@ -139,18 +140,19 @@ def test_the_interval_is_the_same_every_time_and_scales():
     assert rank_test(1e6 * x, 1e6 * y).interval == pytest.approx(rank_test(x, y).interval)
 
 
+@quick_and_full("pairs", 60, 300)
 @pytest.mark.parametrize("n", [10, 30])
-def test_the_interval_of_the_ratio_covers(n):
-    """Of 300 pairs of right-skewed samples about 95 % have the true ratio inside, or more."""
+def test_the_interval_of_the_ratio_covers(n, pairs):
+    """Of many pairs of right-skewed samples about 95 % have the true ratio inside, or more."""
     random = np.random.default_rng(9)
     hits = 0
-    for _ in range(300):
+    for _ in range(pairs):
         low, high = rank_test(
             1.1 * random.lognormal(0, 0.15, n), random.lognormal(0, 0.15, n)
         ).interval
         hits += low <= 1.1 <= high
-    # Exact binomial limits at 1e-6 of 300 with probability 0.95; more than that is no fault.
-    assert hits >= scipy_stats.binom.ppf(1e-6, 300, 0.95)
+    # Exact binomial limits at 1e-6 with probability 0.95; more than that is no fault.
+    assert hits >= scipy_stats.binom.ppf(1e-6, pairs, 0.95)
 
 
 def test_the_ratio_of_dispersions_covers_and_sees():
@@ -194,13 +196,14 @@ def test_the_paired_test_is_exact_without_ties():
         assert result.estimate == np.median(x / y)
 
 
-def test_pairs_keep_the_level_and_their_interval_covers():
-    """Whatever slows both of a pair: by the exact law of 300 trials with 10 pairs, ties or not."""
+@quick_and_full("trials", 100, 300)
+def test_pairs_keep_the_level_and_their_interval_covers(trials):
+    """Whatever slows both of a pair: by the exact law of trials with 10 pairs, ties or not."""
     random = np.random.default_rng(12)
-    least, most = (scipy_stats.binom.ppf(p, 300, 0.05) for p in (1e-6, 1 - 1e-6))
+    least, most = (scipy_stats.binom.ppf(p, trials, 0.05) for p in (1e-6, 1 - 1e-6))
     for digits in (None, 2):
         rejected = missed = 0
-        for _ in range(300):
+        for _ in range(trials):
             load = random.lognormal(0, 1, 10)
             x, y = (load * random.lognormal(0, 0.05, 10) for _ in range(2))
             if digits:

@@ -19,7 +19,7 @@ import pytest
 from fleets import content_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support import AT_US
+from support import AT_US, examples
 
 from fleetsim.batch.companies import read_companies
 from fleetsim.generate import encode
@@ -244,7 +244,7 @@ names = st.one_of(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     chosen=st.lists(names, min_size=1, max_size=6, unique=True),
     companies=st.integers(1, 12),
@@ -381,7 +381,7 @@ def test_mutated_lines_are_judged_as_the_slow_twin_judges_them(world, chunk_byte
         assert cases[case] > 3, case
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(
     changes=st.lists(
         st.tuples(st.integers(0, 2**16), st.integers(0, 3), st.binary(max_size=3)), max_size=6
@@ -596,7 +596,7 @@ def test_a_reader_that_is_left_early_can_be_used_again(world):
     assert total == reader.lines == len(split(world.content()))
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     texts=st.lists(
         st.one_of(

@@ -14,7 +14,7 @@ import pytest
 from fleets import BASE
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import AT_US
+from support import AT_US, examples
 
 from fleetsim.base.clock import format_time
 from fleetsim.generate.config import make_config
@@ -116,7 +116,7 @@ def plain(partial: Partial, starts: list[int] | None = None) -> dict[str, Any]:
     return values
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(lines=rows, cuts=st.tuples(st.integers(0, 30), st.integers(0, 30)), in_order=st.booleans())
 def test_partials_merge_in_any_groups(lines, cuts, in_order) -> None:
     """Drivers may lie on both sides of a cut, in order or not, with damage anywhere.

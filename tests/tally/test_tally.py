@@ -550,14 +550,16 @@ def test_times_outside_and_ids_twice_are_all_counted_too(copy: Copy) -> None:
     assert tally.timed == 0
 
 
-@pytest.mark.parametrize("piece", [1, 7])
+@pytest.mark.parametrize(
+    ("piece", "end"), [(1, 600), (7, None), pytest.param(1, None, marks=pytest.mark.slow)]
+)
 def test_lines_are_the_same_in_many_pieces(
-    copy: Copy, monkeypatch: pytest.MonkeyPatch, piece: int
+    copy: Copy, monkeypatch: pytest.MonkeyPatch, piece: int, end: int | None
 ) -> None:
     """How many lines are looked at together has no influence, order and duplicates included."""
     event_id_twice(copy)
     lines = copy.lines
-    copy.write([*lines[:200], lines[300], *lines[200:]])
+    copy.write([*lines[:200], lines[300], *lines[200:end]])
     whole = copy.tally()
     monkeypatch.setattr("fleetsim.tally.lines.SLAB_LINES", piece)
     pieces = copy.tally()

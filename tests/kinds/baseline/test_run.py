@@ -53,7 +53,7 @@ def quick(tmp_path, monkeypatch):
 
 def library_run(results, **parameters):
     """Run the smoke experiment by the library alone; return its folder."""
-    run = open_run(SMOKE, results=str(results), replicates=100, **parameters)
+    run = open_run(SMOKE, results=str(results), replicates=10, **parameters)
     for step in (run.generate, run.inspect, run.test, run.judge, run.finish):
         step()
     return run.final
@@ -249,7 +249,7 @@ def test_a_run_of_the_same_name_is_never_overwritten(tmp_path, quick):
     """Two runs of the same inputs in the same second: the second is refused, the first stays."""
     folder = library_run(tmp_path, seed=3)
     before = (folder / "result.json").read_bytes()
-    run = open_run(SMOKE, str(tmp_path), replicates=100, seed=3)
+    run = open_run(SMOKE, str(tmp_path), replicates=10, seed=3)
     run.final = folder
     for step in (run.generate, run.inspect, run.test, run.judge):
         step()
@@ -293,7 +293,9 @@ def test_an_interrupted_run_leaves_nothing(tmp_path):
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 143
-    assert err.decode().splitlines() == ["fleetsim: terminated"]
+    lines = err.decode().splitlines()
+    assert lines[-1] == "fleetsim: terminated"
+    assert all(line.startswith("fleetsim: ") for line in lines)  # on a busy machine of progress
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -50,6 +51,7 @@ def power_row(control: str, test: str, share: float, **values) -> PowerRow:
     return PowerRow(control=control, test=test, share=share, interval=interval, **content)
 
 
+@cache
 def all_caught(seeds: int = 500) -> tuple[PowerRow, ...]:
     """Return rows of every control, each caught every time by its strongest test."""
     return tuple(
@@ -65,6 +67,7 @@ def all_caught(seeds: int = 500) -> tuple[PowerRow, ...]:
     )
 
 
+@cache
 def found(
     seeds: int = 10_000, controls: tuple[PowerRow, ...] | None = None, batches: int = 8
 ) -> Calibration:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import examples
 
 from fleetsim.batch.formats import FORMATS
 from fleetsim.kinds.scale_out.plan import GOAL, Costs, Goal, plan_fleet
@@ -36,7 +37,7 @@ def runs(
     return amounts, costs * np.exp(noise * rng.standard_normal(len(costs)))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(
     truth=st.tuples(
         st.floats(0.1, 10), st.floats(0.01, 5), st.floats(1e-4, 0.1), st.floats(1e-8, 1e-5)
