@@ -11,7 +11,7 @@ from numba.core import compiler
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
-from fleetsim.generate.kernel import compiled
+from fleetsim.generate.kernel import compiled, lines
 from fleetsim.generate.kernel.interface import ELEMENTS, SIGNATURES, Kind, Signature
 from fleetsim.generate.kernel.machine import ENTRY, target_machine
 
@@ -60,7 +60,7 @@ def _compile(name: str, signature: Signature) -> tuple[str, str]:
     flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     flags.error_model = compiled.OPTIONS["error_model"]
     typing, target = cpu_target.typing_context, cpu_target.target_context
-    function = getattr(compiled, name).py_func
+    function = getattr(lines if hasattr(lines, name) else compiled, name).py_func
     takes = tuple(_type(kind) for kind in signature.takes)
     with global_compiler_lock:
         typing.refresh()
