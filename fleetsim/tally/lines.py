@@ -51,7 +51,7 @@ from fleetsim.tally.values import (
 
 Columns = dict[str, npt.NDArray[Any]]
 
-CHUNK_BYTES = 1 << 21  # read at once; slabs of some thousand lines stay in the processor's cache
+CHUNK_BYTES = 1 << 22  # read at once; slabs of some thousand lines stay in the processor's cache
 SLAB_LINES = 1 << 14  # lines taken through the parts at once: bounds what is handed out, too
 LINE_BYTES = 1 << 16  # a longer line is deviating, however long the names of the types are ...
 SHORT_BYTES = 1 << 7  # no line with six keys and their values is shorter, in any spelling
@@ -381,6 +381,8 @@ class LineReader:
                 raise OSError(str(error)) from error
             fresh = buffer[self._limit : self._limit + count]
             digest.update(fresh.data)
+            if self._kernel is not None:
+                return count, self._kernel.ends(buffer, self._limit, self._limit + count)
             return count, np.flatnonzero(fresh == ord("\n")) + (self._limit + 1)
 
         size = self._limit + chunk_bytes + self._padding

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetsim.base.errors import FleetsimError
+from fleetsim.generate.kernel.machine import kept_kernels
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Whole: TypeAlias = npt.NDArray[np.signedinteger[Any]]
@@ -27,6 +28,8 @@ Whole: TypeAlias = npt.NDArray[np.signedinteger[Any]]
 MEMORY = "128MB"  # of DuckDB; the process needs about 200 MB more
 BUFFER_EVENTS = 1 << 18  # handed to DuckDB at once
 _LINE_BITS = 40  # a place is a file and a line: 2**23 files of 10**12 lines each
+HASHED = 1 << 23  # halves of ids whose hashes are compared at once, in 8 bytes each
+_TRIES = 1 << 10  # places where one is looked for
 _VECTORS = 64  # of 2048 rows, fetched at once
 
 
@@ -181,9 +184,28 @@ class EventStore:
         return total, [duplicate for _, duplicate in found]
 
     def _any_half_twice(self) -> bool:
-        """Return whether half of some id stands twice: quick to see, and mostly not so.
+        """Return whether half of some id may stand twice: quick to see, and mostly not so."""
+        kernels = kept_kernels()
+        return self._any_twice_sorted() if kernels is None else self._any_twice(kernels)
 
-        Sorted, since DuckDB sorts in bounded memory, while its groups need more with more ids.
+    def _any_twice(self, kernels: Any) -> bool:
+        """Ask the kernel, which is seldom wrong: of so many ids at a time that its table is small.
+
+        They are those with one remainder; where ids were chosen so that one has most of them, the
+        table becomes too full, which counts as twice.
+        """
+        ((total,),) = self._pieces("SELECT count(*) FROM event")
+        parts = max(1, -(-int(total[0]) // HASHED))
+        for part in range(parts):
+            table = np.zeros(HASHED, np.uint64)  # two places for each id
+            query = f"SELECT low FROM event WHERE low % {parts} = {part}"  # noqa: S608 (numbers)
+            for (low,) in self._pieces(query):
+                if not kernels.all_new(np.ascontiguousarray(low), table, _TRIES):
+                    return True
+        return False
+
+    def _any_twice_sorted(self) -> bool:
+        """Sorted, since DuckDB sorts in bounded memory, while its groups need more with more ids.
         """
         before = None
         for (low,) in self._pieces("SELECT low FROM event ORDER BY low"):

@@ -11,10 +11,11 @@ from numba.core import compiler
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
-from fleetsim.generate.kernel import compiled, lines
+from fleetsim.generate.kernel import compiled, counts, lines
 from fleetsim.generate.kernel.interface import ELEMENTS, SIGNATURES, Kind, Signature
 from fleetsim.generate.kernel.machine import ENTRY, target_machine
 
+_HOMES = (compiled, lines, counts)
 _WORD = ir.IntType(64)
 _SCALARS = {"U": types.uint64, "I": types.int64}
 #: What machine code may call: the standard library of C is in every process.
@@ -60,7 +61,8 @@ def _compile(name: str, signature: Signature) -> tuple[str, str]:
     flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     flags.error_model = compiled.OPTIONS["error_model"]
     typing, target = cpu_target.typing_context, cpu_target.target_context
-    function = getattr(lines if hasattr(lines, name) else compiled, name).py_func
+    home = next(module for module in _HOMES if hasattr(module, name))
+    function = getattr(home, name).py_func
     takes = tuple(_type(kind) for kind in signature.takes)
     with global_compiler_lock:
         typing.refresh()

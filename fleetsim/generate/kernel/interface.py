@@ -70,7 +70,8 @@ _TABLES = (*_kinds("I1 U2 I1 I2"), _kinds("B1 I2 I2 I2 B1 I1"), _kinds("I I"))
 _PENDING, _LATE = _kinds("I1 I1 I2 B1"), _kinds("I I1 B1 I1")
 _INJECTED = (*_kinds("I I2 U2"), _TABLES, _PENDING, _LATE, *_kinds("B1 I2 I B1"))
 
-#: The kernels that are called from Python; their parameters are those in `compiled` and `lines`.
+#: The kernels that are called from Python; their parameters are those in `compiled`,
+#: `lines` and `counts`.
 SIGNATURES = {
     "plan": Signature(_kinds("U1 U2 U U U U U U U F1 U U1"), ("U", "U")),
     "draw": Signature(_kinds("U2 U U2 U U U U U1 U1 U1 U2 U1 U1 U1")),
@@ -84,7 +85,11 @@ SIGNATURES = {
     "deliver": Signature((*_kinds("B1 B1 U1 U2 I"), _HOW, *_INJECTED), ("I",) * 5),
     "hash_lines": Signature(_kinds("U1 U U I2 I U")),
     "put_hashes": Signature(_kinds("B1 I2 I B1")),
+    "find_ends": Signature(_kinds("B1 U U I1"), ("U", "U")),
     "read_lines": Signature(
         (*_kinds("B1 I1 U U U2 B1 U2"), _kinds("B1 U1 F1"), _kinds("U U U"), "U2"), ("U",)
     ),
+    "count_types": Signature(_kinds("I2 U I2 I2 I2"), ("U",)),
+    "count_runs": Signature(_kinds("I1 I1 U U I1 I1 I1"), ("U",)),
+    "all_new": Signature(_kinds("U1 U1 U"), ("U",)),
 }

@@ -13,8 +13,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
-from fleetsim.generate.kernel.compiled import _jit, _load, _words
+from fleetsim.generate.kernel.compiled import _jit, _load, _place, _words
 from fleetsim.generate.kernel.interface import SLACK, Part
 
 
@@ -31,8 +34,9 @@ def _every(byte: int) -> Any:
 _0, _1, _2, _3, _4, _5, _6, _7, _8, _9, _10, _11, _12 = (np.uint64(i) for i in range(13))
 _14, _15, _16, _18, _19, _20, _21, _24 = (np.uint64(i) for i in (14, 15, 16, 18, 19, 20, 21, 24))
 _27, _28, _29, _30, _31, _32, _36 = (np.uint64(i) for i in (27, 28, 29, 30, 31, 32, 36))
-_40, _48, _56, _60, _62, _100, _153 = (np.uint64(i) for i in (40, 48, 56, 60, 62, 100, 153))
-_365, _400, _10_000, _MILLION = (np.uint64(i) for i in (365, 400, 10_000, 1_000_000))
+_40, _48, _56, _60, _62, _64, _100 = (np.uint64(i) for i in (40, 48, 56, 60, 62, 64, 100))
+_153, _365, _400, _10_000 = (np.uint64(i) for i in (153, 365, 400, 10_000))
+_MILLION = np.uint64(1_000_000)
 _NONE, _SLACK = np.uint64(2**64 - 1), np.uint64(SLACK)
 _BYTE, _TWO_BYTES, _LOW = np.uint64(0xFF), np.uint64(0xFFFF), np.uint64(0xFFFFFFFF)
 _HYPHEN, _ZERO_BYTE = np.uint8(ord("-")), np.uint8(ord("0"))
@@ -52,6 +56,51 @@ _TO_1970 = np.uint64(719_468)  # days from 1 March of the year 0
 # How drivers without a roster are numbered, see `tally.lines`.
 _MIXING, _MOST_NUMBER = np.uint64(0x9E3779B97F4A7C15), np.uint64((1 << 20) - 1)
 _MODULUS, _UNLISTED = np.uint64(2**63 - 4), np.uint64(2**64 - 3)
+
+
+@intrinsic
+def _line_feeds(typing: Any, text: Any, at: Any) -> Any:
+    """Return which of the 64 bytes from a position on are line feeds, the first one lowest."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        many = ir.VectorType(ir.IntType(8), 64)
+        place = _place(context, builder, signature.args[0], *arguments)
+        found = builder.load(builder.bitcast(place, many.as_pointer()), align=1)
+        same = builder.icmp_unsigned("==", found, ir.Constant(many, [ord("\n")] * 64))
+        return builder.bitcast(same, ir.IntType(64))
+
+    return types.uint64(text, types.uint64), generate
+
+
+@intrinsic
+def _trailing(typing: Any, word: Any) -> Any:
+    """Return how many zero bits a word ends with: one instruction, which numba hides."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(types.uint64), generate
+
+
+@_jit
+def find_ends(text, start, stop, ends):
+    """Put where lines end, behind their line feeds, into `ends`; return how many, and where to go on.
+
+    It looks at the bytes from `start` to `stop` - 1, and stops before where `ends` would not do for
+    64 lines more.
+    """
+    n, at, room = _0, start, np.uint64(len(ends))
+    while at < stop and n + _64 <= room and at + _64 <= np.uint64(len(text)):
+        found = _line_feeds(text, at)
+        while found != _0:
+            end = at + _trailing(found) + _1
+            if end > stop:
+                break
+            ends[n] = np.int64(end)
+            n += _1
+            found &= found - _1
+        at += _64
+    return n, min(at, stop)
 
 
 @_jit

@@ -16,6 +16,7 @@ from fleetsim.generate.model import Field, FieldKind, choice_law, escaped
 
 _MOST_NAMES = 1 << 10  # they are compared one by one
 _MOST_DIGITS = 9  # of a driver's number, as the data model has them
+_ENDS = 1 << 14  # of lines that are found at once
 _COLUMNS = 3  # in front of the drawn values: position, driver, company
 _DRIVERS = (FieldKind.DRIVER, FieldKind.COMPANY, FieldKind.TRUCK)
 _MARKS = {FieldKind.DRIVER: b"DRV-", FieldKind.TRUCK: b"TRK-"}
@@ -63,7 +64,7 @@ class LineKernel:
         order: Numbers,
         longest: int,
     ) -> None:
-        self._read = kernels.read_lines
+        self._read, self._find = kernels.read_lines, kernels.find_ends
         self._limit = longest
         self._columns: dict[str, tuple[FieldKind, int]] = {}
         self._width = _COLUMNS
@@ -122,6 +123,18 @@ class LineKernel:
         head, mask = text[:8], b"\xff" * min(8, len(text))
         word, bits = (int.from_bytes(part, "little") for part in (head, mask))
         return word, bits, *self._put(text)
+
+    def ends(self, text: npt.NDArray[np.uint8], start: int, stop: int) -> Numbers:
+        """Return where the lines between two places end, behind their line feeds.
+
+        There is `SLACK` behind the last place.
+        """
+        found: list[Numbers] = []
+        while start < stop:
+            room = np.empty(_ENDS, np.int64)
+            n, start = self._find(text, start, stop, room)
+            found.append(room[:n])
+        return np.concatenate(found) if found else np.zeros(0, np.int64)
 
     def read(
         self,
