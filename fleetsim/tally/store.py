@@ -28,7 +28,8 @@ Whole: TypeAlias = npt.NDArray[np.signedinteger[Any]]
 MEMORY = "128MB"  # of DuckDB; the process needs about 200 MB more
 BUFFER_EVENTS = 1 << 18  # handed to DuckDB at once
 _LINE_BITS = 40  # a place is a file and a line: 2**23 files of 10**12 lines each
-HASHED = 1 << 23  # halves of ids whose hashes are compared at once, in 8 bytes each
+TURN_IDS = 6_000_000  # ids that are compared at once
+_TABLE = 1 << 22  # words of a table for them, with two places each
 _TRIES = 1 << 10  # places where one is looked for
 _VECTORS = 64  # of 2048 rows, fetched at once
 
@@ -189,24 +190,25 @@ class EventStore:
         return self._any_twice_sorted() if kernels is None else self._any_twice(kernels)
 
     def _any_twice(self, kernels: Any) -> bool:
-        """Ask the kernel, which is seldom wrong: of so many ids at a time that its table is small.
+        """Ask the kernel, which seldom says so of ids that differ: its table keeps parts of them.
 
-        They are those with one remainder; where ids were chosen so that one has most of them, the
-        table becomes too full, which counts as twice.
+        It takes the ids in turns, by their last bits, so that the table stays small. Where ids were
+        chosen so that one turn has most of them, it becomes too full, which counts as twice.
         """
         ((total,),) = self._pieces("SELECT count(*) FROM event")
-        parts = max(1, -(-int(total[0]) // HASHED))
-        for part in range(parts):
-            table = np.zeros(HASHED, np.uint64)  # two places for each id
-            query = f"SELECT low FROM event WHERE low % {parts} = {part}"  # noqa: S608 (numbers)
+        turns = 1
+        while turns * TURN_IDS < int(total[0]):
+            turns *= 2
+        for turn in range(turns):
+            table = np.zeros(_TABLE, np.uint64)
+            query = f"SELECT low FROM event WHERE low & {turns - 1} = {turn}"  # noqa: S608 (numbers)
             for (low,) in self._pieces(query):
                 if not kernels.all_new(np.ascontiguousarray(low), table, _TRIES):
                     return True
         return False
 
     def _any_twice_sorted(self) -> bool:
-        """Sorted, since DuckDB sorts in bounded memory, while its groups need more with more ids.
-        """
+        """Sort them: DuckDB does so in bounded memory, while its groups need more with more ids."""
         before = None
         for (low,) in self._pieces("SELECT low FROM event ORDER BY low"):
             if low[0] == before or (low[1:] == low[:-1]).any():

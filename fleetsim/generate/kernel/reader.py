@@ -14,7 +14,6 @@ from fleetsim.generate.kernel.interface import PART_COLUMNS, SLACK, Part
 from fleetsim.generate.kernel.machine import kept_kernels
 from fleetsim.generate.model import Field, FieldKind, choice_law, escaped
 
-_MOST_NAMES = 1 << 10  # they are compared one by one
 _MOST_DIGITS = 9  # of a driver's number, as the data model has them
 _ENDS = 1 << 14  # of lines that are found at once
 _COLUMNS = 3  # in front of the drawn values: position, driver, company
@@ -161,6 +160,8 @@ class LineKernel:
             text, ends, start, self._limit, self._parts, self._text, self._words,
             (self._ids, self._order, eligible), self._roster, out,
         )  # fmt: skip
+        if 2 * n < len(ends):  # the room of the others is better used by who reads them
+            out = out[:, :n].copy()
         line, driver, company = out[:_COLUMNS, :n].view(np.int64)
         drawn: dict[str, npt.NDArray[Any]] = {}
         for name, (kind, column) in self._columns.items():
@@ -186,12 +187,7 @@ def line_kernel(
     kinds = tuple(field.kind for field in fields if field.kind in _DRIVERS)
     first = next((i for i, field in enumerate(fields) if field.kind in _DRIVERS), 0)
     together = tuple(field.kind for field in fields[first : first + len(_DRIVERS)])
-    most = max(
-        len(choice_law(config, field.key or field.name).names)
-        for field in fields
-        if field.kind is FieldKind.CHOICE
-    )
-    known = kinds == together == _DRIVERS and most <= _MOST_NAMES
+    known = kinds == together == _DRIVERS
     if not known or driver_digits(config) > _MOST_DIGITS:
         return None
     kernels = kept_kernels()
