@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -88,7 +88,7 @@ class TypeOrder:
         """Count what reaches across into the events that follow, or all of it where all are new."""
         seen = np.concatenate([self.last, events], axis=1)
         before = self.last.shape[1]
-        kernels = kept_kernels()
+        kernels: Any = kept_kernels()
         if all_new and kernels is not None:
             tables = self.pairs.copy(), self.apart.copy(), self.places.copy()
             if not kernels.count_types(seen, before, *tables):
@@ -319,7 +319,7 @@ class _DriverRuns(_Runs[_DriverRun]):
 
     def _add_whole(self, offset: Ints, bounds: Ints) -> None:
         """Count runs that are whole, and begin at `bounds` but for its last entry."""
-        kernels = kept_kernels()
+        kernels: Any = kept_kernels()
         if kernels is None:
             sizes, squares = self._count(offset, bounds)
         else:

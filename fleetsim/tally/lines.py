@@ -160,7 +160,10 @@ class _Judged(NamedTuple):
             return np.concatenate([one, two])[order]
 
         return _Judged(
-            *(both(one, two) for one, two in zip(self[:4], others[:4], strict=True)),
+            both(self.line, others.line),
+            both(self.driver, others.driver),
+            both(self.company, others.company),
+            both(self.membership, others.membership),
             {name: both(column, others.drawn[name]) for name, column in self.drawn.items()},
         )
 
@@ -446,9 +449,7 @@ class LineReader:
             return rows(None)
         return replace(rows(~explained), lines=len(ends), explained=rows(explained))
 
-    def _judged(
-        self, buffer: Bytes, starts: Numbers, ends: Numbers, eligible: Flags
-    ) -> _Judged:
+    def _judged(self, buffer: Bytes, starts: Numbers, ends: Numbers, eligible: Flags) -> _Judged:
         """Return which lines have the canonical form, who is named in them, and their values."""
         if self._kernel is None:
             return self._by_numpy(buffer, starts, ends, eligible)
@@ -463,9 +464,7 @@ class LineReader:
         others = self._by_numpy(buffer, starts[number], ends[number], eligible)
         return found.with_others(others._replace(line=number[others.line]))
 
-    def _by_numpy(
-        self, buffer: Bytes, starts: Numbers, ends: Numbers, eligible: Flags
-    ) -> _Judged:
+    def _by_numpy(self, buffer: Bytes, starts: Numbers, ends: Numbers, eligible: Flags) -> _Judged:
         line, columns = self._columns(buffer, starts, ends)
         company, driver, membership = self._members(columns, eligible)
         drawn = {field.name: columns[field.name] for field in EVENT_FIELDS if field.purpose}

@@ -186,7 +186,7 @@ class EventStore:
 
     def _any_half_twice(self) -> bool:
         """Return whether half of some id may stand twice: quick to see, and mostly not so."""
-        kernels = kept_kernels()
+        kernels: Any = kept_kernels()
         return self._any_twice_sorted() if kernels is None else self._any_twice(kernels)
 
     def _any_twice(self, kernels: Any) -> bool:

@@ -70,9 +70,9 @@ def count_types(seen, before, pairs, apart, places):
             places[place, np.uint64(kind[i - _1])] += 1
         if seen_here >= _3 and two == _LATER and one != _TIED and three != _TIED:
             pairs[np.uint64(kind[i - _2]), np.uint64(kind[i - _1])] += 1
-        if seen_here >= _4 and two == _LATER and three == _LATER:
-            if one != _TIED and four != _TIED:
-                apart[np.uint64(kind[i - _3]), np.uint64(kind[i - _1])] += 1
+        ordered = two == _LATER and three == _LATER and one != _TIED and four != _TIED
+        if seen_here >= _4 and ordered:
+            apart[np.uint64(kind[i - _3]), np.uint64(kind[i - _1])] += 1
     return _1
 
 

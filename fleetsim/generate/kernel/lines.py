@@ -1,11 +1,11 @@
-"""The kernel that reads lines of events: those in canonical form whose members are all known.
+"""The kernels that read lines of events: those in canonical form whose members are all known.
 
-It only accepts lines, and says nothing of the others: whatever is not plainly a good line is left to
-the NumPy reader, which is also its oracle in the tests.
+It only accepts lines, and says nothing of the others: whatever is not plainly a good line is left
+to the NumPy reader, which is also its oracle in the tests.
 
-As in `compiled`, numbers are unsigned 64-bit words, and the kernel is freestanding. It looks at
-bytes behind a line, of which there are `SLACK` behind the last one, but nothing of what stands there
-is taken for a part of the line.
+As in `compiled`, numbers are unsigned 64-bit words, and the kernels are freestanding. They look at
+bytes behind a line, of which there are `SLACK` behind the last one, but nothing of what stands
+there is taken for a part of the line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from numba.extending import intrinsic
 
 from fleetsim.generate.kernel.compiled import _jit, _load, _place, _words
 from fleetsim.generate.kernel.interface import SLACK, Part
-
 
 _TEXT, _UUID, _DRIVER, _CHOICE = (
     np.uint64(part) for part in (Part.TEXT, Part.UUID, Part.DRIVER, Part.CHOICE)
@@ -84,10 +83,10 @@ def _trailing(typing: Any, word: Any) -> Any:
 
 @_jit
 def find_ends(text, start, stop, ends):
-    """Put where lines end, behind their line feeds, into `ends`; return how many, and where to go on.
+    """Put where lines end, behind their line feeds, into `ends`.
 
-    It looks at the bytes from `start` to `stop` - 1, and stops before where `ends` would not do for
-    64 lines more.
+    Returns how many do, and where to go on. It looks at the bytes from `start` to `stop` - 1, and
+    stops where `ends` might not have room for those of 64 bytes more.
     """
     n, at, room = _0, start, np.uint64(len(ends))
     while at < stop and n + _64 <= room and at + _64 <= np.uint64(len(text)):
@@ -160,7 +159,7 @@ def _days(year, month, day):
     if month == _2:
         leap = year % _4 == _0 and (year % _100 != _0 or year % _400 == _0)
         longest = _29 if leap else _28
-    elif month == _4 or month == _6 or month == _9 or month == _11:
+    elif month in (_4, _6, _9, _11):
         longest = _30
     if year < _1 or month < _1 or month > _12 or day < _1 or day > longest:
         return _0, False
@@ -271,9 +270,10 @@ def _name(text, at, end, fixed, names, first, n):
     for i in range(n):
         row = first + i
         length = names[row, _3]
-        if (head ^ names[row, _0]) & names[row, _1] == _0 and at + length <= end:
-            if length <= _8 or _same(text, at, fixed, names[row, _2], length):
-                return i, length
+        if (head ^ names[row, _0]) & names[row, _1] != _0 or at + length > end:
+            continue
+        if length <= _8 or _same(text, at, fixed, names[row, _2], length):
+            return i, length
     return n, _0
 
 

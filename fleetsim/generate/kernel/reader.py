@@ -128,6 +128,8 @@ class LineKernel:
 
         There is `SLACK` behind the last place.
         """
+        if stop + SLACK > len(text):
+            raise ValueError(f"found {len(text) - stop} bytes behind the lines; allowed: {SLACK}")
         found: list[Numbers] = []
         while start < stop:
             room = np.empty(_ENDS, np.int64)
