@@ -29,7 +29,7 @@ MEMORY = "128MB"  # of DuckDB; the process needs about 200 MB more
 BUFFER_EVENTS = 1 << 18  # handed to DuckDB at once
 _LINE_BITS = 40  # a place is a file and a line: 2**23 files of 10**12 lines each
 TURN_IDS = 6_000_000  # ids that are compared at once
-_TABLE = 1 << 22  # words of a table for them, with two places each
+_TABLE = 1 << 22  # words of the table for them, at most; each has two places
 _TRIES = 1 << 10  # places where one is looked for
 _VECTORS = 64  # of 2048 rows, fetched at once
 
@@ -195,12 +195,12 @@ class EventStore:
         It takes the ids in turns, by their last bits, so that the table stays small. Where ids were
         chosen so that one turn has most of them, it becomes too full, which counts as twice.
         """
-        ((total,),) = self._pieces("SELECT count(*) FROM event")
-        turns = 1
-        while turns * TURN_IDS < int(total[0]):
+        ((number,),) = self._pieces("SELECT count(*) FROM event")
+        total, turns = int(number[0]), 1
+        while turns * TURN_IDS < total:
             turns *= 2
         for turn in range(turns):
-            table = np.zeros(_TABLE, np.uint64)
+            table = np.zeros(min(_TABLE, 1 << total.bit_length()), np.uint64)
             query = f"SELECT low FROM event WHERE low & {turns - 1} = {turn}"  # noqa: S608 (numbers)
             for (low,) in self._pieces(query):
                 if not kernels.all_new(np.ascontiguousarray(low), table, _TRIES):
