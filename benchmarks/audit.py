@@ -1,4 +1,4 @@
-"""Time and peak memory of `fleetsim audit`, beside DuckDB counting the same lines.
+"""Time, CPU and peak memory of `fleetsim audit`, beside DuckDB counting the same lines.
 
 The baseline is the least that a reader could do: ``count(*), count(DISTINCT event_id)`` with the
 typed schema. Both run as cold processes, in turn, on one file that lies in the page cache.
@@ -76,15 +76,21 @@ def _make(folder: Path, events: int) -> None:
 
 
 def _table(found: dict[str, list[Child]]) -> Table:
+    peaks = {name: max(run.peak_rss_bytes for run in runs) for name, runs in found.items()}
     rows = []
-    for name, runs in found.items():
-        seconds = [run.seconds for run in runs]
-        peaks = [run.peak_rss_bytes / 1e6 for run in runs]
-        rows.append((name, *(f"{f(seconds):.2f}" for f in (min, median, max)), f"{max(peaks):.0f}"))
-    pairs = zip(*found.values(), strict=True)
-    ratios = [one.seconds / other.seconds for one, other in pairs]
-    rows.append(("ratio, pair by pair", *(f"{f(ratios):.2f}" for f in (min, median, max)), ""))
+    for what, field in (("wall", "seconds"), ("CPU", "cpu_seconds")):
+        taken = {name: [getattr(run, field) for run in runs] for name, runs in found.items()}
+        rows += [
+            (f"{name}, {what}", *_spread(seconds), f"{peaks[name] / 1e6:.0f}")
+            for name, seconds in taken.items()
+        ]
+        ratios = [one / other for one, other in zip(*taken.values(), strict=True)]
+        rows.append((f"ratio of {what}, pair by pair", *_spread(ratios), ""))
     return Table(("whole process [s]", "least", "median", "most", "peak [MB]"), tuple(rows))
+
+
+def _spread(values: list[float]) -> tuple[str, ...]:
+    return tuple(f"{of(values):.2f}" for of in (min, median, max))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ __getattr__, __dir__ = face(
         "events": "count_events draw_events EventColumns",
         "fleet": "draw_companies Fleet",
         "kernel": "Kernel KERNELS",
+        "kernel.machine": "kept_kernels",
+        "kernel.reader": "line_kernel",
         "model": "choice_law COMPANY_FIELDS count_law escaped EVENT_FIELDS Field FieldKind "
         "STREAM_VERSION type_law",
         "patches": "longest_name",

@@ -2,17 +2,19 @@
 
 Events are taken piece by piece, and pieces that were counted apart can be appended: what crosses
 from one to the next is seen in the ends that each one keeps. Memory does not grow with the events.
+Where the kernel's machine code lies ready, it makes the same counts in a fraction of the time.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from fleetsim.generate.kernel.machine import kept_kernels
 from fleetsim.stats.arguments import Floats, Ints
 
 #: Equal parts of the interval in the tables of time by type and by company.
@@ -86,6 +88,19 @@ class TypeOrder:
         """Count what reaches across into the events that follow, or all of it where all are new."""
         seen = np.concatenate([self.last, events], axis=1)
         before = self.last.shape[1]
+        kernels: Any = kept_kernels()
+        if all_new and kernels is not None:
+            tables = self.pairs.copy(), self.apart.copy(), self.places.copy()
+            if not kernels.count_types(seen, before, *tables):
+                raise ValueError(f"a type is none of {len(self.pairs)}")
+            self.pairs, self.apart, self.places = tables
+        else:
+            self._count(seen, before, all_new=all_new)
+        if self.first.shape[1] < _KEPT:
+            self.first = np.concatenate([self.first, events[:, :_KEPT]], axis=1)[:, :_KEPT]
+        self.last = seen[:, -_KEPT:]
+
+    def _count(self, seen: Ints, before: int, *, all_new: bool) -> None:
         driver, kind, offset = seen
         same = driver[1:] == driver[:-1]
         tied = same & (offset[1:] == offset[:-1])
@@ -118,9 +133,6 @@ class TypeOrder:
             pair &= ~tied[at.start - 1 : at.stop - 1] & ~tied[at.start + 2 : at.stop + 2]
             one, two = kind[at][pair], kind[at.start + 2 : at.stop + 2][pair]
             self.apart = self.apart + table_of(one, two, *self.apart.shape)
-        if self.first.shape[1] < _KEPT:
-            self.first = np.concatenate([self.first, events[:, :_KEPT]], axis=1)[:, :_KEPT]
-        self.last = seen[:, -_KEPT:]
 
     def closed(self) -> TypeOrder:
         """Return what is counted where nothing stands before or behind; it takes no more."""
@@ -307,6 +319,22 @@ class _DriverRuns(_Runs[_DriverRun]):
 
     def _add_whole(self, offset: Ints, bounds: Ints) -> None:
         """Count runs that are whole, and begin at `bounds` but for its last entry."""
+        kernels: Any = kept_kernels()
+        if kernels is None:
+            sizes, squares = self._count(offset, bounds)
+        else:
+            sizes, squares = np.empty((2, len(bounds) - 1), np.int64)
+            gaps, units = self.gaps.copy(), self.length >> self._shift
+            n = kernels.count_runs(offset, bounds, self._shift, units, gaps, sizes, squares)
+            self.gaps = gaps
+            self.disordered += len(sizes) - n
+            sizes, squares = sizes[:n], squares[:n]
+        runs, sums = _sums_by(sizes, squares)
+        self.runs.update(runs)
+        self.sums.update(sums)
+
+    def _count(self, offset: Ints, bounds: Ints) -> tuple[Ints, Ints]:
+        """Return events and sum of squares of the runs in order; count gaps and the other runs."""
         starts, sizes = bounds[:-1], np.diff(bounds)
         edge = bounds[1:] - 1
         gap, unit = np.diff(offset, append=0), offset >> self._shift
@@ -323,9 +351,7 @@ class _DriverRuns(_Runs[_DriverRun]):
             self.disordered += int((~good).sum())
             sizes, squares = sizes[good], squares[good]
         self.gaps = self.gaps + np.bincount(cell, minlength=GAP_CELLS + 1)[:GAP_CELLS]
-        runs, sums = _sums_by(sizes, squares)
-        self.runs.update(runs)
-        self.sums.update(sums)
+        return sizes, squares
 
     def _one(self, driver: Ints, offset: Ints, start: int, stop: int) -> _DriverRun:
         own = offset[start:stop]

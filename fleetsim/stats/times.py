@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -176,9 +177,9 @@ def times_of(
     thousandths = np.zeros((2, 1000), np.int64)
     histogram = np.zeros(PLOT_CELLS, np.int64)
     together = _Distribution(int(sizes.sum()), length_us)
+    ticks = _Ticks(together)
 
     def add_to_whole(piece: Ints) -> None:
-        together.add(piece)
         np.add(histogram, _cells(piece, length_us, PLOT_CELLS), out=histogram)
         np.add(minutes, _cells(piece % PERIODS_US[0], PERIODS_US[0], CELLS), out=minutes)
         whole_ms = piece // 1000
@@ -187,21 +188,28 @@ def times_of(
 
     for row, (size, pieces) in enumerate(zip(sizes.tolist(), batches, strict=True)):
         gaps = _Gaps(size, length_us)
+        # A single batch is all there is: what its ticks share is looked at once.
+        own = _Ticks(gaps) if whole is not None else _Ticks(gaps, together)
         for piece in pieces:
             cells[row] += _cells(piece, length_us, CELLS)
-            gaps.add(piece)
+            own.add(piece)
             if whole is None:
                 add_to_whole(piece)
+        own.flush()
         if size:
-            moran[row], ties[row] = gaps.finish()
+            moran[row], ties[row] = gaps.finish(), own.pairs
+        if whole is None:
+            ticks = own
     for piece in whole or ():
+        ticks.add(piece)
         add_to_whole(piece)
-    distance, anderson, all_ties = together.finish()
+    ticks.flush()
+    distance, anderson = together.finish()
     return Times(
         length_us=length_us,
         sizes=sizes,
-        first_us=together.first,
-        last_us=together.last,
+        first_us=ticks.first,
+        last_us=ticks.last,
         distance=distance,
         anderson=anderson,
         moran=moran,
@@ -210,7 +218,7 @@ def times_of(
         digits=np.concatenate([_digits(row) for row in thousandths]),
         histogram=histogram,
         ties=ties,
-        ties_across=all_ties - int(ties.sum()),
+        ties_across=ticks.pairs - int(ties.sum()),
         shown=together.shown(),
     )
 
@@ -226,13 +234,20 @@ def _cells(offsets: Ints, length: int, cells: int) -> Ints:
     return np.bincount(offsets * cells // length, minlength=cells)
 
 
-class _Runs:
+class _Taker(Protocol):
+    """Takes ticks, those spread evenly that share one, and the rank of the first."""
+
+    def take(self, ticks: Ints, spread: Floats, rank: int) -> None:
+        """Take the next ones."""
+
+
+class _Ticks:
     """Takes sorted ticks in pieces and hands them on with all that share a tick together."""
 
-    def __init__(self, n: int, length: int) -> None:
-        self.n, self.length = n, length
+    def __init__(self, *takers: _Taker) -> None:
         self.first = self.last = -1
         self.pairs = 0  # that share a tick
+        self._takers = takers
         self._rank = 0
         self._held = np.zeros(0, np.int64)  # all equal: more of them may follow
 
@@ -265,22 +280,21 @@ class _Runs:
             inside = (place + 0.5) / np.repeat(sizes, sizes)
         else:
             inside = np.full(len(ticks), 0.5)
-        self._take(ticks, ticks + inside, self._rank)
+        spread = ticks + inside
+        for taker in self._takers:
+            taker.take(ticks, spread, self._rank)
         self._rank += len(ticks)
 
-    def _take(self, ticks: Ints, spread: Floats, rank: int) -> None:
-        raise NotImplementedError
 
-
-class _Gaps(_Runs):
+class _Gaps:
     """Moran's T = -2 sum ln(m s_i / length) over the m = n + 1 spacings, both ends included."""
 
     def __init__(self, n: int, length: int) -> None:
-        super().__init__(n, length)
+        self.n, self.length = n, length
         self._sums: list[float] = []
         self._before = 0.0
 
-    def _take(self, ticks: Ints, spread: Floats, rank: int) -> None:
+    def take(self, ticks: Ints, spread: Floats, rank: int) -> None:
         self._sums.append(self._logs(np.diff(spread, prepend=self._before)))
         self._before = float(spread[-1])
 
@@ -289,24 +303,23 @@ class _Gaps(_Runs):
         with np.errstate(divide="ignore"):
             return float(np.log((self.n + 1) * (spacings / self.length)).sum())
 
-    def finish(self) -> tuple[float, int]:
-        """Return T, and how many pairs share a tick."""
-        self.flush()
+    def finish(self) -> float:
+        """Return T."""
         self._sums.append(self._logs(np.array([self.length - self._before])))
-        return -2 * math.fsum(self._sums), self.pairs
+        return -2 * math.fsum(self._sums)
 
 
-class _Distribution(_Runs):
+class _Distribution:
     """Distance of the distribution functions, and A2 (see `stats.edge_test` for the formulas)."""
 
     def __init__(self, n: int, length: int) -> None:
-        super().__init__(n, length)
+        self.n, self.length = n, length
         self._distance = 0.0
         self._sums: list[float] = []
         self._ranks = np.unique(np.linspace(0, n - 1, min(n, _SHOWN)).astype(np.int64))
         self._shown: list[Ints] = []
 
-    def _take(self, ticks: Ints, spread: Floats, rank: int) -> None:
+    def take(self, ticks: Ints, spread: Floats, rank: int) -> None:
         n, u = self.n, spread / self.length
         at = np.arange(rank, rank + len(u))
         self._distance = max(
@@ -320,11 +333,10 @@ class _Distribution(_Runs):
         ranks = self._ranks[low:high]
         self._shown.append(np.column_stack([ranks, ticks[ranks - rank]]))
 
-    def finish(self) -> tuple[float, float, int]:
-        """Return the distance, A2, and how many pairs share a tick."""
-        self.flush()
+    def finish(self) -> tuple[float, float]:
+        """Return the distance, and A2."""
         anderson = -self.n - math.fsum(self._sums) / self.n if self.n else math.nan
-        return self._distance, anderson, self.pairs
+        return self._distance, anderson
 
     def shown(self) -> Ints:
         """Return the order statistics that are kept."""

@@ -1,9 +1,12 @@
-"""Read the lines of an events file as columns, in bounded memory and at the speed of NumPy.
+"""Read the lines of an events file as columns, in bounded memory, by machine code or by NumPy.
 
-Every line is held, on its raw bytes, to the canonical form that `EVENT_FIELDS` gives. A cursor goes
-through all lines of a slab at once, part by part: a run of parts of fixed width is compared as
-64-bit words; digits and texts move the cursor by their own length. What deviates leaves the columns
-and is handed out raw, for the slow path that says what is wrong with it.
+Every line is held, on its raw bytes, to the canonical form that `EVENT_FIELDS` gives. Where the
+kernel's machine code lies ready, it takes the good lines, of known members and names, one by one;
+the others, and all lines elsewhere, are read by NumPy, to the same columns.
+
+There a cursor goes through all lines of a slab at once, part by part: a run of parts of fixed width
+is compared as 64-bit words; digits and texts move the cursor by their own length. What deviates
+leaves the columns and is handed out raw, for the slow path that says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from fleetsim.base.storage import is_remote
 from fleetsim.generate.config import Config
 from fleetsim.generate.encode import driver_digits
 from fleetsim.generate.fleet import Fleet
+from fleetsim.generate.kernel.reader import line_kernel
 from fleetsim.generate.model import EVENT_FIELDS, Field, FieldKind, choice_law
 from fleetsim.tally.ledger import Marks
 from fleetsim.tally.values import (
@@ -47,7 +51,7 @@ from fleetsim.tally.values import (
 
 Columns = dict[str, npt.NDArray[Any]]
 
-CHUNK_BYTES = 1 << 21  # read at once; slabs of some thousand lines stay in the processor's cache
+CHUNK_BYTES = 1 << 22  # read at once; slabs of some thousand lines stay in the processor's cache
 SLAB_LINES = 1 << 14  # lines taken through the parts at once: bounds what is handed out, too
 LINE_BYTES = 1 << 16  # a longer line is deviating, however long the names of the types are ...
 SHORT_BYTES = 1 << 7  # no line with six keys and their values is shorter, in any spelling
@@ -135,6 +139,33 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.number)
+
+
+class _Judged(NamedTuple):
+    """Canonical lines: their positions among those that were read, and columns as in `Rows`."""
+
+    line: Numbers
+    driver: Numbers
+    company: Numbers
+    membership: Bytes
+    drawn: Columns
+
+    def with_others(self, others: _Judged) -> _Judged:
+        """Return these and others, in the order of their lines."""
+        if not len(others.line):
+            return self
+        order = np.argsort(np.concatenate([self.line, others.line]), kind="stable")
+
+        def both(one: npt.NDArray[Any], two: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            return np.concatenate([one, two])[order]
+
+        return _Judged(
+            both(self.line, others.line),
+            both(self.driver, others.driver),
+            both(self.company, others.company),
+            both(self.membership, others.membership),
+            {name: both(column, others.drawn[name]) for name, column in self.drawn.items()},
+        )
 
 
 # --- the layout of a line
@@ -257,6 +288,8 @@ class LineReader:
         self._limit = LINE_BYTES + sum(names.longest for names in self._names.values())
         fixed = [len(part.template) for part in self._parts if isinstance(part, _Fixed)]
         self._padding = max(*fixed, TEXT_BYTES) + 32  # what a part may look at behind a line
+        listed = self._ids if self._listed else None
+        self._kernel = line_kernel(config, EVENT_FIELDS, listed, self._order, self._limit)
 
     def read(
         self,
@@ -351,6 +384,8 @@ class LineReader:
                 raise OSError(str(error)) from error
             fresh = buffer[self._limit : self._limit + count]
             digest.update(fresh.data)
+            if self._kernel is not None:
+                return count, self._kernel.ends(buffer, self._limit, self._limit + count)
             return count, np.flatnonzero(fresh == ord("\n")) + (self._limit + 1)
 
         size = self._limit + chunk_bytes + self._padding
@@ -373,9 +408,7 @@ class LineReader:
     ) -> Rows:
         """Return consecutive lines; the first begins at `start`, each ends before its `ends`."""
         starts = np.concatenate([[start], ends[:-1]])
-        line, columns = self._columns(buffer, starts, ends)
-        company, driver, membership = self._members(columns, eligible)
-        drawn = {field.name: columns[field.name] for field in EVENT_FIELDS if field.purpose}
+        line, driver, company, membership, drawn = self._judged(buffer, starts, ends, eligible)
         strange = membership != Membership.MEMBER
         for name in self._names:
             strange |= drawn[name] < 0
@@ -415,6 +448,27 @@ class LineReader:
         if not explained.any():
             return rows(None)
         return replace(rows(~explained), lines=len(ends), explained=rows(explained))
+
+    def _judged(self, buffer: Bytes, starts: Numbers, ends: Numbers, eligible: Flags) -> _Judged:
+        """Return which lines have the canonical form, who is named in them, and their values."""
+        if self._kernel is None:
+            return self._by_numpy(buffer, starts, ends, eligible)
+        good = self._kernel.read(buffer, int(starts[0]), ends, eligible)
+        member = np.full(len(good.line), Membership.MEMBER, np.uint8)
+        found = _Judged(good.line, good.driver, good.company, member, good.drawn)
+        if len(good.line) == len(ends):
+            return found
+        left = np.ones(len(ends), np.bool_)
+        left[good.line] = False
+        number = np.flatnonzero(left)
+        others = self._by_numpy(buffer, starts[number], ends[number], eligible)
+        return found.with_others(others._replace(line=number[others.line]))
+
+    def _by_numpy(self, buffer: Bytes, starts: Numbers, ends: Numbers, eligible: Flags) -> _Judged:
+        line, columns = self._columns(buffer, starts, ends)
+        company, driver, membership = self._members(columns, eligible)
+        drawn = {field.name: columns[field.name] for field in EVENT_FIELDS if field.purpose}
+        return _Judged(line, driver, company, membership, drawn)
 
     def _columns(self, buffer: Bytes, starts: Numbers, ends: Numbers) -> tuple[Numbers, Columns]:
         """Return which lines have the canonical form, and their values."""

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleetsim.base.errors import FleetsimError
+from fleetsim.generate.kernel.machine import kept_kernels
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Whole: TypeAlias = npt.NDArray[np.signedinteger[Any]]
@@ -27,6 +28,9 @@ Whole: TypeAlias = npt.NDArray[np.signedinteger[Any]]
 MEMORY = "128MB"  # of DuckDB; the process needs about 200 MB more
 BUFFER_EVENTS = 1 << 18  # handed to DuckDB at once
 _LINE_BITS = 40  # a place is a file and a line: 2**23 files of 10**12 lines each
+TURN_IDS = 6_000_000  # ids that are compared at once
+_TABLE = 1 << 22  # words of the table for them, at most; each has two places
+_TRIES = 1 << 10  # places where one is looked for
 _VECTORS = 64  # of 2048 rows, fetched at once
 
 
@@ -181,10 +185,30 @@ class EventStore:
         return total, [duplicate for _, duplicate in found]
 
     def _any_half_twice(self) -> bool:
-        """Return whether half of some id stands twice: quick to see, and mostly not so.
+        """Return whether half of some id may stand twice: quick to see, and mostly not so."""
+        kernels: Any = kept_kernels()
+        return self._any_twice_sorted() if kernels is None else self._any_twice(kernels)
 
-        Sorted, since DuckDB sorts in bounded memory, while its groups need more with more ids.
+    def _any_twice(self, kernels: Any) -> bool:
+        """Ask the kernel, which seldom says so of ids that differ: its table keeps parts of them.
+
+        It takes the ids in turns, by their last bits, so that the table stays small. Where ids were
+        chosen so that one turn has most of them, it becomes too full, which counts as twice.
         """
+        ((number,),) = self._pieces("SELECT count(*) FROM event")
+        total, turns = int(number[0]), 1
+        while turns * TURN_IDS < total:
+            turns *= 2
+        for turn in range(turns):
+            table = np.zeros(min(_TABLE, 1 << total.bit_length()), np.uint64)
+            query = f"SELECT low FROM event WHERE low & {turns - 1} = {turn}"  # noqa: S608 (numbers)
+            for (low,) in self._pieces(query):
+                if not kernels.all_new(np.ascontiguousarray(low), table, _TRIES):
+                    return True
+        return False
+
+    def _any_twice_sorted(self) -> bool:
+        """Sort them: DuckDB does so in bounded memory, while its groups need more with more ids."""
         before = None
         for (low,) in self._pieces("SELECT low FROM event ORDER BY low"):
             if low[0] == before or (low[1:] == low[:-1]).any():

@@ -394,10 +394,10 @@ def test_anything_else_becomes_no_image(content: bytes) -> None:
 
 def test_every_kernel_has_a_signature() -> None:
     """Each that is called from Python has as many parameters as its signature says."""
-    from fleetsim.generate.kernel import compiled
+    from fleetsim.generate.kernel.build import source_of
 
     for name, signature in SIGNATURES.items():
-        code = getattr(compiled, name).py_func.__code__
+        code = source_of(name).py_func.__code__
         assert code.co_argcount == len(signature.takes), name
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,17 @@ from fleetsim.stats import order as module
 from fleetsim.stats.order import GAP_CELLS, TIME_CELLS, InOrder, gap_edges, time_cell
 
 TYPES, PER_COMPANY = 3, 2
+
+
+@pytest.fixture(scope="module", autouse=True, params=["kernel", "numpy"])
+def counting(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Count by machine code, and by NumPy."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "numpy":
+            patch.setattr(module, "kept_kernels", lambda: None)
+        elif module.kept_kernels() is None:
+            pytest.skip("no machine code here")
+        yield request.param
 
 
 def plain(found: InOrder, length: int) -> dict[str, Any]:
@@ -194,3 +206,12 @@ def test_edges_of_gaps_fit_differences_of_floored_times():
         assert chance[cell == number].sum() == pytest.approx(
             (1 - low) ** 2 - (1 - min(high, 1.0)) ** 2, abs=1 / length**2
         )
+
+
+def test_a_type_that_there_is_not_is_refused(counting):
+    """And never counted beyond a table of the kernel."""
+    if counting != "kernel":
+        pytest.skip("NumPy makes a table of its own")
+    for kind in (-1, TYPES, 2**62):
+        with pytest.raises(ValueError, match="a type is none of 3"):
+            counted([(0, 0, 1), (0, kind, 2), (0, 1, 3), (0, 1, 4), (0, 0, 5)], 900)

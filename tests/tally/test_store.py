@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleetsim.generate.kernel.machine import kept_kernels
 from fleetsim.tally import store as module
 from fleetsim.tally.store import DuplicateId, EventStore
 
@@ -150,3 +151,56 @@ def test_what_memory_does_not_hold_is_spilled_and_cleared(monkeypatch, tmp_path,
     else:
         assert total == 1
         assert (duplicates[0].line, duplicates[0].first_line) == (step * pieces, 1)
+
+
+# The kernel that sees whether words are new.
+
+
+def seen_as_new(kernels, words, table: int, tries: int = 1000) -> bool:
+    """Return whether the kernel takes all words for different ones, given in two pieces."""
+    places, half = np.zeros(table, np.uint64), len(words) // 2
+    pieces = words[:half], words[half:]
+    return all(kernels.all_new(np.array(piece, np.uint64), places, tries) for piece in pieces)
+
+
+@settings(max_examples=100)
+@given(
+    words=st.lists(words, max_size=200),
+    stride=st.integers(0, 2**64 - 1),
+    table=st.sampled_from([128, 256, 1024]),
+)
+def test_words_that_stand_twice_are_never_new(reader, words, stride, table):
+    """And those that differ are, where the table has room; also rising ones, and multiples."""
+    kernels = kept_kernels()
+    if kernels is None:
+        pytest.skip("no machine code here")
+    many = list(dict.fromkeys([*words, *(i * stride % 2**64 for i in range(50))]))[:200]
+    assert seen_as_new(kernels, many, table)
+    assert not seen_as_new(kernels, [*many, many[len(many) // 2]], table)
+
+
+def test_a_table_that_is_full_says_that_it_may_be(reader):
+    """More words than places, or too many tries: no word is looked for without end."""
+    kernels = kept_kernels()
+    if kernels is None:
+        pytest.skip("no machine code here")
+    assert seen_as_new(kernels, range(256), 128)
+    assert not seen_as_new(kernels, range(257), 128)
+    assert not seen_as_new(kernels, range(256), 128, tries=2)
+
+
+@pytest.mark.parametrize("step", [1, 2, 1 << 20, 1 << 63])
+def test_ids_are_compared_in_turns(monkeypatch, reader, step):
+    """Whatever their last bits are; one that stands twice is found in any of the turns."""
+    monkeypatch.setattr(module, "TURN_IDS", 300)
+    monkeypatch.setattr(module, "_TABLE", 512)
+    low = np.arange(2000, dtype=np.uint64) * np.uint64(step)
+    high = np.arange(2000, dtype=np.uint64)
+    line = np.arange(1, 2001)
+    with EventStore(LENGTH) as store:
+        store.add(0, np.column_stack([high, low]), line, np.zeros(2000, np.int64))
+        assert store.duplicates(9) == (0, [])
+        again = np.array([[1234, low[1234]]], np.uint64)
+        store.add(0, again, np.array([2001]), np.zeros(1, np.int64))
+        found = DuplicateId((1234, int(low[1234])), 0, 2001, 0, 1235)
+        assert store.duplicates(9) == (1, [found])

@@ -11,10 +11,11 @@ from numba.core import compiler
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
-from fleetsim.generate.kernel import compiled
+from fleetsim.generate.kernel import compiled, counts, lines
 from fleetsim.generate.kernel.interface import ELEMENTS, SIGNATURES, Kind, Signature
 from fleetsim.generate.kernel.machine import ENTRY, target_machine
 
+_HOMES = (compiled, lines, counts)
 _WORD = ir.IntType(64)
 _SCALARS = {"U": types.uint64, "I": types.int64}
 #: What machine code may call: the standard library of C is in every process.
@@ -54,13 +55,18 @@ def object_code() -> bytes:
     return bytes(machine.emit_object(module))
 
 
+def source_of(name: str) -> Any:
+    """Return the numba function of a kernel."""
+    return next(getattr(module, name) for module in _HOMES if hasattr(module, name))
+
+
 def _compile(name: str, signature: Signature) -> tuple[str, str]:
     """Return LLVM's text of a kernel with all that it calls, and of its entry."""
     flags = compiler.Flags()
     flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     flags.error_model = compiled.OPTIONS["error_model"]
     typing, target = cpu_target.typing_context, cpu_target.target_context
-    function = getattr(compiled, name).py_func
+    function = source_of(name).py_func
     takes = tuple(_type(kind) for kind in signature.takes)
     with global_compiler_lock:
         typing.refresh()

@@ -33,7 +33,15 @@ from fleetsim.generate.streams import BLOCK
 ENTRY = "fleetsim_"
 
 _HERE = Path(__file__).parent
-_SOURCES = ("compiled.py", "interface.py", "build.py", "link.py", "machine.py")
+_SOURCES = (
+    "compiled.py",
+    "lines.py",
+    "counts.py",
+    "interface.py",
+    "build.py",
+    "link.py",
+    "machine.py",
+)
 _TITLE = "fleetsim kernel"
 _MOST = 1 << 24  # bytes that machine code may have, many times what it has
 #: Whether an object file becomes an image here.
