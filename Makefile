@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run calibrate calibrate-fleets scaling scale-out test test-slow test-cluster test-browser test-spark lint format lab docs bench bench-paths bench-audit bench-defects bench-pipeline bench-reconcile bench-sweep bench-kills golden documents reference lock clean
+.PHONY: help setup run calibrate calibrate-fleets scaling scale-out test test-slow test-cluster test-browser test-spark lint format lab docs bench bench-paths bench-audit bench-defects bench-pipeline bench-reconcile bench-run bench-sweep bench-kills golden documents reference lock clean
 
 # Optional extras of pyproject.toml, separated by commas: make setup EXTRAS=cluster,lab
 EXTRAS ?=
@@ -111,6 +111,9 @@ bench-pipeline: setup ## What the kit adds to the time of a pipeline that it run
 
 bench-reconcile: setup ## What a reconciliation of 1 and 10 million lines costs, beside DuckDB (some minutes)
 	@$(BIN)/python benchmarks/reconcile.py $(ARGS)
+
+bench-run: setup ## What a run of the baseline takes beyond its cold runs, and where (minutes)
+	@$(BIN)/python -m benchmarks.run $(ARGS)
 
 bench-sweep: setup ## What a sweep costs beyond its kernels, and its memory (some 15 minutes)
 	@$(BIN)/python benchmarks/sweep.py

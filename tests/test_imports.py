@@ -243,6 +243,22 @@ finally:
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
+def test_who_has_a_run_executed_loads_nothing_that_draws_or_tests():
+    """SciPy's laws and Matplotlib are the kernel's; here they would be loaded a second time."""
+    code = """
+import sys
+import fleetsim.runner.run, fleetsim.runner.kernel
+from fleetsim.base.project import find_project
+from fleetsim.experiment.spec import load_experiment
+load_experiment(find_project(), "001-baseline")
+print(sys.modules.keys() & {"matplotlib", "pandas", "scipy.special", "scipy.stats"})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "set()"
+
+
 def test_the_front_door_is_light():
     """``import fleetsim`` loads no module of the package before a name is used."""
     code = "import sys, fleetsim; print([m for m in sys.modules if m.startswith('fleetsim.')])"

@@ -20,7 +20,7 @@ __getattr__, __dir__ = face(
         "storage": "folders_with is_of_a_storage is_remote place reason require sizes told",
         "strict": "allowed check_fields check_value decode_struct decoder meta_of parse_scalar "
         "read_content read_mapping read_struct text whole",
-        "tables": "counted Lines Note number PART Stack Table with_unit",
+        "tables": "counted Lines Note number PART Stack SVG Table with_unit",
         "terminal": "on_one_line printable warn",
         "verdict": "Verdict VERDICTS",
     },

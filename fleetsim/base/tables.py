@@ -15,6 +15,8 @@ _LEFT = 'style="text-align: left"'  # JupyterLab would align text to the right
 
 #: The form of an output that says which part of a report it is; nothing shows it.
 PART = "application/vnd.fleetsim.part+json"
+#: The form of an output that a report shows in place of the PNG: it follows the colour scheme.
+SVG = "application/vnd.fleetsim.svg"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,7 +25,9 @@ from fleetsim.cli.shared import (
 )
 
 if TYPE_CHECKING:
+    from fleetsim.base.project import Project
     from fleetsim.experiment.record import Record
+    from fleetsim.runner.warm import Nursery
 
 _NULL = ("null", "~")  # as the YAML says; an empty text is rather a variable that was not set
 
@@ -224,15 +227,32 @@ def _executed(
     steps: Steps,
 ) -> tuple[Record, str]:
     """Run an experiment; return its record, and where it stands."""
-    load_jsonschema()
     from fleetsim.base.project import find_project
+    from fleetsim.runner.warm import LIKELY, Nursery
+
+    project = find_project()
+    experiment = named_experiment(project, experiment)
+    project.experiment_file(experiment)
+    # What the kernel needs is imported there while this process imports what it needs itself.
+    with Nursery(LIKELY) if Nursery.possible() else nullcontext() as nursery:
+        return _executed_by(nursery, project, experiment, pairs, file, results, steps)
+
+
+def _executed_by(
+    nursery: Nursery | None,
+    project: Project,
+    experiment: str,
+    pairs: tuple[tuple[str, str], ...],
+    file: Path | None,
+    results: str | None,
+    steps: Steps,
+) -> tuple[Record, str]:
+    load_jsonschema()
     from fleetsim.experiment.spec import load_experiment
     from fleetsim.runner.engines import RunOptions
     from fleetsim.runner.mirror import mirrored
     from fleetsim.runner.run import execute
 
-    project = find_project()
-    experiment = named_experiment(project, experiment)
     parameters = _parameters(experiment, pairs, file)
     with mirrored(project, results) as home:
         loaded = load_experiment(project, experiment, parameters)
@@ -242,7 +262,7 @@ def _executed(
             experiment,
             parameters,
             results=str(home.folder),
-            options=RunOptions(steps=steps),
+            options=RunOptions(steps=steps, nursery=nursery),
             gallery=False,
         )
         home.upload_run(outcome.path)

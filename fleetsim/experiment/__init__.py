@@ -9,11 +9,12 @@ __getattr__, __dir__ = face(
         "check": "Check check_experiment defects_table remedy_text",
         "criterion": "by_contents by_intervals certain CLAIMED Criterion CriterionKind Judgement "
         "limits_of MB measured Rule undecided",
+        "drawing": "named_drawers start_drawers",
         "document": "by_chance HARDLY_WORDS planned_record power_table POWER_WORDS "
         "render_document template verdict_table",
         "expectation": "bytes_per_event Expectation expected_line_bytes Remedy tolerance_limits",
         "figures": "DARK draw_counts draw_gaps draw_over_interval draw_types LIGHT MIDDLE no_event "
-        "Plot printable render render_png sentence ShownFigure SIGNAL SVG tick_label titled_figure",
+        "Plot printable render render_png sentence ShownFigure SIGNAL tick_label titled_figure",
         "grid": "grid_points grid_size",
         "kind": "Costs DEFAULT_KIND EXPLORE Kind kinds SWEEP",
         "notebook": "cell_values notebook_parameters parameters_of take_parameters",

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy import stats as laws
+import scipy  # its parts are loaded where they are used
 
 from fleetsim.base.strict import meta_of
 from fleetsim.generate.config import Config, make_config
@@ -119,9 +119,9 @@ class Expectation:
         )
         if p in (0.0, 1.0) or each == 0:
             return np.array([self.mean]), np.ones(1)
-        law = laws.binom(n, p)
+        law = scipy.stats.binom(n, p)
         # From the top, since a quantile of 1 - 1e-18 would be that of 1.
-        first, last = law.ppf(_TAIL), n - laws.binom(n, 1 - p).ppf(_TAIL)
+        first, last = law.ppf(_TAIL), n - scipy.stats.binom(n, 1 - p).ppf(_TAIL)
         if last - first < _POINTS:
             active = np.arange(first, last + 1)
             return active * each, law.pmf(active)
@@ -197,13 +197,13 @@ class Expectation:
             means, weights = means[starts], np.add.reduceat(weights, starts)
         # The number of events in steps of its quantiles, each step as if it were the fewest.
         steps = _STEPS[:, None]
-        exact = laws.poisson.ppf(steps, np.minimum(means, _NORMAL_MEAN))
-        normal = means + laws.norm.ppf(steps) * np.sqrt(means)
+        exact = scipy.stats.poisson.ppf(steps, np.minimum(means, _NORMAL_MEAN))
+        normal = means + scipy.stats.norm.ppf(steps) * np.sqrt(means)
         events = np.where(means < _NORMAL_MEAN, exact, normal)
         chance = weights * np.diff(_STEPS, append=1.0)[:, None]
         deviation = np.sqrt(shares * (1 - shares) / np.maximum(events, 1)[:, :, None])
-        room = margin / deviation - laws.norm.isf(0.05)
-        outside = np.where(room > 0, 2 * laws.norm.sf(np.maximum(room, 0)), 1.0).sum(axis=2)
+        room = margin / deviation - scipy.stats.norm.isf(0.05)
+        outside = np.where(room > 0, 2 * scipy.stats.norm.sf(np.maximum(room, 0)), 1.0).sum(axis=2)
         passed = np.where(events > 0, 1 - self.level - outside, 0.0)
         return float(np.sum(chance * np.maximum(passed, 0)))
 

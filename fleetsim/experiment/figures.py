@@ -24,6 +24,7 @@ from PIL import Image
 from scipy import stats as laws
 
 from fleetsim.experiment.criterion import Criterion
+from fleetsim.experiment.drawing import ShownFigure as ShownFigure
 from fleetsim.generate.config import Config
 from fleetsim.generate.model import type_law
 from fleetsim.stats.categories import share_intervals
@@ -73,28 +74,6 @@ class Plot:
     title: str
     size: tuple[float, float]
     draw: Callable[[Figure, Any, Sequence[Criterion]], str]
-
-
-#: The form of an output that a report shows in place of the PNG: it follows the colour scheme.
-SVG = "application/vnd.fleetsim.svg"
-
-
-class ShownFigure:
-    """A figure that a notebook shows as PNG, with an alt text for those who do not see it.
-
-    A report shows the SVG, where there is one.
-    """
-
-    def __init__(self, png: bytes, alt: str, svg: bytes | None = None) -> None:
-        self.png = png
-        self.alt = alt
-        self.svg = svg
-
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        shown: dict[str, Any] = {"image/png": self.png, "text/plain": self.alt}
-        if self.svg is not None:
-            shown[SVG] = self.svg.decode()
-        return shown, {"image/png": {"alt": self.alt}}
 
 
 def draw_counts(ax: Axes, sample: Sample, config: Config) -> str:
@@ -304,7 +283,9 @@ def render_png(figure: Figure) -> bytes:
 
 def _png(figure: Figure) -> bytes:
     """Return a figure as PNG with a palette, a third of the size; plots have few colours."""
-    canvas = FigureCanvasAgg(figure)
+    # Where it is the layout's own canvas, it knows the sizes of the texts.
+    own = figure.canvas
+    canvas = own if type(own) is FigureCanvasAgg else FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     rgba = canvas.buffer_rgba()  # type: ignore[no-untyped-call]
     pixels = Image.frombuffer("RGBA", canvas.get_width_height(), rgba)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy import stats as laws
+import scipy  # its parts are loaded where they are used
 
 from fleetsim.base.chances import percent
 from fleetsim.experiment.expectation import Expectation, tolerance_limits
@@ -234,7 +234,7 @@ def type_prospect(expectation: Expectation, margin: float) -> Prospect:
     def outcome(points: float, level: float, events: float) -> Outcome:
         return category_outcome(events, weights, _moved(weights, points), margin, level)
 
-    half = float(laws.norm.isf(0.05) * np.sqrt(weights * (1 - weights) / n).max())
+    half = float(scipy.stats.norm.isf(0.05) * np.sqrt(weights * (1 - weights) / n).max())
     interval = f"±{100 * half:.3g} of its 90 % interval"
     accepts = f"at {n:.12g} events " + (
         f"a share passes up to about {100 * (margin - half):.3g} points from its weight "
@@ -351,7 +351,7 @@ def spread_prospect(
     if expectation.mean <= 0 or df < 1:
         return Prospect()
     own = round(1 - confidence, 12)
-    lower, upper = laws.chi2.ppf(own / 2, df), laws.chi2.isf(own / 2, df)
+    lower, upper = scipy.stats.chi2.ppf(own / 2, df), scipy.stats.chi2.isf(own / 2, df)
     least, most = max(lower, low * upper) / df, min(upper, high * lower) / df
     accepts = (
         f"over {n} seeds an observed variance/mean from {least:.3f} to {most:.3f} passes"

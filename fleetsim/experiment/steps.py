@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from inspect import isabstract
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 import yaml
@@ -38,7 +38,7 @@ from fleetsim.experiment.document import (
     power_table,
     render_document,
 )
-from fleetsim.experiment.figures import Plot, ShownFigure, draw_plot, render
+from fleetsim.experiment.drawing import Drawn, ShownFigure, open_drawers
 from fleetsim.experiment.kind import Kind, kind_hash, kinds, missing_methods, origin, refusal
 from fleetsim.experiment.parameters import (
     EXPERIMENT,
@@ -51,6 +51,9 @@ from fleetsim.experiment.record import Record, overall_line, provenance
 from fleetsim.experiment.results import LATEST, RECORD_NAME, Status, own_folder
 from fleetsim.experiment.spec import Experiment, load_experiment, with_parameters
 from fleetsim.generate.threads import cores
+
+if TYPE_CHECKING:
+    from fleetsim.experiment.figures import Plot
 
 DOCUMENT_NAME = "experiment.md"
 #: The form of an output that says which run a notebook made; nothing shows it.
@@ -203,6 +206,7 @@ class BaseRun(ABC):
             key=self.key,
             started=format_time(self.started.wall_us),
         )
+        self._drawers = open_drawers(experiment.kind.name)  # they are ready before anything runs
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.experiment.id!r}, {self.run_id!r})"
@@ -259,15 +263,25 @@ class BaseRun(ABC):
         size : (float, float), optional
             Width and height [inches].
         """
-        if name not in self.plots:
-            raise InputError("plot", f"found {found(name)}; allowed: {', '.join(self.plots)}")
-        figure, alt = draw_plot(self.plots[name], self.evidence(), self.experiment.criteria, size)
-        images = render(figure)
+        images, alt = self._drawn_beside(name, size) or self._draw(name, size)
         folder = self.folder / "figures"
         folder.mkdir(exist_ok=True)
         for form, content in images.items():
             (folder / f"{name}.{form}").write_bytes(content)
         return ShownFigure(images["png"], alt, images["svg"])
+
+    def _drawn_beside(self, name: str, size: tuple[float, float] | None) -> Drawn | None:
+        if size is not None or self._drawers is None or name not in self._drawers.names:
+            return None
+        return self._drawers.take(name, self.evidence(), self.experiment.criteria)
+
+    def _draw(self, name: str, size: tuple[float, float] | None) -> Drawn:
+        from fleetsim.experiment.figures import draw_plot, render  # not for those who draw nothing
+
+        if name not in self.plots:
+            raise InputError("plot", f"found {found(name)}; allowed: {', '.join(self.plots)}")
+        figure, alt = draw_plot(self.plots[name], self.evidence(), self.experiment.criteria, size)
+        return Drawn(render(figure), alt)
 
     def finish(self, *, engine: str = "notebook") -> Summary:
         """Write record, document and parameters, and let the run appear under its name.
@@ -276,7 +290,8 @@ class BaseRun(ABC):
         """
         if not self._record.completed:
             raise FleetsimError("the run has no verdicts yet: call judge() first")
-        for name in self.plots if engine == "notebook" else ():
+        drawn_beside = self._drawers.names if self._drawers is not None else ()
+        for name in (drawn_beside or self.plots) if engine == "notebook" else ():
             if not (self.folder / "figures" / f"{name}.png").exists():
                 self.plot(name)
         self._drop_data()

@@ -194,12 +194,21 @@ def _sweep_of(nb: Any) -> Any:
 _kept = threading.local()
 
 
-def render_html(notebook: nbformat.NotebookNode) -> str:
-    """Return the report of an executed notebook as one HTML page.
-
-    Each thread keeps its exporter, whose templates take longer to compile than a page to make.
-    """
+def _exporter() -> ReportExporter:
+    """Return this thread's exporter, whose templates take longer to compile than a page to make."""
     if not hasattr(_kept, "exporter"):
         _kept.exporter = ReportExporter()  # type: ignore[no-untyped-call]
-    text: str = _kept.exporter.from_notebook_node(notebook)[0]
+    kept: ReportExporter = _kept.exporter
+    return kept
+
+
+def prepare_html() -> None:
+    """Do what the first report of a thread does once, such as to compile the templates."""
+    cells = [nbformat.v4.new_markdown_cell("# A & b\n\nText"), nbformat.v4.new_code_cell("1")]
+    render_html(nbformat.v4.new_notebook(cells=cells))
+
+
+def render_html(notebook: nbformat.NotebookNode) -> str:
+    """Return the report of an executed notebook as one HTML page."""
+    text: str = _exporter().from_notebook_node(notebook)[0]
     return text

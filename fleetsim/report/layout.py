@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from fleetsim.base.tables import PART
-from fleetsim.experiment.figures import SVG
+from fleetsim.base.tables import PART, SVG
 from fleetsim.experiment.steps import RUN_MARK
 
 _HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*\s*$", re.MULTILINE)

@@ -8,7 +8,7 @@ __getattr__, __dir__ = face(
         "engines": "check_notebook execute_notebook RunOptions",
         "mirror": "Mirror mirrored",
         "run": "execute Outcome",
-        "warm": "Nursery",
+        "warm": "LIKELY Nursery",
         "watch": "Watch",
     },
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 
 from ipykernel.kernelapp import IPKernelApp
+
+_DEBUGGER = "debugpy"  # half of the time of a kernel's start
 
 
 class QuietKernelApp(IPKernelApp):
@@ -24,6 +27,21 @@ class QuietKernelApp(IPKernelApp):
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
+def load_without_debugger() -> None:
+    """Load ipykernel's modules without debugpy: nobody steps through a run.
+
+    Afterwards it can be imported as before.
+    """
+    if _DEBUGGER in sys.modules:
+        return
+    sys.modules[_DEBUGGER] = None  # type: ignore[assignment]  # as Python marks what is not there
+    try:
+        importlib.import_module("ipykernel.debugger")
+    finally:
+        del sys.modules[_DEBUGGER]
+
+
 def launch() -> None:
     """Serve as a kernel by the arguments of this process; never returns before its end."""
+    load_without_debugger()
     QuietKernelApp.launch_instance(sys.argv[1:])

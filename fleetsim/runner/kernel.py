@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,6 +32,7 @@ from fleetsim.base.project import ROOT_VARIABLE
 from fleetsim.runner.warm import Nursery, program
 from fleetsim.runner.watch import Watch
 
+_SOON, _LOOK = 5.0, 0.005  # seconds that a kernel takes to listen, and between two looks
 _SILENCE = 0.01  # seconds; a message from another process of this machine takes a tenth of it
 
 _SECTION = re.compile(r"^##[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
@@ -168,6 +170,21 @@ class WatchedKernelManager(OwnKernelManager):
         process = getattr(self.provisioner, "process", None)
         if process is not None:
             self.watch.attach(process)
+        await self._sockets_are_there()
+
+    async def _sockets_are_there(self) -> None:
+        """Wait until the kernel listens: who is turned away tries again only after 0.1 s.
+
+        Where that takes long, or the kernel died, the client finds out what is the matter.
+        """
+        if self.transport != "ipc":
+            return
+        sockets = [f"{self.ip}-{port}" for port in self.ports]
+        end = time.monotonic() + _SOON
+        while time.monotonic() < end and not all(map(os.path.exists, sockets)):
+            if not await self._async_is_alive():
+                return
+            await asyncio.sleep(_LOOK)
 
     async def _async_finish_shutdown(
         self, waittime: float | None = None, pollinterval: float = 0.01, restart: bool = False

@@ -32,6 +32,7 @@ from fleetsim.experiment.steps import (
     write_run_files,
 )
 from fleetsim.report.gallery import refresh_gallery
+from fleetsim.report.html import prepare_html
 from fleetsim.report.run_report import attach_notebook
 from fleetsim.runner.engines import DEFAULTS, ENGINES, Ending, Job, RunOptions, check_notebook
 from fleetsim.runner.watch import RunEnded, Watch
@@ -88,6 +89,7 @@ def execute(
     experiment = load_experiment(project, name, parameters)
     if options.engine == Engine.NOTEBOOK:
         check_notebook(project, experiment)
+        prepare_html()  # while what the kernel is forked from may still import
     target = project.results(results)
     own_folder(target / experiment.id, target)
     started = Instant.now()

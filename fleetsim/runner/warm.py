@@ -20,6 +20,7 @@ import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -33,11 +34,17 @@ if TYPE_CHECKING:
 #: What is imported before the first fork, beside the runs of the package's own kinds. None of these
 #: starts a thread or opens a socket: a fork would take the lock along and leave the thread behind.
 PRELOADED = (
-    "fleetsim.runner.app",
-    "ipykernel.debugger",  # every kernel imports it, half of the time of its start
-    "pandas",  # DuckDB imports it when asked for a frame
+    "scipy.stats",
+    "fleetsim.experiment.document",
+    "fleetsim.experiment.record",
+)
+#: The same, for many kernels.
+PRELOADED_FOR_MANY = (
+    "pandas",  # DuckDB imports it when asked for the rows of many events
     "fleetsim.kinds.explore.playground",  # no kind; for the rehearsal
 )
+#: The kind that most runs are of.
+LIKELY = "baseline"
 _PATIENCE = 60  # seconds for an answer; importing takes two or three
 
 
@@ -56,15 +63,24 @@ class Nursery:
     """A process that kernels are forked from; a context, at whose end it is gone.
 
     It may be asked by several threads.
+
+    Parameters
+    ----------
+    kind : str, optional
+        For one run, probably of this kind; then it is ready sooner, and has rehearsed nothing.
+    experiment : (Path, str), optional
+        Root of the project and name of the experiment that all runs are of: what its claims are
+        worth is calculated once, as far as the runs have that in common.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str = "", experiment: tuple[Path, str] | None = None) -> None:
         from multiprocessing import Pipe
 
+        named = None if experiment is None else (os.path.abspath(experiment[0]), experiment[1])
         self._pipe, there = Pipe()
         with there:
             self._process = subprocess.Popen(
-                program(__name__, f"main({there.fileno()})"),
+                program(__name__, f"main({there.fileno()}, {kind!r}, {named!r})"),
                 env=os.environ | {"PYTHONFAULTHANDLER": "1"},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[there.fileno()],
@@ -157,8 +173,10 @@ class WarmProcess:
         self.send_signal(signal.SIGKILL)
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, kind: str = "", experiment: tuple[str, str] | None = None) -> None:
     """Import what kernels need, then fork one for each request; the rest of a kernel is here too.
+
+    `kind` is that of the only run; without it there are many, of any kind, or of `experiment`.
 
     A request is a kernel's arguments, environment and working folder, answered with its process id,
     or a process id, answered with how it ended.
@@ -169,9 +187,21 @@ def main(descriptor: int) -> None:
     from multiprocessing.connection import Connection
 
     pipe = Connection(descriptor)
-    variables = _preload()
-    gc.collect()
+    gc.disable()  # what is imported stays
+    variables = _preload(kind)
+    if experiment is not None:
+        with suppress(Exception):  # whoever runs it is told what is wrong
+            _foresee(*experiment)
+    gc.enable()
+    if not kind:  # a search takes a tenth of the imports, and many kernels would copy the garbage
+        gc.collect()
     gc.freeze()  # what all kernels share is neither searched for garbage nor copied for that
+    drawers = []
+    if kind:
+        from fleetsim.experiment.drawing import start_drawers
+
+        with suppress(OSError):  # then the run draws itself
+            drawers = start_drawers(kind, without=[pipe])
     with suppress(EOFError):  # nobody is left to ask
         while True:
             request = pipe.recv()
@@ -179,7 +209,10 @@ def main(descriptor: int) -> None:
             try:
                 if len(request) > 1:
                     argv, environment, cwd = request
-                    answer = _forked(pipe, ended, argv, variables | environment, cwd)
+                    environment = variables | environment | _named(kind, drawers)
+                    answer = _forked(pipe, ended, argv, environment, cwd)
+                    while drawers:  # they are the kernel's now
+                        os.close(drawers.pop())
                 else:
                     answer = _ended(*request)
             except OSError as error:
@@ -187,7 +220,7 @@ def main(descriptor: int) -> None:
             pipe.send(answer)
 
 
-def _preload() -> dict[str, str]:
+def _preload(only: str) -> dict[str, str]:
     """Import what kernels need, and use it once; return the variables that the imports have set."""
     # The kernel sets it for itself, but Matplotlib reads it when it is imported.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
@@ -195,19 +228,51 @@ def _preload() -> dict[str, str]:
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     before = set(os.environ)
     from fleetsim.experiment.kind import kinds
+    from fleetsim.runner.app import load_without_debugger
 
-    for name in PRELOADED:
+    load_without_debugger()
+    for name in PRELOADED if only else PRELOADED + PRELOADED_FOR_MANY:
         importlib.import_module(name)
-    for kind in kinds().values():  # our own alone: what those of others import may start threads
-        if type(kind).__module__.partition(".")[0] == __package__.partition(".")[0]:
+    for kind in kinds().values():
+        if _is_ours(kind) and only in ("", kind.name):
             kind.run()
-    _rehearse()
+            kind.criteria()
+            if not only:  # or else others draw them
+                kind.plots()
+    if only:
+        _first_uses(only)
+    else:
+        _rehearse()
     return {name: os.environ[name] for name in set(os.environ) - before}
+
+
+def _first_uses(kind: str) -> None:
+    """Find and load what a run of any size looks for once."""
+    from fleetsim.experiment.document import template
+    from fleetsim.experiment.record import versions
+
+    versions()
+    template(kind)
+
+
+def _foresee(root: str, name: str) -> None:
+    """Check the claims of an experiment, and write its document in memory."""
+    from fleetsim.base.project import Project
+    from fleetsim.experiment.document import planned_record, render_document
+    from fleetsim.experiment.spec import load_experiment
+
+    experiment = load_experiment(Project(Path(root)), name)
+    if _is_ours(experiment.kind):
+        render_document(planned_record(experiment))
+
+
+def _is_ours(kind: object) -> bool:
+    """Return whether a kind is the package's own: what those of others do may start threads."""
+    return type(kind).__module__.partition(".")[0] == __package__.partition(".")[0]
 
 
 def _rehearse() -> None:
     """Test and draw what was drawn in memory: much is only found or loaded at its first use."""
-    from fleetsim.experiment.document import template
     from fleetsim.experiment.figures import (
         draw_counts,
         draw_over_interval,
@@ -216,12 +281,10 @@ def _rehearse() -> None:
         titled_figure,
     )
     from fleetsim.experiment.kind import DEFAULT_KIND
-    from fleetsim.experiment.record import versions
     from fleetsim.generate.config import make_config
     from fleetsim.kinds.explore.playground import explore
 
-    versions()
-    template(DEFAULT_KIND)
+    _first_uses(DEFAULT_KIND)
     keys = {"seed": 7, "number_of_companies": 2, "drivers_per_company": 5}
     pace = {"event_rate_per_driver": 2.0, "company_onboarding_interval": "P1D"}
     config = make_config({**keys, **pace})
@@ -239,6 +302,15 @@ def _rehearse() -> None:
 def _ended(pid: int) -> int | None:
     done, status = os.waitpid(pid, os.WNOHANG)
     return os.waitstatus_to_exitcode(status) if done else None
+
+
+def _named(kind: str, drawers: Sequence[int]) -> dict[str, str]:
+    """Return what a kernel's environment says of those that draw for it, if any."""
+    if not drawers:
+        return {}
+    from fleetsim.experiment.drawing import named_drawers  # who asks a nursery has no use for it
+
+    return named_drawers(kind, drawers)
 
 
 def _forked(

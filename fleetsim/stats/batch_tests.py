@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import special
+import scipy  # its parts are loaded where they are used
 
 from fleetsim.stats import laws
 from fleetsim.stats.arguments import Floats, Ints
@@ -70,7 +70,7 @@ def memory_test(counts: Ints) -> TestResult:
         else:
             tails = laws.gamma_tails(statistic, 0.0, variance, skewness, 0.5)
     estimate = statistic / float(np.sqrt(pairs).sum())
-    half = float(special.ndtri(0.975)) / math.sqrt(np.count_nonzero(pairs) * (n - 1))
+    half = float(scipy.special.ndtri(0.975)) / math.sqrt(np.count_nonzero(pairs) * (n - 1))
     return TestResult(
         "memory",
         statistic=statistic,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+import scipy  # its parts are loaded where they are used
 
 from fleetsim.stats import laws
 from fleetsim.stats.arguments import Floats, Ints, categories_of, counts_of, fraction
@@ -229,14 +229,14 @@ def category_equivalence_test(
     z = np.where(room > 0, math.inf, -math.inf)
     np.divide(room, error, out=z, where=error > 0)
     worst = int(np.argmin(z))
-    half = float(special.ndtri(0.5 + EQUIVALENCE_CONFIDENCE / 2) * error[worst])
+    half = float(scipy.special.ndtri(0.5 + EQUIVALENCE_CONFIDENCE / 2) * error[worst])
     note = f"category {worst} (from 0) decides"
     if error[worst] == 0:
         note += "; every share is 0 or 1, where the Wald error is 0 and p says little"
     return TestResult(
         "category_equivalence",
         statistic=float(z[worst]),
-        p_value=float(special.ndtr(-z[worst])),
+        p_value=float(scipy.special.ndtr(-z[worst])),
         n=n,
         estimate=float(share[worst]),
         interval=(float(share[worst]) - half, float(share[worst]) + half),
@@ -278,7 +278,7 @@ def share_intervals(
     n = int(counts.sum())
     if n == 0:
         raise ValueError("observed is all zeros, must have at least one event")
-    z2 = float(special.ndtri(tail / counts.size if simultaneous else tail)) ** 2
+    z2 = float(scipy.special.ndtri(tail / counts.size if simultaneous else tail)) ** 2
     half = np.sqrt(z2 * (counts / n * (n - counts) + z2 / 4))
     # Either limit as the small root of its quadratic: the difference of near equals is avoided,
     # and a count of 0 gives exactly 0, a count of n exactly 1.

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
-from scipy import stats as scipy_laws
+import scipy  # its parts are loaded where they are used
 
 from fleetsim.stats import laws
 from fleetsim.stats.arguments import (
@@ -57,7 +56,7 @@ def poisson_interval(count: float, confidence: float = 0.95) -> tuple[float, flo
     events = count_of("count", count)
     tail = (1 - fraction("confidence", confidence)) / 2
     low = laws.gamma_quantile(float(events), tail) if events else 0.0
-    return low, float(special.gammainccinv(events + 1.0, tail))
+    return low, float(scipy.special.gammainccinv(events + 1.0, tail))
 
 
 def poisson_count_test(count: float, mean: float) -> TestResult:
@@ -142,7 +141,7 @@ def binomial_count_test(count: float, n: float, probability: float) -> TestResul
     if not 0 <= probability <= 1:
         raise ValueError(f"probability is {probability}, must be from 0 to 1")
     null = f"count ~ Binomial({trials}, {probability:.12g})"
-    law = scipy_laws.binom(trials, probability)
+    law = scipy.stats.binom(trials, probability)
     p_value = central(float(law.cdf(successes)), float(law.sf(successes - 1)))
     if probability == 0:
         note = "the probability is 0, so there is no ratio to report"
@@ -256,8 +255,8 @@ def two_sample_rate_test(
         )
     # Both probabilities from their own ratio: 1 - p would lose the digits of a small one.
     p_a, p_b = 1 / (1 + size_b / size_a), 1 / (1 + size_a / size_b)
-    lower = 1.0 if b == 0 else float(special.betainc(b, a + 1, p_b))
-    upper = 1.0 if a == 0 else float(special.betainc(a, b + 1, p_a))
+    lower = 1.0 if b == 0 else float(scipy.special.betainc(b, a + 1, p_b))
+    upper = 1.0 if a == 0 else float(scipy.special.betainc(a, b + 1, p_a))
     # An exposure is a scale: odds * exposure_b / exposure_a turns binomial odds into rates.
     return TestResult(
         "two_sample_rate",
@@ -282,8 +281,8 @@ def _lower_odds(successes: int, failures: int) -> float:
     """Return the lower 97.5 % Clopper-Pearson limit of success, as odds."""
     if successes == 0:
         return 0.0
-    low = float(special.betaincinv(successes, failures + 1, 0.025))
-    rest = float(special.betainccinv(failures + 1, successes, 0.025))
+    low = float(scipy.special.betaincinv(successes, failures + 1, 0.025))
+    rest = float(scipy.special.betainccinv(failures + 1, successes, 0.025))
     return low / rest
 
 
@@ -341,8 +340,8 @@ def dispersion_test(counts: npt.ArrayLike) -> TestResult:
         n=x.size,
         estimate=statistic / df,
         interval=(
-            statistic / (2 * float(special.gammainccinv(df / 2, 0.025))),
-            statistic / (2 * float(special.gammaincinv(df / 2, 0.025))),
+            statistic / (2 * float(scipy.special.gammainccinv(df / 2, 0.025))),
+            statistic / (2 * float(scipy.special.gammaincinv(df / 2, 0.025))),
         ),
         null=null,
         note=note,

@@ -14,8 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
-from scipy import stats as scipy_laws
+import scipy  # its parts are loaded where they are used
 
 from fleetsim.generate.config import Config
 from fleetsim.generate.defects import defect_rates
@@ -24,7 +23,10 @@ from fleetsim.stats import driver_tests, laws, moments, power, time_tests
 from fleetsim.stats.result import TestResult
 from fleetsim.stats.sample import Sample
 
-_Z_POWER = float(special.ndtri(power.POWER))
+
+@lru_cache(maxsize=1)
+def _z_power() -> float:
+    return float(scipy.special.ndtri(power.POWER))
 
 
 @dataclass(frozen=True)
@@ -124,14 +126,14 @@ def rate_effect(sample: Sample, law: Law, result: TestResult, level: float) -> f
 def count_margin_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
     """Return the largest relative shift under which equivalence is still shown 9 times in 10."""
     mean, margin = mean_count(sample, law), law.count_margin
-    least = float(scipy_laws.poisson.isf(level, mean * (1 - margin))) + 1
-    largest = float(scipy_laws.poisson.ppf(level, mean * (1 + margin))) - 1
+    least = float(scipy.stats.poisson.isf(level, mean * (1 - margin))) + 1
+    largest = float(scipy.stats.poisson.ppf(level, mean * (1 + margin))) - 1
 
     def lack(shift: float) -> float:
         chances = power.poisson_between(least, largest, mean * np.array([1 - shift, 1 + shift]))
         return float(chances.min()) - power.POWER
 
-    return float(optimize.brentq(lack, 0, margin)) if lack(0) > 0 else None
+    return float(scipy.optimize.brentq(lack, 0, margin)) if lack(0) > 0 else None
 
 
 def types_margin_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
@@ -140,7 +142,7 @@ def types_margin_effect(sample: Sample, law: Law, result: TestResult, level: flo
         return None
     weights = np.array(law.weights)
     error = math.sqrt(float(np.max(weights * (1 - weights))) / result.n)
-    room = law.type_margin - (_Z_POWER - float(special.ndtri(level))) * error
+    room = law.type_margin - (_z_power() - float(scipy.special.ndtri(level))) * error
     return room if room > 0 else None
 
 
@@ -174,7 +176,7 @@ def digit_effect(sample: Sample, law: Law, result: TestResult, level: float) -> 
 def scatter_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
     """Return the least ratio of the squared spacings' sum to its mean that is caught."""
     _, mean, variance, _ = driver_tests.scatter_moments(sample.driver_times)
-    return 1 + (_Z_POWER - float(special.ndtri(level / 2))) * math.sqrt(variance) / mean
+    return 1 + (_z_power() - float(scipy.special.ndtri(level / 2))) * math.sqrt(variance) / mean
 
 
 def concentration_effect(
@@ -186,14 +188,14 @@ def concentration_effect(
     """
     kinds = sum(weight > 0 for weight in law.weights)
     deviation = driver_tests.concentration_deviation(sample.types_by_driver, kinds)
-    z = _Z_POWER - float(special.ndtri(level / 2))
+    z = _z_power() - float(scipy.special.ndtri(level / 2))
     return math.sqrt(z * deviation / max(1, kinds - 1))
 
 
 def memory_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
     """Return the least correlation of a driver's counts in consecutive batches that is caught."""
     pairs = (sample.n_batches - 1) * (sample.n_drivers - 1)
-    return min(1.0, (_Z_POWER - float(special.ndtri(level / 2))) / math.sqrt(pairs))
+    return min(1.0, (_z_power() - float(scipy.special.ndtri(level / 2))) / math.sqrt(pairs))
 
 
 def halves_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
@@ -248,11 +250,11 @@ def fit_power(drivers: int, rate: float, ratio: float, level: float) -> float:
     if cells is None:
         return level
     ends, p = cells
-    actual = scipy_laws.nbinom(rate / (ratio - 1), 1 / ratio)
+    actual = scipy.stats.nbinom(rate / (ratio - 1), 1 / ratio)
     q = np.diff(np.concatenate([[0.0], actual.cdf(ends), [1.0]]))
     shift = drivers * float(np.sum((q - p) ** 2 / p))
-    critical = scipy_laws.chi2.isf(level, len(p) - 1)
-    return float(scipy_laws.ncx2.sf(critical, len(p) - 1, shift))
+    critical = scipy.stats.chi2.isf(level, len(p) - 1)
+    return float(scipy.stats.ncx2.sf(critical, len(p) - 1, shift))
 
 
 def fit_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
@@ -268,7 +270,7 @@ def _fit_effect(drivers: int, rate: float, level: float) -> float | None:
 
     if lack(math.log(50)) < 0:
         return None
-    return 1 + math.exp(float(optimize.brentq(lack, math.log(1e-4), math.log(50), xtol=1e-6)))
+    return 1 + math.exp(float(scipy.optimize.brentq(lack, math.log(1e-4), math.log(50), xtol=1e-6)))
 
 
 def distance_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
@@ -279,14 +281,16 @@ def distance_effect(sample: Sample, law: Law, result: TestResult, level: float) 
     """
     if not result.n:
         return None
-    critical = float(scipy_laws.kstwo.isf(level, result.n))
-    return min(1.0, critical + _Z_POWER / (2 * math.sqrt(result.n)))
+    critical = float(scipy.stats.kstwo.isf(level, result.n))
+    return min(1.0, critical + _z_power() / (2 * math.sqrt(result.n)))
 
 
 @lru_cache(maxsize=16)  # the search for an effect asks a dozen times
 def _edge_critical(events: int, level: float) -> float:
     """Return the A2 that fault-free offsets exceed with the probability `level`."""
-    return float(optimize.brentq(lambda a: laws.anderson_darling_sf(a, events) - level, 0.1, 400))
+    return float(
+        scipy.optimize.brentq(lambda a: laws.anderson_darling_sf(a, events) - level, 0.1, 400)
+    )
 
 
 @lru_cache(maxsize=1)
@@ -319,7 +323,7 @@ def trend_power(events: int, slope: float, level: float) -> float:
     shape, scale = 0.25 / variance, 2 * variance
     nodes, weights = _hermite()
     first = (nodes + slope * math.sqrt(events / 3)) ** 2 / 2
-    rest = special.gammaincc(shape, np.maximum(critical - first, 0) / scale)
+    rest = scipy.special.gammaincc(shape, np.maximum(critical - first, 0) / scale)
     return float(np.sum(weights * rest) / np.sum(weights))
 
 
@@ -328,7 +332,9 @@ def trend_effect(sample: Sample, law: Law, result: TestResult, level: float) -> 
     n = result.n
     if not n or trend_power(n, 1.0, level) < power.POWER:
         return None
-    return float(optimize.brentq(lambda s: trend_power(n, s, level) - power.POWER, 0, 1, xtol=1e-6))
+    return float(
+        scipy.optimize.brentq(lambda s: trend_power(n, s, level) - power.POWER, 0, 1, xtol=1e-6)
+    )
 
 
 def gap_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
@@ -337,7 +343,9 @@ def gap_effect(sample: Sample, law: Law, result: TestResult, level: float) -> fl
     if not n or time_tests.longest_gap_sf(1 - 1e-9, n) >= level:
         return None
     return float(
-        optimize.brentq(lambda g: time_tests.longest_gap_sf(g, n) - level, 0, 1 - 1e-9, xtol=1e-12)
+        scipy.optimize.brentq(
+            lambda g: time_tests.longest_gap_sf(g, n) - level, 0, 1 - 1e-9, xtol=1e-12
+        )
     )
 
 
@@ -347,10 +355,10 @@ def extra_pairs(possible: Callable[[Sample], float]) -> Callable[..., float | No
     def effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
         mean = possible(sample) / sample.length_us
         # The least count with 2 P(X >= count) < level, from a chance count that may be low.
-        least = float(scipy_laws.poisson.isf(level / 2, mean)) + 1
-        if 2 * float(scipy_laws.poisson.sf(least - 1, mean)) >= level:
+        least = float(scipy.stats.poisson.isf(level / 2, mean)) + 1
+        if 2 * float(scipy.stats.poisson.sf(least - 1, mean)) >= level:
             least += 1
-        return max(1.0, least - float(scipy_laws.poisson.ppf(1 - power.POWER, mean)))
+        return max(1.0, least - float(scipy.stats.poisson.ppf(1 - power.POWER, mean)))
 
     return effect
 
@@ -358,11 +366,11 @@ def extra_pairs(possible: Callable[[Sample], float]) -> Callable[..., float | No
 def neighbour_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
     """Return the least correlation of neighbouring drivers that is caught."""
     pairs = sample.n_batches * (sample.n_drivers - 1)
-    return (_Z_POWER - float(special.ndtri(level / 2))) / math.sqrt(pairs)
+    return (_z_power() - float(scipy.special.ndtri(level / 2))) / math.sqrt(pairs)
 
 
 def pair_effect(sample: Sample, law: Law, result: TestResult, level: float) -> float | None:
     """Return the least correlation of the counts of two batches that is caught."""
     pairs = sample.n_batches * (sample.n_batches - 1) / 2
-    z = _Z_POWER - float(special.ndtri(level / (2 * pairs)))
+    z = _z_power() - float(scipy.special.ndtri(level / (2 * pairs)))
     return min(1.0, z / math.sqrt(sample.n_drivers - 1))

@@ -12,7 +12,7 @@ import math
 from functools import cache
 
 import numpy as np
-from scipy import special
+import scipy  # its parts are loaded where they are used
 
 from fleetsim.stats.arguments import Floats
 
@@ -44,7 +44,7 @@ def _log1p_minus(x: Floats) -> Floats:
 def gamma_cdf(shape: float, x: float) -> float:
     """Return P(X <= x) for the gamma law of scale 1, good in the far lower tail at any shape."""
     if shape <= _LARGE_SHAPE or not shape / 2 < x < shape - 4 * math.sqrt(shape):
-        return float(special.gammainc(shape, x))
+        return float(scipy.special.gammainc(shape, x))
     # Here SciPy's power series ends after 2000 terms, too few (at shape 10**9 and 5 standard
     # deviations it is 70 % low). P = x**a exp(-x) / Gamma(a + 1) * a * int_0^1 (1 - v)**(a - 1)
     # exp(x v) dv: the factor by Stirling's series, the integral by Gauss-Legendre quadrature over
@@ -62,12 +62,12 @@ def gamma_cdf(shape: float, x: float) -> float:
 
 def gamma_sf(shape: float, x: float) -> float:
     """Return P(X > x) for the gamma law of scale 1."""
-    return float(special.gammaincc(shape, x))
+    return float(scipy.special.gammaincc(shape, x))
 
 
 def gamma_quantile(shape: float, p: float) -> float:
     """Return the x with P(X <= x) = p for the gamma law of scale 1."""
-    x = float(special.gammaincinv(shape, p))
+    x = float(scipy.special.gammaincinv(shape, p))
     if shape <= _LARGE_SHAPE or p > 1e-5:
         return x
     from scipy.optimize import brentq
@@ -118,15 +118,15 @@ def student_tails(
     """
     df = 4 + 6 / kurtosis
     scale = math.sqrt(df / (df - 2) / variance)
-    below = special.stdtr(df, (value + half_step) * scale)
-    above = special.stdtr(df, (half_step - value) * scale)
+    below = scipy.special.stdtr(df, (value + half_step) * scale)
+    above = scipy.special.stdtr(df, (half_step - value) * scale)
     return float(below), float(above)
 
 
 def _standard_cdf(z: float, skewness: float) -> float:
     """Return P(Z <= z) for the type III law with mean 0 and variance 1."""
     if skewness == 0 or 4 / skewness**2 > _NORMAL_SHAPE:
-        return float(special.ndtr(z))
+        return float(scipy.special.ndtr(z))
     shape = 4 / skewness**2
     if skewness > 0:
         x = shape + z * math.sqrt(shape)
@@ -219,7 +219,7 @@ def _anderson_darling_small_cdf(z: float, n: int) -> float:
         running[:, -1] = running[:, -2]
     terms = (-1.0) ** k * (running[:, -1] / p[:, 0]).real
     terms[0] /= 2
-    averages = special.binom(n_averaged - 1, np.arange(n_averaged)) / 2 ** (n_averaged - 1)
+    averages = scipy.special.binom(n_averaged - 1, np.arange(n_averaged)) / 2 ** (n_averaged - 1)
     return math.exp(11) / z * float(np.dot(averages, np.cumsum(terms)[-n_averaged:]))
 
 
@@ -253,12 +253,12 @@ def noncentral_t_cdf(t: float, df: int, shift: float) -> float:
         low, high = max(-shift, -15.0), 15.0
         z = (high - low) / 2 * nodes + (high + low) / 2
         density = np.exp(-z * z / 2) / math.sqrt(2 * math.pi) * (high - low) / 2
-        inner = special.gammaincc(df / 2, df / 2 * ((z + shift) / t) ** 2)
-        return float(special.ndtr(-shift)) + float(np.sum(node_weights * density * inner))
+        inner = scipy.special.gammaincc(df / 2, df / 2 * ((z + shift) / t) ** 2)
+        return float(scipy.special.ndtr(-shift)) + float(np.sum(node_weights * density * inner))
     # Over W: P(Z <= t W - shift). The density is scaled to sum 1, so its constant drops out.
-    low = math.sqrt(2 * float(special.gammaincinv(df / 2, 1e-35)) / df)
-    high = math.sqrt(2 * float(special.gammainccinv(df / 2, 1e-35)) / df)
+    low = math.sqrt(2 * float(scipy.special.gammaincinv(df / 2, 1e-35)) / df)
+    high = math.sqrt(2 * float(scipy.special.gammainccinv(df / 2, 1e-35)) / df)
     w = (high - low) / 2 * nodes + (high + low) / 2
     logs = (df - 1) * np.log(w) - df * (w - 1) * (w + 1) / 2
     density = node_weights * np.exp(logs - logs.max())
-    return float(np.sum(density * special.ndtr(t * w - shift)) / np.sum(density))
+    return float(np.sum(density * scipy.special.ndtr(t * w - shift)) / np.sum(density))

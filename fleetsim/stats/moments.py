@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import special
+import scipy  # its parts are loaded where they are used
 
 from fleetsim.stats import laws
 from fleetsim.stats.arguments import Floats, Ints
@@ -30,7 +30,7 @@ _BLOCK_ROWS = 256
 
 def _ratio(statistic: float, df: int) -> tuple[float, tuple[float, float]]:
     """Return D / df and its 95 % interval by the chi-square law (var/mean of counts)."""
-    high, low = special.gammainccinv(df / 2, 0.025), special.gammaincinv(df / 2, 0.025)
+    high, low = scipy.special.gammainccinv(df / 2, 0.025), scipy.special.gammaincinv(df / 2, 0.025)
     return statistic / df, (
         statistic / (2 * float(high)),
         statistic / (2 * float(low)) if low else math.inf,
@@ -290,7 +290,7 @@ def neighbour_test(counts: Ints) -> TestResult:
     statistic = float(z.sum()) / math.sqrt(size)
     tails = laws.gamma_tails(statistic, 0.0, 1.0, float(skewness.sum()) / size**1.5)
     estimate = float(moran[usable].mean())
-    half = float(special.ndtri(0.975)) / math.sqrt(size * (n - 1))
+    half = float(scipy.special.ndtri(0.975)) / math.sqrt(size * (n - 1))
     return TestResult(
         "neighbour",
         statistic=statistic,
@@ -348,7 +348,7 @@ def pair_correlation_test(counts: Ints) -> TestResult:
             if p < best:
                 best, where, found = p, (start + int(i), int(j)), float(r[i, j])
     n_pairs = len(rows) * (len(rows) - 1) // 2
-    half = float(special.ndtri(0.975)) / math.sqrt(n - 1)
+    half = float(scipy.special.ndtri(0.975)) / math.sqrt(n - 1)
     return TestResult(
         "pair_correlation",
         statistic=found,

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+import scipy  # its parts are loaded where they are used
 
 from fleetsim.stats import laws
 from fleetsim.stats.arguments import Floats, floats, not_negative, positive, sum_of
@@ -225,7 +225,10 @@ def spacing_test(offsets: npt.ArrayLike, length: float, resolution: float = 0.0)
 def spacing_moments(m: int) -> tuple[float, float]:
     """Return mean and variance of Moran's T over m spacings."""
     if m < 50:
-        excess, trigamma = float(special.digamma(m)) - math.log(m), float(special.polygamma(1, m))
+        excess, trigamma = (
+            float(scipy.special.digamma(m)) - math.log(m),
+            float(scipy.special.polygamma(1, m)),
+        )
     else:
         # psi(m) - ln m and psi1(m) by their series (Abramowitz and Stegun 6.3.18, 6.4.12): the
         # difference of the two near equals would lose digits as m grows.

@@ -13,9 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
-from scipy import stats as laws
-from scipy.stats import qmc
+import scipy  # its parts are loaded where they are used
 
 from fleetsim.stats.arguments import Floats
 from fleetsim.stats.laws import noncentral_t_cdf
@@ -45,15 +43,15 @@ def poisson_between(low: Any, high: Any, mean: Any) -> Any:
     gives 0.0 for a range in the upper tail, where a difference of survival functions does not.
     """
     low, high = np.ceil(low), np.floor(high)
-    above = laws.poisson.sf(low - 1, mean) - laws.poisson.sf(high, mean)
-    below = laws.poisson.cdf(high, mean) - laws.poisson.cdf(low - 1, mean)
+    above = scipy.stats.poisson.sf(low - 1, mean) - scipy.stats.poisson.sf(high, mean)
+    below = scipy.stats.poisson.cdf(high, mean) - scipy.stats.poisson.cdf(low - 1, mean)
     return np.maximum(np.where(low > mean, above, below), 0.0)
 
 
 def poisson_outside(low: Any, high: Any, mean: Any) -> Any:
     """Return P(X < low or X > high) for X ~ Poisson(mean); both tails keep their digits."""
-    below = laws.poisson.cdf(np.ceil(low) - 1, mean)
-    return np.minimum(below + laws.poisson.sf(np.floor(high), mean), 1.0)
+    below = scipy.stats.poisson.cdf(np.ceil(low) - 1, mean)
+    return np.minimum(below + scipy.stats.poisson.sf(np.floor(high), mean), 1.0)
 
 
 def poisson_acceptance(mean: Any, level: float) -> tuple[Any, Any]:
@@ -78,9 +76,11 @@ def _acceptance(mean: Any, level: float) -> tuple[Any, Any]:
     middle = np.floor(mean)  # P(X <= middle + 1) and P(X >= middle) are at least one half
     far = 8 * np.sqrt(mean + 1) * np.sqrt(-np.log(tail)) - 8 * np.log(tail)
     least = _first(
-        lambda k: laws.poisson.cdf(k, mean) >= tail, np.full(mean.shape, -1.0), middle + 1
+        lambda k: scipy.stats.poisson.cdf(k, mean) >= tail, np.full(mean.shape, -1.0), middle + 1
     )
-    beyond = _first(lambda k: laws.poisson.sf(k - 1, mean) < tail, middle, np.ceil(mean + far))
+    beyond = _first(
+        lambda k: scipy.stats.poisson.sf(k - 1, mean) < tail, middle, np.ceil(mean + far)
+    )
     return least, beyond - 1
 
 
@@ -124,12 +124,12 @@ def detectable_rate_shift(mean: float, level: float) -> float | None:
     high = 1e-3
     while lack(high) < 0:
         high *= 2
-    return float(np.expm1(optimize.brentq(lack, 0, high, xtol=1e-12)))
+    return float(np.expm1(scipy.optimize.brentq(lack, 0, high, xtol=1e-12)))
 
 
 def binomial_acceptance(n: int, probability: float, level: float) -> tuple[float, float]:
     """Return the least and the largest count that `stats.binomial_count_test` does not reject."""
-    tail, law = level / 2, laws.binom(n, probability)
+    tail, law = level / 2, scipy.stats.binom(n, probability)
     least = _first(lambda k: law.cdf(k) >= tail, np.array(-1.0), np.array(float(n)))
     beyond = _first(lambda k: law.sf(k - 1) < tail, np.array(-1.0), np.array(n + 1.0))
     return float(least), float(beyond) - 1
@@ -138,7 +138,7 @@ def binomial_acceptance(n: int, probability: float, level: float) -> tuple[float
 def binomial_power(n: int, probability: float, ratio: float, level: float) -> float:
     """Return P(`stats.binomial_count_test` rejects) where ratio * probability is the truth."""
     least, largest = binomial_acceptance(n, probability, level)
-    truth = laws.binom(n, min(1.0, ratio * probability))
+    truth = scipy.stats.binom(n, min(1.0, ratio * probability))
     return float(truth.cdf(least - 1) + truth.sf(largest))
 
 
@@ -159,7 +159,7 @@ def detectable_share_shift(n: int, probability: float, level: float) -> float | 
     high = min(most, 1e-3)
     while lack(high) < 0:
         high = min(most, 2 * high)
-    return math.expm1(float(optimize.brentq(lack, 0, high, xtol=1e-12)))
+    return math.expm1(float(scipy.optimize.brentq(lack, 0, high, xtol=1e-12)))
 
 
 @lru_cache(maxsize=256)  # several tests of a battery have the same
@@ -169,15 +169,15 @@ def detectable_shares(n: int, df: int, level: float) -> float:
     w = sqrt(sum (p - weight)**2 / weight), a pure number; asymptotic, by the noncentral chi-square
     law with noncentrality n w**2.
     """
-    critical = laws.chi2.isf(level, df)
+    critical = scipy.stats.chi2.isf(level, df)
 
     def lack(noncentrality: float) -> float:
-        return float(laws.ncx2.sf(critical, df, noncentrality)) - POWER
+        return float(scipy.stats.ncx2.sf(critical, df, noncentrality)) - POWER
 
     high = 1.0
     while lack(high) < 0:
         high *= 2
-    return float(np.sqrt(optimize.brentq(lack, 1e-9, high, xtol=1e-10) / n))
+    return float(np.sqrt(scipy.optimize.brentq(lack, 1e-9, high, xtol=1e-10) / n))
 
 
 def detectable_dispersion(df: int, level: float) -> float:
@@ -185,7 +185,7 @@ def detectable_dispersion(df: int, level: float) -> float:
 
     The ratio of variance to mean, where D is taken as the ratio times chi-square(df).
     """
-    return float(laws.chi2.isf(level / 2, df) / laws.chi2.isf(POWER, df))
+    return float(scipy.stats.chi2.isf(level / 2, df) / scipy.stats.chi2.isf(POWER, df))
 
 
 def category_power(n: float, weights: npt.ArrayLike, shares: npt.ArrayLike, level: float) -> float:
@@ -201,9 +201,9 @@ def category_power(n: float, weights: npt.ArrayLike, shares: npt.ArrayLike, leve
     expected, actual = np.asarray(weights, np.float64), np.asarray(shares, np.float64)
     shift = n * float(np.sum((actual - expected) ** 2 / expected))
     df = len(expected) - 1
-    critical = laws.chi2.isf(level, df)
+    critical = scipy.stats.chi2.isf(level, df)
     # The noncentral law is not defined by every version of SciPy where it is the central one.
-    return float(laws.ncx2.sf(critical, df, shift)) if shift else level
+    return float(scipy.stats.ncx2.sf(critical, df, shift)) if shift else level
 
 
 def category_outcome(
@@ -238,10 +238,12 @@ def category_outcome(
     expected, actual = np.asarray(weights, np.float64), np.asarray(shares, np.float64)
     k = len(expected)
     exact = k <= _FEW_TYPES and n <= _FEW_EVENTS
-    drawn, events = _few_types(n, actual) if exact else _many_types(n, actual)
+    drawn, events = _few_types(n, tuple(actual.tolist())) if exact else _many_types(n, actual)
     statistic = events * np.sum((drawn - expected) ** 2 / expected, axis=1)
-    kept = statistic <= laws.chi2.isf(level, k - 1)
-    half = laws.norm.isf((1 - confidence) / 2) * np.sqrt(drawn * (1 - drawn) / events[:, None])
+    kept = statistic <= scipy.stats.chi2.isf(level, k - 1)
+    half = scipy.stats.norm.isf((1 - confidence) / 2) * np.sqrt(
+        drawn * (1 - drawn) / events[:, None]
+    )
     inside = np.max(np.abs(drawn - expected) + half, axis=1) <= margin
     fails = category_power(n, expected, actual, level)
     if not np.any(kept & inside):
@@ -250,33 +252,42 @@ def category_outcome(
     return Outcome(1 - fails - inconclusive, fails, inconclusive)
 
 
-def _few_types(n: float, shares: Floats) -> tuple[Floats, Floats]:
+@lru_cache(maxsize=16)  # several levels and margins are asked for of the same shares
+def _few_types(n: float, shares: tuple[float, ...]) -> tuple[Floats, Floats]:
     """Return shares of types and numbers of events, one row a point: Poisson and multinomial."""
     k = len(shares)
     points = _sobol(k, _EXACT_POINTS)
-    events = np.maximum(laws.poisson.ppf(points[:, 0], n), 1.0)
+    events = _sobol_events(n)
     counts = np.zeros((len(points), k))
     left, rest = events.copy(), 1.0
     for column in range(k - 1):
         chance = min(1.0, shares[column] / rest)
-        counts[:, column] = laws.binom.ppf(points[:, column + 1], left, chance)
+        counts[:, column] = scipy.stats.binom.ppf(points[:, column + 1], left, chance)
         left -= counts[:, column]
         rest -= shares[column]
     counts[:, -1] = left
     return counts / events[:, None], events
 
 
+@lru_cache(maxsize=16)
+def _sobol_events(n: float) -> Floats:
+    """Return the numbers of events of `_few_types`: the first dimension is that of any sequence."""
+    return np.maximum(scipy.stats.poisson.ppf(_sobol(1, _EXACT_POINTS)[:, 0], n), 1.0)
+
+
 def _many_types(n: float, shares: Floats) -> tuple[Floats, Floats]:
     """Return the same with shares that are normal with the covariance of a multinomial law of n."""
     k = len(shares)
-    z = special.ndtri(_sobol(k, int(np.clip(math.log2(_POINTS / k), _LEAST_POINTS, _MOST_POINTS))))
+    z = scipy.special.ndtri(
+        _sobol(k, int(np.clip(math.log2(_POINTS / k), _LEAST_POINTS, _MOST_POINTS)))
+    )
     root = np.sqrt(shares)
     steps = root * z - shares * (z @ root)[:, None]  # covariance diag(p) - p p'
     return np.clip(shares + steps / math.sqrt(n), 0.0, 1.0), np.full(len(z), n)
 
 
 def _sobol(dimensions: int, exponent: int) -> Floats:
-    points: Floats = qmc.Sobol(dimensions, scramble=False).random_base2(exponent)
+    points: Floats = scipy.stats.qmc.Sobol(dimensions, scramble=False).random_base2(exponent)
     points += 0.5 / 2**exponent
     return points
 
@@ -286,8 +297,8 @@ def dispersion_power(df: int, ratio: float, level: float) -> float:
 
     Fisher's D is taken as ratio * chi-square(df): asymptotic, for counts of large mean.
     """
-    lower, upper = laws.chi2.ppf(level / 2, df), laws.chi2.isf(level / 2, df)
-    return float(laws.chi2.cdf(lower / ratio, df) + laws.chi2.sf(upper / ratio, df))
+    lower, upper = scipy.stats.chi2.ppf(level / 2, df), scipy.stats.chi2.isf(level / 2, df)
+    return float(scipy.stats.chi2.cdf(lower / ratio, df) + scipy.stats.chi2.sf(upper / ratio, df))
 
 
 def dispersion_reach(df: int, probability: float = 0.95) -> float:
@@ -297,13 +308,15 @@ def dispersion_reach(df: int, probability: float = 0.95) -> float:
     """
 
     def lack(margin: float) -> float:
-        inside = laws.chi2.cdf(df * (1 + margin), df) - laws.chi2.cdf(df * (1 - margin), df)
+        inside = scipy.stats.chi2.cdf(df * (1 + margin), df) - scipy.stats.chi2.cdf(
+            df * (1 - margin), df
+        )
         return float(inside) - probability
 
     high = 1.0
     while lack(high) < 0:
         high *= 2
-    return float(optimize.brentq(lack, 0.0, high, xtol=1e-12))
+    return float(scipy.optimize.brentq(lack, 0.0, high, xtol=1e-12))
 
 
 def dispersion_outcome(
@@ -316,12 +329,12 @@ def dispersion_outcome(
     inconclusive. D is taken as ratio * chi-square(df): asymptotic, for counts of large mean.
     """
     tail = (1 - confidence) / 2
-    upper, lower = laws.chi2.isf(tail, df), laws.chi2.ppf(tail, df)
+    upper, lower = scipy.stats.chi2.isf(tail, df), scipy.stats.chi2.ppf(tail, df)
     least, most = max(lower, low * upper), min(upper, high * lower)
 
     def between(start: float, end: float) -> float:
         """Return the probability of a piece; one of no length has exactly 0."""
-        return float(laws.chi2.sf(start / ratio, df) - laws.chi2.sf(end / ratio, df))
+        return float(scipy.stats.chi2.sf(start / ratio, df) - scipy.stats.chi2.sf(end / ratio, df))
 
     fails = dispersion_power(df, ratio, 1 - confidence)
     if least >= most:
@@ -340,7 +353,7 @@ def variation_limits(n: int, limit: float, confidence: float = 0.95) -> tuple[fl
     tail, root = (1 - confidence) / 2, math.sqrt(n)
     shift = root / limit
     passes = root / _noncentral_t_quantile(1 - tail, n - 1, shift)
-    if special.ndtr(-shift) >= tail:  # the law's lower quantile is not positive
+    if scipy.special.ndtr(-shift) >= tail:  # the law's lower quantile is not positive
         return passes, math.inf
     return passes, root / _noncentral_t_quantile(tail, n - 1, shift)
 
@@ -355,7 +368,7 @@ def _noncentral_t_quantile(p: float, df: int, shift: float) -> float:
     if low == high:
         return low
     return float(
-        optimize.brentq(lambda t: noncentral_t_cdf(t, df, shift) - p, low, high, rtol=1e-12)
+        scipy.optimize.brentq(lambda t: noncentral_t_cdf(t, df, shift) - p, low, high, rtol=1e-12)
     )
 
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+import scipy  # its parts are loaded where they are used
 
 from fleetsim.stats import laws
 from fleetsim.stats.arguments import Floats, floats, fraction, sum_of
@@ -73,11 +73,11 @@ def _noncentrality(t: float, df: int, p: float) -> float:
     """Return the noncentrality > 0 at which P(T <= t) = p, or 0 where there is none."""
     from scipy.optimize import brentq
 
-    if float(special.stdtr(df, t)) <= p:
+    if float(scipy.special.stdtr(df, t)) <= p:
         return 0.0
     # P falls from stdtr at noncentrality 0; it is below p beyond both far tails together.
-    high = t * math.sqrt(2 * float(special.gammainccinv(df / 2, p / 4)) / df)
-    high += abs(float(special.ndtri(p / 4))) + 1
+    high = t * math.sqrt(2 * float(scipy.special.gammainccinv(df / 2, p / 4)) / df)
+    high += abs(float(scipy.special.ndtri(p / 4))) + 1
     return float(
         brentq(lambda s: laws.noncentral_t_cdf(t, df, s) - p, 0.0, high, xtol=1e-300, rtol=1e-14)
     )

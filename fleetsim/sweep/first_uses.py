@@ -24,6 +24,7 @@ from fleetsim.report.html import clean_html
 #: What functions of a run import when they are called, with each engine.
 _MODULES = {
     Engine.LIBRARY: (
+        "scipy.stats",
         "fleetsim.base.yaml12",
         "encodings.unicode_escape",
         "pandas",  # by DuckDB, where rows are fetched
@@ -31,6 +32,7 @@ _MODULES = {
         "pyarrow.vendored.version",
     ),
     Engine.NOTEBOOK: (
+        "scipy.stats",  # for the claims of a run that failed
         "fleetsim.base.yaml12",
         "encodings.unicode_escape",
         "jinja2.ext",

@@ -111,10 +111,13 @@ def run_sweep(
                 yield _order(sweep, point, options, home, seen)
 
         if cluster is None:
+            forked = options.engine == Engine.NOTEBOOK and len(to_do) > 1 and Nursery.possible()
+            nursery = None
+            if forked:  # it imports while this process does
+                named = sweep.project.root, sweep.name
+                nursery = stack.enter_context(Nursery(experiment=named))
             if to_do:
                 first_uses(sweep.experiment.kind, options.engine)
-            forked = options.engine == Engine.NOTEBOOK and len(to_do) > 1 and Nursery.possible()
-            nursery = stack.enter_context(Nursery()) if forked else None
             outcomes = _in_threads(orders(), home, options.jobs, nursery)
         else:
             outcomes = _on_workers(orders(), cluster)

@@ -69,7 +69,7 @@ class EventStore:
             "CREATE TABLE event (high UBIGINT, low UBIGINT, place BIGINT, moment BIGINT)"
         )
         self._rows = self._empty()
-        self._count = 0
+        self._count = self._added = 0
         self._helper = ThreadPoolExecutor(1)  # hands rows to DuckDB beside the reading of others
         self._writing: Future[None] | None = None
         self._flushing = Lock()
@@ -105,6 +105,7 @@ class EventStore:
             Number of the file, where a batch may have several; by default that of the batch.
         """
         file = batch if file is None else file
+        self._added += len(line)
         for start in range(0, len(line), BUFFER_EVENTS):
             part = slice(start, start + BUFFER_EVENTS)
             self._add(batch, file, event_id[part], line[part], offset_us[part])
@@ -272,6 +273,11 @@ class EventStore:
         # A cursor of its own: two results may be read side by side.
         with _told(), self._base.cursor() as cursor:
             cursor.execute(query, list(values))
+            if self._added <= BUFFER_EVENTS:  # pieces need pandas: its import takes longer than all
+                columns: list[Any] = list(cursor.fetchnumpy().values())
+                if len(columns[0]):
+                    yield columns
+                return
             while len(frame := cursor.fetch_df_chunk(_VECTORS)):
                 yield [frame[name].to_numpy() for name in frame]
 

@@ -43,6 +43,8 @@ def test_what_a_kernel_leaves_unfinished_at_its_end_is_not_said(plain):
             client = manager.blocking_client()
             client.start_channels()
             client.wait_for_ready(timeout=60)
+            loaded = client.execute_interactive("import sys; 1 / ('debugpy' in sys.modules)")
+            assert (loaded["content"]["status"] == "ok") == plain  # nobody steps through a run
             client.execute_interactive(LOSE + INTERRUPT, timeout=60)
             assert manager.provisioner.process.wait(60) == 0
         finally:

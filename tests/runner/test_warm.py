@@ -14,7 +14,7 @@ import pytest
 from sweeps import SMOKE, generate_here, make_ready, ready_cell, set_cells, smoke_project
 
 from fleetsim.runner.engines import RunOptions, execute_notebook
-from fleetsim.runner.warm import Nursery
+from fleetsim.runner.warm import LIKELY, Nursery
 from fleetsim.runner.watch import Watch
 from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.run import run_sweep
@@ -107,6 +107,20 @@ def test_exit_handlers_of_a_notebook_run(tmp_path: Path, nursery: Nursery) -> No
     assert left.exists()
 
 
+def test_the_kernel_of_a_single_run_is_given_those_that_draw(tmp_path: Path) -> None:
+    """It has loaded no Matplotlib itself, and a second one draws for itself."""
+    source = """
+import sys
+from fleetsim.experiment.drawing import open_drawers
+drawers = open_drawers("baseline")
+print(None if drawers is None else len(drawers.names), "matplotlib" in sys.modules)
+"""
+    with Nursery(LIKELY) as warm:
+        endings = [run(tmp_path, source, warm) for _ in range(2)]
+    printed = [ending.notebook.cells[-1].outputs[0].text for ending in endings]
+    assert printed == ["6 False\n", "None False\n"]
+
+
 def test_without_a_nursery_kernels_are_started(tmp_path: Path) -> None:
     """Where the process that they are forked from was killed, one runs all the same."""
     with Nursery() as gone:
@@ -131,9 +145,9 @@ def test_a_sweep_of_several_points_forks_its_kernels(
     started = []
 
     class Counted(Nursery):
-        def __init__(self) -> None:
+        def __init__(self, **given: Any) -> None:
             started.append(1)
-            super().__init__()
+            super().__init__(**given)
 
         possible = staticmethod(lambda: possible)  # type: ignore[assignment]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 from itertools import chain
 from pathlib import Path
@@ -74,6 +76,7 @@ def test_a_store_finds_what_a_dictionary_and_a_sort_find(batches, piece, buffer)
 def test_runs_of_one_id_that_pieces_cut_are_still_one_run(monkeypatch, run):
     """Six thousand events in pieces of 2048: every event of a run but its first is a duplicate."""
     monkeypatch.setattr(module, "_VECTORS", 1)
+    monkeypatch.setattr(module, "BUFFER_EVENTS", 1000)
     rng = np.random.default_rng(run)
     number = rng.permutation(np.arange(6000) // run)  # which id each line has, at random places
     event_id = np.column_stack([number % 7, number * 1_000_003]).astype(np.uint64)
@@ -88,12 +91,29 @@ def test_runs_of_one_id_that_pieces_cut_are_still_one_run(monkeypatch, run):
 def test_a_single_pair_that_a_piece_parts_is_found(monkeypatch):
     """The last id of one piece and the first of the next are the only equal ones."""
     monkeypatch.setattr(module, "_VECTORS", 1)
+    monkeypatch.setattr(module, "BUFFER_EVENTS", 1000)
     low = np.arange(5000, dtype=np.uint64)
     low[2048] = low[2047]
     event_id = np.column_stack([np.zeros(5000, np.uint64), low])
     with EventStore(LENGTH) as store:
         store.add(0, event_id, np.arange(1, 5001), np.zeros(5000, np.int64))
         assert store.duplicates(9) == (1, [DuplicateId((0, 2047), 0, 2049, 0, 2048)])
+
+
+def test_few_events_need_no_pandas():
+    """Its import takes longer than all that a small batch needs."""
+    code = """
+import sys
+import numpy as np
+from fleetsim.tally.store import EventStore
+with EventStore(1000) as store:
+    store.add(0, np.array([[1, 2], [1, 2]], np.uint64), np.array([1, 2]), np.array([7, 5]))
+    assert [piece.tolist() for piece in store.offsets(0, 1)] == [[5, 7]]
+    assert store.duplicates(9)[0] == 1
+print("pandas" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_events_outside_their_interval_are_in_no_batch():

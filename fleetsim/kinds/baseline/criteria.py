@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
+import scipy  # its parts are loaded where they are used
 
 from fleetsim.base.chances import p_text, percent
 from fleetsim.base.verdict import Verdict
@@ -46,7 +46,6 @@ from fleetsim.stats.variation import variation_interval
 from fleetsim.tally.batches import Tally
 from fleetsim.tally.faults import FaultKind
 
-NORMAL_95 = float(ndtri(0.95))
 RESAMPLES = 2000  # of the run times, for the bootstrap interval beside the verdict
 
 
@@ -176,7 +175,7 @@ def _judge_types(criterion: Criterion, evidence: Evidence) -> Judgement:
         return Judgement(None, Verdict.INCONCLUSIVE, note, 0.0, 100 * margin)
     law = type_law(evidence.config)
     weights, shares = np.array(law.probabilities), observed / total
-    half = NORMAL_95 * np.sqrt(shares * (1 - shares) / total)
+    half = float(scipy.special.ndtri(0.95)) * np.sqrt(shares * (1 - shares) / total)
     reach = np.abs(shares - weights) + half
     deviation = 100 * float(np.abs(shares - weights).max())
     if not _not_rejected(test, evidence.alpha):
