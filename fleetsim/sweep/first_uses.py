@@ -19,6 +19,7 @@ from fleetsim.experiment.record import versions
 from fleetsim.experiment.results import Engine
 from fleetsim.experiment.spec import load_experiment
 from fleetsim.experiment.steps import run_class
+from fleetsim.generate.kernel.machine import kept_kernels
 from fleetsim.report.html import clean_html
 
 #: What functions of a run import when they are called, with each engine.
@@ -61,6 +62,7 @@ def first_uses(kind: Kind, engine: Engine) -> None:
         importlib.import_module(name)
     versions()
     if engine == Engine.LIBRARY:
+        kept_kernels()  # they read what the points have made
         run_class(kind)
     else:
         clean_html("<p>A parser and a tree</p>")

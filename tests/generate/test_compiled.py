@@ -254,7 +254,7 @@ def test_without_numba_and_machine_code_middle_batches_are_made_without_a_word(
     """As they always were; large ones warn."""
     monkeypatch.setitem(sys.modules, "llvmlite", None)
     monkeypatch.setattr(machine, "_host", machine._host.__wrapped__)
-    monkeypatch.setattr(machine, "kept_kernels", machine.kept_kernels.__wrapped__)
+    monkeypatch.setattr(machine, "kept_kernels", machine._kept_kernels.__wrapped__)
     with Producer(make_config(BASE), make_fleet(7), 100_000) as producer:
         assert producer._piece_maker is None
     assert caplog.text == ""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +38,7 @@ def use(patch: pytest.MonkeyPatch, kernels: Any) -> None:
 
 def kept_now() -> machine.LoadedKernels | None:
     """Return what a new process would take."""
-    return machine.kept_kernels.__wrapped__()
+    return machine._kept_kernels.__wrapped__()
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +110,51 @@ def test_the_kernels_here_are_machine_code_that_was_kept(kept: Path) -> None:
     assert isinstance(kept_now(), machine.LoadedKernels)
     assert isinstance(machine.kernels(), machine.LoadedKernels)
     assert hash_of_batches() == hash_of_batches("numpy")
+
+
+def test_a_kernel_holds_the_memory_of_its_machine_code(kept: Path) -> None:
+    """Whoever keeps one of them may let all others go; what it calls is there until then."""
+    loaded = kept_now()
+    assert loaded is not None
+    find = loaded.find_ends
+    homes = [weakref.ref(cell.cell_contents.home) for cell in find.__closure__ if _is_entry(cell)]
+    assert len(homes) == 1
+    del loaded
+    gc.collect()
+    assert homes[0]() is not None
+    text, ends = np.frombuffer(b"ab\ncd\n".ljust(192, b"\0"), np.uint8), np.zeros(128, np.int64)
+    assert find(text, 0, 6, ends)[0] == 2
+    assert ends[:2].tolist() == [3, 6]
+    del find
+    gc.collect()
+    assert homes[0]() is None
+
+
+def _is_entry(cell: Any) -> bool:
+    return hasattr(cell.cell_contents, "home")
+
+
+def test_threads_that_ask_at_once_get_the_same_kernels(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one loads them while the others wait."""
+    asked = threading.Barrier(4)
+    read = machine._read
+
+    def slowly(path: Path, key: str) -> Any:
+        time.sleep(0.2)
+        return read(path, key)
+
+    def ask() -> Any:
+        asked.wait()
+        return machine.kept_kernels()
+
+    monkeypatch.setattr(machine, "_read", slowly)
+    monkeypatch.setattr(machine, "_kept_kernels", cache(machine._kept_kernels.__wrapped__))
+    with ThreadPoolExecutor(4) as pool:
+        found = [pool.submit(ask) for _ in range(4)]
+    assert isinstance(found[0].result(), machine.LoadedKernels)
+    assert len({id(each.result()) for each in found}) == 1
 
 
 def test_machine_code_works_wherever_it_is_loaded(kept: Path) -> None:

@@ -14,6 +14,7 @@ import json
 import mmap
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
@@ -50,7 +51,10 @@ _PROCESSOR = ("vendor_id", "cpu family", "model", "stepping", "flags")  # lines 
 _ENTRY_TYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)  # a call lets go of Python's lock
 
 
-@cache
+#: Whoever asks for the kernels first makes them, and other threads wait: there is one of each.
+_turn = threading.RLock()
+
+
 def kernels() -> Any:
     """Return the kernels, each under its name in `interface.SIGNATURES`.
 
@@ -59,6 +63,12 @@ def kernels() -> Any:
     ImportError
         Where there is neither machine code that fits nor numba.
     """
+    with _turn:
+        return _any_kernels()
+
+
+@cache
+def _any_kernels() -> Any:
     found = kept_kernels()
     return new_kernels() if found is None else found
 
@@ -83,9 +93,14 @@ def new_kernels() -> Any:
     return compiled
 
 
-@cache
 def kept_kernels() -> LoadedKernels | None:
     """Return the kernels from machine code that was kept; None where none fits or can be loaded."""
+    with _turn:
+        return _kept_kernels()
+
+
+@cache
+def _kept_kernels() -> LoadedKernels | None:
     key = _key()
     for path in _places() if key else ():
         found = _read(path, str(key))
@@ -118,7 +133,7 @@ def _make() -> tuple[str, bytes]:
 class LoadedKernels:
     """The kernels of machine code; each is called as that of `compiled` of the same name.
 
-    They can be called as long as this object lives, which holds their memory.
+    Each holds the memory of all, so that it can be called when this object is gone.
 
     Parameters
     ----------
@@ -134,9 +149,11 @@ class LoadedKernels:
     """
 
     def __init__(self, form: str, code: bytes) -> None:
-        self._home, addresses = _map(code) if form == "image" else _load(code)
+        home, addresses = _map(code) if form == "image" else _load(code)
         for name, signature in SIGNATURES.items():
-            setattr(self, name, _caller(name, _ENTRY_TYPE(addresses[ENTRY + name]), signature))
+            entry: Any = _ENTRY_TYPE(addresses[ENTRY + name])
+            entry.home = home  # whoever calls it needs its memory
+            setattr(self, name, _caller(name, entry, signature))
 
 
 def _map(code: bytes) -> tuple[Any, dict[str, int]]:
