@@ -5,6 +5,7 @@ from fleetsim.base.face import face
 __getattr__, __dir__ = face(
     __name__,
     {
+        "absent": "import_without",
         "chances": "p_figure p_text percent",
         "clock": "batch_name DAY_US FIRST_US format_duration format_time Instant LAST_US "
         "parse_duration parse_time",

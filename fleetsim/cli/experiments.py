@@ -25,9 +25,7 @@ from fleetsim.cli.shared import (
 )
 
 if TYPE_CHECKING:
-    from fleetsim.base.project import Project
     from fleetsim.experiment.record import Record
-    from fleetsim.runner.warm import Nursery
 
 _NULL = ("null", "~")  # as the YAML says; an empty text is rather a variable that was not set
 
@@ -235,39 +233,27 @@ def _executed(
     project.experiment_file(experiment)
     # What the kernel needs is imported there while this process imports what it needs itself.
     with Nursery(LIKELY) if Nursery.possible() else nullcontext() as nursery:
-        return _executed_by(nursery, project, experiment, pairs, file, results, steps)
+        load_jsonschema()
+        from fleetsim.experiment.spec import load_experiment
+        from fleetsim.runner.engines import RunOptions
+        from fleetsim.runner.mirror import mirrored
+        from fleetsim.runner.run import execute
 
-
-def _executed_by(
-    nursery: Nursery | None,
-    project: Project,
-    experiment: str,
-    pairs: tuple[tuple[str, str], ...],
-    file: Path | None,
-    results: str | None,
-    steps: Steps,
-) -> tuple[Record, str]:
-    load_jsonschema()
-    from fleetsim.experiment.spec import load_experiment
-    from fleetsim.runner.engines import RunOptions
-    from fleetsim.runner.mirror import mirrored
-    from fleetsim.runner.run import execute
-
-    parameters = _parameters(experiment, pairs, file)
-    with mirrored(project, results) as home:
-        loaded = load_experiment(project, experiment, parameters)
-        loaded.kind.check_machine(loaded, home.folder)  # before a kernel starts
-        outcome = execute(
-            project,
-            experiment,
-            parameters,
-            results=str(home.folder),
-            options=RunOptions(steps=steps, nursery=nursery),
-            gallery=False,
-        )
-        home.upload_run(outcome.path)
-        home.refresh_gallery()
-    return outcome.record, shown(home.named(outcome.path))
+        parameters = _parameters(experiment, pairs, file)
+        with mirrored(project, results) as home:
+            loaded = load_experiment(project, experiment, parameters)
+            loaded.kind.check_machine(loaded, home.folder)  # before a kernel starts
+            outcome = execute(
+                project,
+                experiment,
+                parameters,
+                results=str(home.folder),
+                options=RunOptions(steps=steps, nursery=nursery),
+                gallery=False,
+            )
+            home.upload_run(outcome.path)
+            home.refresh_gallery()
+        return outcome.record, shown(home.named(outcome.path))
 
 
 def _parameters(

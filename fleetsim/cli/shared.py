@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleetsim.base.absent import import_without
 from fleetsim.base.clock import Instant, parse_time
 from fleetsim.base.errors import InputError
 from fleetsim.base.storage import is_remote, place
@@ -130,16 +129,8 @@ def load_jsonschema() -> None:
     """Load jsonschema, which papermill imports, without a grammar of IRIs: 2 s, never needed.
 
     It comes with jsonschema's extra that JupyterLab asks for; nbformat validates without it.
-    Afterwards the grammar can be imported as before.
     """
-    name = "rfc3987_syntax"
-    if name in sys.modules:
-        return
-    sys.modules[name] = None  # type: ignore[assignment]  # as Python marks what cannot be imported
-    try:
-        importlib.import_module("jsonschema")
-    finally:
-        del sys.modules[name]
+    import_without("rfc3987_syntax", "jsonschema")
 
 
 def config_of(path: Path, seed: int | None) -> Any:

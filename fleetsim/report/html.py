@@ -204,6 +204,8 @@ def _exporter() -> ReportExporter:
 
 def prepare_html() -> None:
     """Do what the first report of a thread does once, such as to compile the templates."""
+    if hasattr(_kept, "exporter"):
+        return
     cells = [nbformat.v4.new_markdown_cell("# A & b\n\nText"), nbformat.v4.new_code_cell("1")]
     render_html(nbformat.v4.new_notebook(cells=cells))
 

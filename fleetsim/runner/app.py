@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import sys
 
 from ipykernel.kernelapp import IPKernelApp
+
+from fleetsim.base.absent import import_without
 
 _DEBUGGER = "debugpy"  # half of the time of a kernel's start
 
@@ -28,17 +29,8 @@ class QuietKernelApp(IPKernelApp):
 
 
 def load_without_debugger() -> None:
-    """Load ipykernel's modules without debugpy: nobody steps through a run.
-
-    Afterwards it can be imported as before.
-    """
-    if _DEBUGGER in sys.modules:
-        return
-    sys.modules[_DEBUGGER] = None  # type: ignore[assignment]  # as Python marks what is not there
-    try:
-        importlib.import_module("ipykernel.debugger")
-    finally:
-        del sys.modules[_DEBUGGER]
+    """Load ipykernel's modules without debugpy: nobody steps through a run."""
+    import_without(_DEBUGGER, "ipykernel.debugger")
 
 
 def launch() -> None:
