@@ -18,7 +18,7 @@ import yaml
 
 from fleetsim.base.tables import Table
 from fleetsim.generate.config import make_config
-from fleetsim.measure.cold import Child, run_child, run_command
+from fleetsim.measure.child import Child, run_child, run_command
 
 RATE = 10.0  # events per driver
 BASELINE = """

@@ -21,7 +21,7 @@ import yaml
 from fleetsim.base.tables import Table
 from fleetsim.generate.config import make_config
 from fleetsim.generate.defects import DEFECT_KINDS
-from fleetsim.measure.cold import Child, run_command
+from fleetsim.measure.child import Child, run_command
 
 RATE = 10.0  # events per driver
 SHARE = 0.05  # of the records has a defect

@@ -38,7 +38,7 @@ from benchmarks.programs import (
 )
 from benchmarks.rates import Run
 from fleetsim.base.errors import FleetsimError
-from fleetsim.measure.cold import Child, run_command
+from fleetsim.measure.child import Child, run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 COLD_PAIRS = 10  # in each round: a cold start takes a moment, and scatters

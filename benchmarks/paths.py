@@ -21,7 +21,7 @@ from benchmarks.rates import spread_of
 from fleetsim.base.errors import FleetsimError
 from fleetsim.base.tables import Table
 from fleetsim.generate.kernel.machine import kept_kernels
-from fleetsim.measure.cold import Child, run_command
+from fleetsim.measure.child import Child, run_command
 
 SIZES = (1000, 3500, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_500_000)
 #: Each path as options of the command; the kernel also without threads beside it.

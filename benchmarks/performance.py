@@ -17,7 +17,7 @@ from benchmarks.rates import MEASURES, Run, Spread, best, ratio, significant, sp
 from fleetsim.base.files import write_file
 from fleetsim.base.tables import Table
 from fleetsim.experiment.figures import DARK, LIGHT, MIDDLE, SIGNAL, render, style
-from fleetsim.measure.cold import Child
+from fleetsim.measure.child import Child
 
 __all__ = ["Results", "draw_rates", "tell", "write_page"]
 

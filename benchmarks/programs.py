@@ -13,7 +13,7 @@ import yaml
 from benchmarks import peers
 from fleetsim.base.clock import batch_name, format_time
 from fleetsim.generate.config import Config, make_config
-from fleetsim.measure.cold import run_child
+from fleetsim.measure.child import run_child
 
 __all__ = [
     "BARE",

@@ -26,7 +26,7 @@ import fleetsim
 from fleetsim.base.tables import Table
 from fleetsim.generate.config import make_config
 from fleetsim.generate.defects import DEFECT_KINDS
-from fleetsim.measure.cold import Child, run_child, run_command
+from fleetsim.measure.child import Child, run_child, run_command
 
 RATE = 10.0  # events per driver
 DEFECTS = 0.003  # of each kind

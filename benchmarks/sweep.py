@@ -55,7 +55,7 @@ from fleetsim.base.clock import Instant, parse_time
 from fleetsim.batch.companies import read_companies, write_companies
 from fleetsim.generate.config import load_config
 
-def run_child(arguments, cwd):
+def run_child(arguments, cwd, launcher=None):
     words = dict(zip(arguments[1::2], arguments[2::2]))
     now, output = Instant.now(), cwd / words["--output"]
     config = load_config(cwd / words["--config"])

@@ -26,7 +26,7 @@ from benchmarks.programs import (
 from benchmarks.rates import MEASURES, Run, Spread, best, ratio, spread_of
 from fleetsim.base.errors import FleetsimError
 from fleetsim.generate.config import make_config
-from fleetsim.measure.cold import Child, run_command
+from fleetsim.measure.child import Child, run_command
 
 EVENTS = 3000
 

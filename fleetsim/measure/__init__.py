@@ -5,7 +5,8 @@ from fleetsim.base.face import face
 __getattr__, __dir__ = face(
     __name__,
     {
-        "cold": "container_memory_peak DataSet ending generate_data Repeat Standing standing",
+        "child": "ending Standing standing",
+        "cold": "container_memory_peak DataSet generate_data Repeat",
         "series": "check_room config_of_largest config_of_size count_and_hash measured_sizes "
         "path_of PATHS rising_faults running_order Size size_faults size_key_faults Sizes "
         "Workplace",

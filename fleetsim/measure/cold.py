@@ -3,62 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import re
 import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from fleetsim.base.clock import parse_time
 from fleetsim.base.errors import FleetsimError
-from fleetsim.base.files import take_lock
-from fleetsim.base.strict import decoder
 from fleetsim.batch.dataset import COMPANIES_NAME, EVENTS_FOLDER, RAW_FOLDER
 from fleetsim.batch.ledger import ledger_path, read_ledger
 from fleetsim.batch.meta import EVENTS_NAME, in_time, read_meta
 from fleetsim.generate.config import Config
-from fleetsim.measure import launcher
+from fleetsim.measure.child import Child, Launcher, run_child
 from fleetsim.tally.values import read_times
 
-# One file for the whole machine: the folder that $TMPDIR names may differ between users.
-_LOCK = Path("/tmp/fleetsim-measure.lock")  # noqa: S108 (an empty file, only ever locked)
 #: Where configuration and companies stand in a folder of measurements.
 CONFIG_NAME, COMPANIES_PATH = "config.json", f"{RAW_FOLDER}/{COMPANIES_NAME}"
-_ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
-_PATIENCE = 60  # seconds until what stands beside measured commands has to be there
 _CGROUP_PEAK = Path("/sys/fs/cgroup/memory.peak")
 _LINES = 1 << 15  # read at once
 # The timestamp is the last value of a line: its 27 characters stand before '"}\n'.
 _TIME = slice(-30, -3)
-
-
-class Child(msgspec.Struct, frozen=True):
-    """What the kernel accounted for one child process; a signal gives a negative exit code.
-
-    `seconds` pass on the clock, `cpu_seconds` on all cores together, in and for the process.
-    """
-
-    exit_code: int
-    seconds: float
-    cpu_seconds: float
-    peak_rss_bytes: int
-
-
-decoder(Child)  # made with the module, before there are threads
 
 
 @dataclass(frozen=True)
@@ -95,194 +65,9 @@ class DataSet:
     repeats: tuple[Repeat, ...]
 
 
-@contextmanager
-def measure_lock() -> Iterator[None]:
-    """Hold the machine's only right to measure, so that parallel runs do not measure each other."""
-    try:
-        # Opened for reading, so that a lock file that another user made serves as well.
-        descriptor = os.open(_LOCK, os.O_RDONLY | os.O_CREAT, 0o644)
-        with suppress(PermissionError):  # not our file
-            os.fchmod(descriptor, 0o644)  # whatever the umask, others can open it too
-    except PermissionError:
-        descriptor = os.open(_LOCK, os.O_RDONLY)
-    except OSError:  # /tmp cannot be written: at least this user's runs take turns
-        own = Path(tempfile.gettempdir(), _LOCK.name)
-        descriptor = os.open(own, os.O_RDONLY | os.O_CREAT, 0o644)
-    try:
-        take_lock(descriptor)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def run_child(arguments: Sequence[str], cwd: Path) -> Child:
-    """Run ``fleetsim ARGUMENTS`` as a child of the launcher, in a cleaned environment.
-
-    Raises
-    ------
-    FleetsimError
-        Where the command fails; with what it printed.
-    """
-    command = [sys.executable, "-P", "-m", "fleetsim", *arguments]
-    child, printed = run_command(command, cwd)
-    if child.exit_code != 0:
-        raise FleetsimError(f"fleetsim {arguments[0]} {ending(child.exit_code)}:\n{printed}")
-    return child
-
-
-def run_command(command: Sequence[str], cwd: Path) -> tuple[Child, str]:
-    """Run a command as a child of the launcher, in a cleaned environment, alone on the machine.
-
-    Returns
-    -------
-    Child
-        Also of a command that fails.
-    str
-        What it printed on standard error.
-
-    Raises
-    ------
-    FleetsimError
-        Where the launcher itself fails.
-    """
-    with measure_lock():
-        exit_code, output, errors = _run_launcher(command, cwd)
-    printed = errors.decode(errors="replace").strip()
-    if exit_code != 0:
-        raise FleetsimError(f"the launcher failed: {printed}")
-    return decoder(Child).decode(output), printed
-
-
-def _run_launcher(command: Sequence[str], cwd: Path) -> tuple[int, bytes, bytes]:
-    """Return how the launcher of a command ended, with what it printed.
-
-    What strikes here meanwhile, as Ctrl-C does, goes on when the command has ended as well: who
-    unwinds may then delete what it wrote.
-    """
-    process = None
-    try:
-        with _lifeline() as stdin:
-            process = subprocess.Popen(
-                _launched(command),
-                cwd=cwd,
-                env=_ENVIRONMENT,
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
-            output, errors = process.communicate()
-            return process.returncode, output, errors
-    except BaseException:
-        if process is not None:  # without its lifeline the launcher kills the command
-            process.communicate()
-        raise
-
-
-def _launched(command: Sequence[str]) -> list[str]:
-    return [sys.executable, "-I", "-S", launcher.__file__, *command]
-
-
-class Standing:
-    """A command that stands beside measured ones, such as a scheduler.
-
-    Parameters
-    ----------
-    process : Popen
-        The launcher.
-    log : Path
-        What the command prints.
-    """
-
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        self._process, self.log = process, log
-        #: What the kernel accounted for it, once it has ended.
-        self.child: Child | None = None
-
-    def printed(self, pattern: str) -> str:
-        """Wait until it prints a text that fits; return that.
-
-        Raises
-        ------
-        FleetsimError
-            Where it ends before, or prints nothing of the kind.
-        """
-        end = time.monotonic() + _PATIENCE
-        while time.monotonic() < end:
-            text = self.log.read_text(errors="replace")
-            if found := re.search(pattern, text):
-                return found.group()
-            if self._process.poll() is not None:
-                break
-            time.sleep(0.02)
-        raise FleetsimError(f"{self.log.stem} did not start:\n{text.strip()}")
-
-    def cpu_seconds(self) -> float:
-        """Return the CPU time that it has taken so far, in steps of the system's clock [s]."""
-        times = self._command().cpu_times()
-        return float(times.user + times.system)
-
-    def _command(self) -> Any:
-        import psutil  # comes with Dask
-
-        return psutil.Process(self._process.pid).children()[0]
-
-    def end(self) -> None:
-        """Kill the command; it keeps nothing that anyone needs."""
-        if self._process.poll() is None:
-            with suppress(Exception):  # it has ended by itself, or its launcher will see to it
-                self._command().kill()
-        printed, _ = self._process.communicate()  # ends the launcher's lifeline too
-        if printed:
-            self.child = decoder(Child).decode(printed)
-
-
-@contextmanager
-def standing(command: Sequence[str], cwd: Path, log: Path) -> Iterator[Standing]:
-    """Yield a command that runs beside measured ones until the context ends.
-
-    Like a measured one it is a child of the launcher, in a cleaned environment, and does not
-    outlive this process.
-
-    Parameters
-    ----------
-    command : sequence of str
-    cwd, log : Path
-    """
-    with open(log, "wb") as output:
-        process = subprocess.Popen(
-            _launched(command),
-            cwd=cwd,
-            env=_ENVIRONMENT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=output,
-        )
-    stands = Standing(process, log)
-    try:
-        yield stands
-    finally:
-        stands.end()
-
-
-@contextmanager
-def _lifeline() -> Iterator[int]:
-    """Yield the end of a pipe whose other end closes with this process, whatever ends it."""
-    here, there = os.pipe()
-    try:
-        yield here
-    finally:
-        os.close(here)
-        os.close(there)
-
-
-def ending(exit_code: int) -> str:
-    """Return how a process ended, as words that follow its name."""
-    if exit_code >= 0:
-        return f"ended with exit code {exit_code}"
-    return f"was ended by the signal {signal.strsignal(-exit_code) or -exit_code}"
-
-
-def make_companies(config: Config, folder: Path, *, at: str | None = None) -> Path:
+def make_companies(
+    config: Config, folder: Path, *, at: str | None = None, launcher: Launcher | None = None
+) -> Path:
     """Write a configuration into a folder and make its companies there with the real command.
 
     Parameters
@@ -292,11 +77,14 @@ def make_companies(config: Config, folder: Path, *, at: str | None = None) -> Pa
         Existing; it gets `CONFIG_NAME` and `COMPANIES_PATH`.
     at : str, optional
         ISO 8601 time at which the companies join; now by default.
+    launcher : Launcher, optional
+        Of the series to which the command belongs.
     """
     content = msgspec.json.format(msgspec.json.encode(config.as_dict()), indent=2) + b"\n"
     (folder / CONFIG_NAME).write_bytes(content)
     when = [] if at is None else ["--at", at]
-    run_child(["companies", "--config", CONFIG_NAME, "--output", COMPANIES_PATH, *when], folder)
+    words = ["companies", "--config", CONFIG_NAME, "--output", COMPANIES_PATH, *when]
+    run_child(words, folder, launcher)
     return folder / COMPANIES_PATH
 
 
@@ -312,11 +100,17 @@ class ColdBatches:
         "now", or the ISO 8601 start of the first interval.
     batches : int
         How many each process makes, at least 1.
+    launcher : Launcher
+        What the processes are started from.
     """
 
-    def __init__(self, config: Config, folder: Path, *, interval: str, batches: int) -> None:
+    def __init__(
+        self, config: Config, folder: Path, *, interval: str, batches: int, launcher: Launcher
+    ) -> None:
         self.folder = folder
-        self.companies = make_companies(config, folder, at=None if interval == "now" else interval)
+        at = None if interval == "now" else interval
+        self.companies = make_companies(config, folder, at=at, launcher=launcher)
+        self._launcher = launcher
         when = ["--now"] if interval == "now" else ["--interval-start", interval]
         self._arguments = ["--config", CONFIG_NAME, "--companies", COMPANIES_PATH]
         self._arguments += [*when, "--batches", str(batches)]
@@ -331,7 +125,7 @@ class ColdBatches:
             Where the command fails, or the content is not that of the first time.
         """
         where = ["--output", str(output.relative_to(self.folder))]
-        child = run_child(["events", *self._arguments, *where], self.folder)
+        child = run_child(["events", *self._arguments, *where], self.folder, self._launcher)
         paths = in_time(output.glob("[!.]*"))
         measured = _repeat(child, paths)
         content = [content_fingerprint(path) for path in paths]
@@ -377,20 +171,21 @@ def generate_data(
     FleetsimError
         Where a command fails, or a repeat gives other content.
     """
-    cold = ColdBatches(config, folder, interval=interval, batches=batches)
-    scratch = folder / "scratch"
-    made: list[Path] = []
-    results: list[Repeat] = []
-    for repeat in range(repeats):
-        output = (folder / RAW_FOLDER if repeat == 0 else scratch) / EVENTS_FOLDER
-        paths, measured = cold.make(output)
-        results.append(measured)
-        if repeat == 0:
-            made = paths
-        else:
-            shutil.rmtree(scratch)
-        if progress:
-            progress(1)
+    with Launcher() as launcher:
+        cold = ColdBatches(config, folder, interval=interval, batches=batches, launcher=launcher)
+        scratch = folder / "scratch"
+        made: list[Path] = []
+        results: list[Repeat] = []
+        for repeat in range(repeats):
+            output = (folder / RAW_FOLDER if repeat == 0 else scratch) / EVENTS_FOLDER
+            paths, measured = cold.make(output)
+            results.append(measured)
+            if repeat == 0:
+                made = paths
+            else:
+                shutil.rmtree(scratch)
+            if progress:
+                progress(1)
     return DataSet(cold.companies, tuple(made), tuple(results))
 
 

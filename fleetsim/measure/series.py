@@ -25,7 +25,8 @@ from fleetsim.generate.encode import mean_width
 from fleetsim.generate.events import count_events
 from fleetsim.generate.producer import LARGE
 from fleetsim.generate.threads import Digest
-from fleetsim.measure.cold import COMPANIES_PATH, CONFIG_NAME, Child, make_companies, run_child
+from fleetsim.measure.child import Child, run_child
+from fleetsim.measure.cold import COMPANIES_PATH, CONFIG_NAME, make_companies
 
 #: The two ways to make a batch, by the names of ``--kernel``, and in words.
 PATHS = {"numpy": "NumPy path", "compiled": "compiled kernel"}

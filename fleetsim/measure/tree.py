@@ -1,6 +1,6 @@
 """Run a foreign command as a tree of processes, measure all of it, and leave nothing of it behind.
 
-`run_tree` is to a pipeline under test what `cold.run_command` is to our own generator. The command
+`run_tree` is to a pipeline under test what `child.run_command` is to our own generator. The command
 may do anything: daemonise, ignore signals, print without end, fill the disk, never come back.
 """
 
@@ -19,7 +19,7 @@ import msgspec
 from fleetsim.base.errors import FleetsimError, InputError, found, refused
 from fleetsim.base.strict import decoder
 from fleetsim.measure import tree_launcher
-from fleetsim.measure.cold import measure_lock
+from fleetsim.measure.child import measure_lock
 
 #: What a command gets of the user's environment, besides PATH; all else is dropped.
 _KEPT = ("HOME", "JAVA_HOME", "TMPDIR")

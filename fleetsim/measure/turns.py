@@ -11,6 +11,7 @@ from typing import NamedTuple
 from fleetsim.base.files import sync
 from fleetsim.batch.dataset import EVENTS_FOLDER
 from fleetsim.generate.config import Config
+from fleetsim.measure.child import Launcher
 from fleetsim.measure.cold import ColdBatches, Repeat
 
 
@@ -57,25 +58,34 @@ def measure_in_turn(
     FleetsimError
         Where a command fails, or a work makes other content than the first time.
     """
-    sides = []
-    for place, work in enumerate(works):
-        (own := folder / str(place)).mkdir()
-        sides.append(ColdBatches(work.config, own, interval=work.interval, batches=work.batches))
+    with Launcher() as launcher:
+        sides = []
+        for place, work in enumerate(works):
+            (own := folder / str(place)).mkdir()
+            sides.append(
+                ColdBatches(
+                    work.config,
+                    own,
+                    interval=work.interval,
+                    batches=work.batches,
+                    launcher=launcher,
+                )
+            )
 
-    def turn(place: int) -> Turn:
-        scratch = sides[place].folder / "scratch"  # ledgers stand beside the events
-        _, repeat = sides[place].make(scratch / EVENTS_FOLDER)
-        shutil.rmtree(scratch)
-        sync(folder)  # what deleting takes belongs to no measurement
-        if progress:
-            progress(1)
-        return Turn(place, repeat)
+        def turn(place: int) -> Turn:
+            scratch = sides[place].folder / "scratch"  # ledgers stand beside the events
+            _, repeat = sides[place].make(scratch / EVENTS_FOLDER)
+            shutil.rmtree(scratch)
+            sync(folder)  # what deleting takes belongs to no measurement
+            if progress:
+                progress(1)
+            return Turn(place, repeat)
 
-    there = range(len(sides))
-    for place in there:
-        turn(place)
-    return [
-        turn(place)
-        for number in range(rounds)
-        for place in (there if number % 2 == 0 else reversed(there))
-    ]
+        there = range(len(sides))
+        for place in there:
+            turn(place)
+        return [
+            turn(place)
+            for number in range(rounds)
+            for place in (there if number % 2 == 0 else reversed(there))
+        ]

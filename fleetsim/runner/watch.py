@@ -10,7 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 
 from fleetsim.experiment.results import RunError
-from fleetsim.measure.cold import ending
+from fleetsim.measure.child import ending
 from fleetsim.runner.warm import WarmProcess
 
 

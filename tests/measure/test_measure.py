@@ -19,9 +19,11 @@ from fleetsim.base.errors import FleetsimError
 from fleetsim.batch.companies import read_companies
 from fleetsim.generate.config import SEED_MAX
 from fleetsim.kinds.baseline.evidence import replicate_counts
-from fleetsim.measure import cold as measure
-from fleetsim.measure import launcher
-from fleetsim.measure.cold import generate_data, run_child
+from fleetsim.measure import child as measure
+from fleetsim.measure import cold
+from fleetsim.measure import launcher as program
+from fleetsim.measure.child import Launcher, run_child, run_command
+from fleetsim.measure.cold import generate_data
 
 SMALL = {"number_of_companies": 5, "drivers_per_company": 3}
 START = "2025-11-08T12:00:00Z"
@@ -33,7 +35,7 @@ def test_the_peak_memory_is_the_childs_own(tmp_path: Path) -> None:
 import json
 import numpy as np
 ballast = np.ones(600_000_000, np.uint8)
-from fleetsim.measure.cold import run_child
+from fleetsim.measure.child import run_child
 import resource
 from pathlib import Path
 child = run_child(["--version"], Path("."))
@@ -49,27 +51,54 @@ print(json.dumps([child.peak_rss_bytes, own]))
     assert 5e6 < child < 100e6
 
 
-def test_the_launcher_tells_seconds_memory_and_exit_code() -> None:
+def test_the_launcher_tells_seconds_memory_and_exit_code(tmp_path: Path) -> None:
     """What the command prints is kept apart from what was measured."""
     code = (
         "import sys, time; print('said'); time.sleep(0.2); x = b'1' * 50_000_000\n"
         "while time.process_time() < 0.1: pass\n"
         "sys.exit(7)"
     )
-    with measure._lifeline() as stdin:
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", launcher.__file__, sys.executable, "-c", code],
-            stdin=stdin,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    record = json.loads(done.stdout)
-    assert done.stderr == "said\n"
-    assert record["exit_code"] == 7
-    assert record["seconds"] > 0.2
-    assert 0.1 <= record["cpu_seconds"] < record["seconds"]
-    assert 50e6 < record["peak_rss_bytes"] < 200e6
+    child, printed = run_command([sys.executable, "-c", code], tmp_path)
+    assert printed == "said"
+    assert child.exit_code == 7
+    assert child.seconds > 0.2
+    assert 0.1 <= child.cpu_seconds < child.seconds
+    assert 50e6 < child.peak_rss_bytes < 200e6
+
+
+def test_a_launcher_serves_a_series(tmp_path: Path) -> None:
+    """Each command has its own figures, its own folder and its own words, however many."""
+    code = (
+        "import os, sys; x = b'1' * int(sys.argv[1])\n"
+        "print(os.getcwd(), sys.argv[2:], os.getppid())"
+    )
+    (odd := tmp_path / "a\nfolder").mkdir()
+    words = ["", "a\nline", "é" * 20_000]
+    with Launcher() as launcher:
+        first, told = launcher.run([sys.executable, "-c", code, "100000000", *words], odd)
+        second, again = launcher.run([sys.executable, "-c", code, "0", "1"], tmp_path)
+        loud = "import sys; sys.stderr.write('x' * 300_000); sys.stdout.write('y' * 300_000)"
+        _, printed = launcher.run([sys.executable, "-c", loud], tmp_path)
+    *said, parent = told.rsplit(" ", 1)
+    assert said == [f"{odd} {words}"]
+    assert again == f"{tmp_path} ['1'] {parent}"
+    assert first.peak_rss_bytes > 100e6 > second.peak_rss_bytes
+    assert sorted(printed) == ["x"] * 300_000 + ["y"] * 300_000
+    wait_until(lambda: not Path(f"/proc/{parent}").exists(), "the launcher lives on")
+
+
+def test_a_launcher_that_has_failed_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked next is asked of a new one."""
+    (script := tmp_path / "launcher.py").write_text("import sys; sys.exit('no such thing')")
+    with Launcher() as launcher, monkeypatch.context() as there:
+        there.setattr(program, "__file__", str(script))
+        with pytest.raises(FleetsimError, match="the launcher failed: no such thing"):
+            launcher.run([sys.executable, "--version"], tmp_path)
+        there.undo()
+        child, printed = launcher.run([sys.executable, "--version"], tmp_path)
+    assert (child.exit_code, printed) == (0, f"Python {sys.version.split()[0]}")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no pidfd elsewhere")
@@ -79,7 +108,7 @@ def test_a_child_does_not_outlive_who_measures_it(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from fleetsim.measure.cold import run_command
+from fleetsim.measure.child import run_command
 run_command([sys.executable, "-c", {child!r}], Path({str(tmp_path)!r}))
 """
     with subprocess.Popen([sys.executable, "-c", code]) as measuring:
@@ -106,7 +135,7 @@ except KeyboardInterrupt:
     code = f"""
 import sys
 from pathlib import Path
-from fleetsim.measure.cold import run_command
+from fleetsim.measure.child import run_command
 try:
     run_command([sys.executable, "-c", {child!r}], Path({str(tmp_path)!r}))
 except KeyboardInterrupt:
@@ -135,7 +164,7 @@ def test_a_child_that_was_killed_says_so(tmp_path: Path, monkeypatch: pytest.Mon
     script = tmp_path / "launcher.py"
     record = {"exit_code": -9, "seconds": 1, "cpu_seconds": 1, "peak_rss_bytes": 1}
     script.write_text(f"print({json.dumps(record)!r})")
-    monkeypatch.setattr(launcher, "__file__", str(script))
+    monkeypatch.setattr(program, "__file__", str(script))
     with pytest.raises(FleetsimError, match="fleetsim events was ended by the signal Killed"):
         run_child(["events"], tmp_path)
     script.write_text("import sys; sys.exit('no such thing')")
@@ -151,7 +180,7 @@ def test_the_environment_is_cleaned(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     run_child(["--version"], tmp_path)
     script = tmp_path / "launcher.py"
     script.write_text("import os, sys; sys.exit(repr(sorted(os.environ)))")
-    monkeypatch.setattr(launcher, "__file__", str(script))
+    monkeypatch.setattr(program, "__file__", str(script))
     with pytest.raises(FleetsimError) as error:
         run_child(["events"], tmp_path)
     assert "SECRET" not in str(error.value)
@@ -165,7 +194,7 @@ def test_two_measuring_processes_do_not_overlap(tmp_path: Path) -> None:
 import os, sys, time
 os.environ["TMPDIR"] = sys.argv[1]
 from pathlib import Path
-from fleetsim.measure.cold import measure_lock
+from fleetsim.measure.child import measure_lock
 log = open({str(tmp_path / "log")!r}, "ab", buffering=0)
 for _ in range(20):
     with measure_lock():
@@ -219,7 +248,7 @@ def test_a_repeat_with_other_content_is_refused(
 ) -> None:
     """A generator whose output depends on more than its configuration is no measurement."""
     prints = iter(["a", "a", "b"])
-    monkeypatch.setattr(measure, "content_fingerprint", lambda batch: next(prints))
+    monkeypatch.setattr(cold, "content_fingerprint", lambda batch: next(prints))
     with pytest.raises(FleetsimError, match="repeat 3 made other events than the first"):
         generate_data(config_of(**SMALL), tmp_path, repeats=3)
 
@@ -266,9 +295,9 @@ def test_the_containers_memory_is_told_as_what_it_is(
 ) -> None:
     """memory.peak where it exists, and None elsewhere or where it says nothing."""
     peak = tmp_path / "memory.peak"
-    monkeypatch.setattr(measure, "_CGROUP_PEAK", peak)
-    assert measure.container_memory_peak() is None
+    monkeypatch.setattr(cold, "_CGROUP_PEAK", peak)
+    assert cold.container_memory_peak() is None
     peak.write_text("123456\n")
-    assert measure.container_memory_peak() == 123456
+    assert cold.container_memory_peak() == 123456
     peak.write_text("max\n")
-    assert measure.container_memory_peak() is None
+    assert cold.container_memory_peak() is None

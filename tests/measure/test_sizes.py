@@ -20,7 +20,7 @@ from fleetsim.generate.threads import cores
 from fleetsim.kinds.scaling import sizes
 from fleetsim.kinds.scaling.sizes import measure_sizes
 from fleetsim.measure import series
-from fleetsim.measure.cold import Child
+from fleetsim.measure.child import Child
 from fleetsim.measure.series import (
     Size,
     check_room,

@@ -11,7 +11,7 @@ from support import AT
 
 from fleetsim.base.errors import FleetsimError
 from fleetsim.measure import cold
-from fleetsim.measure.cold import Child
+from fleetsim.measure.child import Child, Launcher
 from fleetsim.measure.turns import Work, measure_in_turn
 
 SMALL = {"number_of_companies": 5, "drivers_per_company": 3}
@@ -31,8 +31,8 @@ def test_each_round_does_each_work_once_and_every_other_one_backwards(
     ran: list[tuple[str, Child]] = []
     real = cold.run_child
 
-    def spied(arguments: Sequence[str], cwd: Path) -> Child:
-        child = real(arguments, cwd)
+    def spied(arguments: Sequence[str], cwd: Path, launcher: Launcher) -> Child:
+        child = real(arguments, cwd, launcher)
         if arguments[0] == "events":
             ran.append((cwd.name, child))
         return child

@@ -45,7 +45,7 @@ DECODED = (
     "fleetsim.experiment.results.Head",
     "fleetsim.experiment.results.Versioned",
     "fleetsim.report.listing._Listed",
-    "fleetsim.measure.cold.Child",
+    "fleetsim.measure.child.Child",
     "fleetsim.batch.meta.BatchMeta",
     "fleetsim.batch.companies._Company",
 )

@@ -147,7 +147,7 @@ def test_a_run_over_its_time_is_ended_with_all_that_it_started(
     child = "import time; time.sleep(300)"
     set_cells(
         project.root,
-        "import sys\nfrom pathlib import Path\nfrom fleetsim.measure.cold import run_command\n"
+        "import sys\nfrom pathlib import Path\nfrom fleetsim.measure.child import run_command\n"
         f"run_command([sys.executable, '-c', {child!r}], Path({str(project.root)!r}))",
     )
     outcome = fleetsim_cli("sweep", SMOKE, "--run-timeout", "8")
@@ -212,7 +212,7 @@ def test_an_ended_sweep_leaves_nobody_behind(
     child = "import time; open('started', 'w').close(); time.sleep(300)"
     set_cells(
         project.root,
-        "import sys\nfrom pathlib import Path\nfrom fleetsim.measure.cold import run_command\n"
+        "import sys\nfrom pathlib import Path\nfrom fleetsim.measure.child import run_command\n"
         f"run_command([sys.executable, '-c', {child!r}], Path({str(project.root)!r}))",
     )
     rewrite(project.root, seeds=3)

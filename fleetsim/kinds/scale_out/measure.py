@@ -25,7 +25,7 @@ from fleetsim.generate.streams import BLOCK
 from fleetsim.generate.threads import Digest, Threads, cores
 from fleetsim.kinds.scale_out.tasks import Tasks
 from fleetsim.kinds.scale_out.ways import CLUSTER, LOCAL, WAYS, Constants, WayRun
-from fleetsim.measure.cold import Standing, standing
+from fleetsim.measure.child import Standing, standing
 from fleetsim.measure.series import (
     Size,
     Workplace,
