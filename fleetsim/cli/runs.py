@@ -55,6 +55,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="'library' makes the same records without notebooks, reports and figures.",
 )
+@click.option(
+    "--figures",
+    is_flag=True,
+    help="Draw the figures of every run; by default 'fleetsim report RUN' draws those of one.",
+)
 @click.option("--dry-run", is_flag=True, help="List the points; run nothing.")
 @click.option("--fresh", is_flag=True, help="Run every point, also those that are finished.")
 @click.option("--fail-fast", is_flag=True, help="Begin no further point when one has failed.")
@@ -86,6 +91,7 @@ def sweep(
     jobs: int | None,
     scheduler: str | None,
     engine: str,
+    figures: bool,
     dry_run: bool,
     fresh: bool,
     fail_fast: bool,
@@ -100,6 +106,8 @@ def sweep(
     """Run every point of an experiment's grid; what is finished already is not run again."""
     if scheduler and jobs:
         raise click.UsageError("--jobs are threads here; with --scheduler, workers do the work.")
+    if figures and engine == Engine.LIBRARY:
+        raise click.UsageError("--figures are those of notebooks; --engine library runs none.")
     require_workers(scheduler, "--results", results)
     with Steps("reading the experiment"):
         load_jsonschema()
@@ -114,7 +122,14 @@ def sweep(
         experiment = named_experiment(project, experiment)
     limits = (cell_timeout, run_timeout)
     options = SweepOptions(
-        jobs or 1, Engine(engine), fresh, fail_fast, retries, *limits, page_follows=True
+        jobs or 1,
+        Engine(engine),
+        fresh,
+        fail_fast,
+        retries,
+        *limits,
+        figures=figures,
+        page_follows=True,
     )
     with mirrored(project, results) as home:
         with Steps("looking at what stands"):

@@ -13,9 +13,11 @@ __getattr__, __dir__ = face(
         "document": "by_chance HARDLY_WORDS planned_record power_table POWER_WORDS "
         "render_document template verdict_table",
         "expectation": "bytes_per_event Expectation expected_line_bytes Remedy tolerance_limits",
-        "figures": "DARK draw_counts draw_gaps draw_over_interval draw_types LIGHT MIDDLE no_event "
-        "Plot printable render render_png sentence ShownFigure SIGNAL tick_label titled_figure",
+        "figures": "DARK draw_counts draw_gaps draw_over_interval draw_types drawn LIGHT MIDDLE "
+        "no_event Plot printable render render_png sentence ShownFigure SIGNAL tick_label "
+        "titled_figure",
         "grid": "grid_points grid_size",
+        "kept": "EVIDENCE_NAME FIGURES FIGURES_FOLDER LATER NOW PLOT_MARK read_evidence",
         "kind": "Costs DEFAULT_KIND EXPLORE Kind kinds SWEEP",
         "notebook": "cell_values notebook_parameters parameters_of take_parameters",
         "parameters": "check_parameters CONFIGURATION CONTROL_SEEDS ControlSeeds EXPERIMENT "

@@ -163,7 +163,7 @@ def named_drawers(kind: str, descriptors: Sequence[int]) -> dict[str, str]:
 
 def _serve(kind: str, connections: list[Connection]) -> None:
     """Load what draws a kind's plots, become as many processes as there are connections, draw."""
-    from fleetsim.experiment.figures import draw_plot, render
+    from fleetsim.experiment.figures import drawn
 
     plots = kinds()[kind].plots()
     own = 0
@@ -176,8 +176,7 @@ def _serve(kind: str, connections: list[Connection]) -> None:
     connection.send(tuple(plots))
     evidence, criteria = pickle.loads(connection.recv_bytes())  # noqa: S301 (our own run's)
     for name in list(plots)[own :: len(connections)]:
-        drawn = None
+        made = None
         with suppress(Exception):
-            figure, alt = draw_plot(plots[name], evidence, criteria)
-            drawn = Drawn(render(figure), alt)
-        connection.send((name, drawn))
+            made = drawn(plots[name], evidence, criteria)
+        connection.send((name, made))

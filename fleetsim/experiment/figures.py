@@ -24,6 +24,7 @@ from PIL import Image
 from scipy import stats as laws
 
 from fleetsim.experiment.criterion import Criterion
+from fleetsim.experiment.drawing import Drawn
 from fleetsim.experiment.drawing import ShownFigure as ShownFigure
 from fleetsim.generate.config import Config
 from fleetsim.generate.model import type_law
@@ -262,6 +263,17 @@ def draw_plot(
     return titled_figure(
         plot.title, size or plot.size, lambda figure: plot.draw(figure, evidence, criteria)
     )
+
+
+def drawn(
+    plot: Plot,
+    evidence: Any,
+    criteria: Sequence[Criterion] = (),
+    size: tuple[float, float] | None = None,
+) -> Drawn:
+    """Return a plot in both its forms, and its alt text."""
+    figure, alt = draw_plot(plot, evidence, criteria, size)
+    return Drawn(render(figure), alt)
 
 
 def render(figure: Figure) -> dict[str, bytes]:

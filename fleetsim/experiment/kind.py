@@ -163,6 +163,14 @@ class Kind(ABC):
         """Return the type of its part of ``result.json``, or None where it has none."""
         return None
 
+    def evidence(self) -> type | None:
+        """Return the type of what its plots draw, where runs of a sweep may have it drawn later.
+
+        It is a dataclass or a msgspec struct of plain values, arrays of numbers and further such:
+        the run keeps it, and ``fleetsim report`` draws. With None, every run draws its figures.
+        """
+        return None
+
     def costs(self, record: Record) -> Costs:
         """Return what a sweep says of the cost of a run: by default generation time and memory."""
         measured = record.measurements

@@ -276,16 +276,21 @@ def overall_line(criteria: Sequence[CriterionRecord]) -> str:
 
 
 def provenance(
-    project: Project, commands: Sequence[str], engine: str = "notebook", load: float | None = None
+    project: Project,
+    commands: Sequence[str],
+    engine: str = "notebook",
+    load: float | None = None,
+    source: str | None = None,
 ) -> dict[str, Any]:
     """Return what a reader needs to judge and repeat a run; no host, user or path stands in it.
 
-    `load` is the load average when the run began: of other work, not of its own.
+    `load` is the load average when the run began: of other work, not of its own. `source` is the
+    hash of fleetsim's sources, for who has it already.
     """
     return {
         "versions": dict(versions()),
         "engine": engine,
-        "source_sha256": source_hash(),
+        "source_sha256": source_hash() if source is None else source,
         "source_dirty": project.is_dirty(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu_model": cpu_model(),

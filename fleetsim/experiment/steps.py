@@ -39,6 +39,14 @@ from fleetsim.experiment.document import (
     render_document,
 )
 from fleetsim.experiment.drawing import Drawn, ShownFigure, open_drawers
+from fleetsim.experiment.kept import (
+    EVIDENCE_NAME,
+    FIGURES,
+    FIGURES_FOLDER,
+    LATER,
+    Undrawn,
+    keep_evidence,
+)
 from fleetsim.experiment.kind import Kind, kind_hash, kinds, missing_methods, origin, refusal
 from fleetsim.experiment.parameters import (
     EXPERIMENT,
@@ -193,7 +201,10 @@ class BaseRun(ABC):
         self.experiment = experiment
         self.started = Instant.now()
         self.load = os.getloadavg()[0]
-        self.key = run_key(project, experiment)
+        self._source = source_hash()
+        self.key = run_key(
+            project, experiment, (project.notebook_hash(experiment.notebook), self._source)
+        )
         self.run_id = run_name(self.started, self.key)
         self.final = own_folder(results / experiment.id, results) / self.run_id
         self.folder = self.final.with_name(f".{self.run_id}{PARTIAL}")
@@ -206,6 +217,7 @@ class BaseRun(ABC):
             key=self.key,
             started=format_time(self.started.wall_us),
         )
+        self._later = os.environ.get(FIGURES) == LATER and experiment.kind.evidence() is not None
         self._drawers = open_drawers(experiment.kind.name)  # they are ready before anything runs
 
     def __repr__(self) -> str:
@@ -253,8 +265,10 @@ class BaseRun(ABC):
             Where the step that finds it has not been made.
         """
 
-    def plot(self, name: str, size: tuple[float, float] | None = None) -> ShownFigure:
+    def plot(self, name: str, size: tuple[float, float] | None = None) -> ShownFigure | Undrawn:
         """Draw a plot, keep it under ``figures/`` and show it with its alt text.
+
+        In a sweep most runs only keep what it is drawn of, and ``fleetsim report`` draws.
 
         Parameters
         ----------
@@ -263,12 +277,20 @@ class BaseRun(ABC):
         size : (float, float), optional
             Width and height [inches].
         """
-        images, alt = self._drawn_beside(name, size) or self._draw(name, size)
-        folder = self.folder / "figures"
-        folder.mkdir(exist_ok=True)
-        for form, content in images.items():
-            (folder / f"{name}.{form}").write_bytes(content)
-        return ShownFigure(images["png"], alt, images["svg"])
+        if self._draws_later() and name in self.plots:
+            run = f"{self.experiment.id}/{self.run_id}"
+            return Undrawn(name, self.plots[name].title, size, run)
+        drawn = self._drawn_beside(name, size) or self._draw(name, size)
+        (self.folder / FIGURES_FOLDER).mkdir(exist_ok=True)
+        for form, content in drawn.images.items():
+            (self.folder / FIGURES_FOLDER / f"{name}.{form}").write_bytes(content)
+        return ShownFigure(drawn.images["png"], drawn.alt, drawn.images["svg"])
+
+    def _draws_later(self) -> bool:
+        """Return whether figures are drawn later, once what they are drawn of is kept."""
+        if self._later and not (self.folder / EVIDENCE_NAME).exists():
+            self._later = keep_evidence(self.folder, self.evidence(), self.experiment.criteria)
+        return self._later
 
     def _drawn_beside(self, name: str, size: tuple[float, float] | None) -> Drawn | None:
         if size is not None or self._drawers is None or name not in self._drawers.names:
@@ -276,12 +298,11 @@ class BaseRun(ABC):
         return self._drawers.take(name, self.evidence(), self.experiment.criteria)
 
     def _draw(self, name: str, size: tuple[float, float] | None) -> Drawn:
-        from fleetsim.experiment.figures import draw_plot, render  # not for those who draw nothing
+        from fleetsim.experiment.figures import drawn  # not for those who draw nothing
 
         if name not in self.plots:
             raise InputError("plot", f"found {found(name)}; allowed: {', '.join(self.plots)}")
-        figure, alt = draw_plot(self.plots[name], self.evidence(), self.experiment.criteria, size)
-        return Drawn(render(figure), alt)
+        return drawn(self.plots[name], self.evidence(), self.experiment.criteria, size)
 
     def finish(self, *, engine: str = "notebook") -> Summary:
         """Write record, document and parameters, and let the run appear under its name.
@@ -290,15 +311,17 @@ class BaseRun(ABC):
         """
         if not self._record.completed:
             raise FleetsimError("the run has no verdicts yet: call judge() first")
-        drawn_beside = self._drawers.names if self._drawers is not None else ()
-        for name in (drawn_beside or self.plots) if engine == "notebook" else ():
-            if not (self.folder / "figures" / f"{name}.png").exists():
-                self.plot(name)
+        if engine == "notebook" and not self._draws_later():
+            for name in self._drawers.names if self._drawers is not None else self.plots:
+                if not (self.folder / FIGURES_FOLDER / f"{name}.png").exists():
+                    self.plot(name)
         self._drop_data()
         self._record = msgspec.structs.replace(
             self._record,
             finished=format_time(Instant.now().wall_us),
-            provenance=provenance_of(self.project, self.experiment, engine, self.load),
+            provenance=provenance_of(
+                self.project, self.experiment, engine, self.load, self._source
+            ),
         )
         write_run_files(self.folder, self._record)
         publish_run(self.folder, self.final, latest=True)
@@ -462,10 +485,14 @@ def repeat_commands(experiment: Experiment) -> list[str]:
 
 
 def provenance_of(
-    project: Project, experiment: Experiment, engine: str, load: float | None = None
+    project: Project,
+    experiment: Experiment,
+    engine: str,
+    load: float | None = None,
+    source: str | None = None,
 ) -> dict[str, Any]:
     """Return what a reader needs to judge and repeat a run, with the package of an outside kind."""
-    told = provenance(project, repeat_commands(experiment), engine, load)
+    told = provenance(project, repeat_commands(experiment), engine, load, source)
     package = origin(experiment.kind)
     if package is not None:
         told["versions"] |= dict([package])

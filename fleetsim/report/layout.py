@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fleetsim.base.tables import PART, SVG
+from fleetsim.experiment.kept import PLOT_MARK
 from fleetsim.experiment.steps import RUN_MARK
 
 _HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*\s*$", re.MULTILINE)
@@ -58,6 +59,7 @@ class Layout:
     """The parts of a report that come from the notebook."""
 
     pictures: list[Picture] = field(default_factory=list)
+    undrawn: list[str] = field(default_factory=list)  # titles
     sample: list[Piece] = field(default_factory=list)
     topics: list[Topic] = field(default_factory=list)
     code: list[tuple[str, str]] = field(default_factory=list)  # heading above, source
@@ -123,8 +125,12 @@ def _place(output: Any, layout: Layout, topic: Topic, above: list[Piece], headin
     part = data.get(PART, {}).get("part")
     if RUN_MARK in data or part == "verdicts":
         return  # the head of the page says it
-    if picture := _picture(output, above, heading):
-        layout.pictures.append(picture)
+    picture = _picture(output, above, heading)
+    if picture or PLOT_MARK in data:
+        if picture:
+            layout.pictures.append(picture)
+        else:
+            layout.undrawn.append(_title_above(above, heading)[0])
         for piece in above:  # its text goes along
             if piece in topic.pieces:
                 topic.pieces.remove(piece)
@@ -139,19 +145,24 @@ def _picture(output: Any, above: list[Piece], heading: str) -> Picture | None:
     if "image/png" not in data:
         return None
     own = metadata.get("image/png", {})
-    text = above[-1].content if above else ""
-    title, _, expected = text.partition("\n")
+    title, expected = _title_above(above, heading)
     svg = data.get(SVG)
     is_svg = isinstance(svg, str)
     return Picture(
-        title=title.lstrip("# ") or heading,
-        text=expected.strip(),
+        title=title,
+        text=expected,
         alt=str(own.get("alt", "a plot without description")),
         form="svg+xml" if is_svg else "png",
         image=b64encode(svg.encode()).decode()
         if is_svg
         else str(data["image/png"]).replace("\n", ""),
     )
+
+
+def _title_above(above: list[Piece], heading: str) -> tuple[str, str]:
+    """Return the title of a plot, and what to expect of it, from the text that stands above."""
+    title, _, expected = (above[-1].content if above else "").partition("\n")
+    return title.lstrip("# ") or heading, expected.strip()
 
 
 def _pieces(output: Any) -> list[Piece]:

@@ -17,6 +17,7 @@ from fleetsim.experiment.steps import DOCUMENT_NAME
 from fleetsim.report.executed import notebook_faults
 from fleetsim.report.gallery import GALLERY_NAME, SWEEP_HTML
 from fleetsim.report.html import render_html
+from fleetsim.report.later import draw_later
 
 REPORT_NOTEBOOK = "report.ipynb"
 REPORT_HTML = "report.html"
@@ -95,6 +96,8 @@ def links_beside(
 def render_report(folder: Path, notebook: Path | None = None) -> list[Path]:
     """Make a run's document and report again, of its record and a notebook.
 
+    Figures that the run has not drawn are drawn now.
+
     Parameters
     ----------
     folder : Path
@@ -125,6 +128,7 @@ def render_report(folder: Path, notebook: Path | None = None) -> list[Path]:
                 *faults,
                 next_step="give the notebook that papermill executed for this run by --notebook",
             )
+        written += draw_later(folder, record, executed)
         attach_notebook(folder, record, executed)
         written += [folder / REPORT_NOTEBOOK, folder / REPORT_HTML]
     elif notebook is not None:

@@ -38,6 +38,8 @@ class RunOptions:
         Is told the sections of the notebook as they begin.
     nursery : Nursery, optional
         What the kernel is forked from; without it, a Python is started.
+    figures : bool
+        Whether the run draws its figures; else it keeps what they are drawn of, where it can.
     sweep_follows : bool
         Whether the page of a sweep will be made when the run stands; its report links to it.
     """
@@ -46,6 +48,7 @@ class RunOptions:
     cell_timeout: float | None = None
     steps: Steps | None = None
     nursery: Nursery | None = None
+    figures: bool = True
     sweep_follows: bool = False
 
 
@@ -147,6 +150,7 @@ def execute_notebook(
             keep=kept.append,
             watch=watch,
             nursery=options.nursery,
+            figures=options.figures,
             root=root,
             kernel_name="python3",
             execution_timeout=options.cell_timeout,

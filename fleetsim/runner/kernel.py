@@ -29,6 +29,7 @@ from zmq import IPC_PATH_MAX_LEN
 
 from fleetsim.base.progress import PROGRESS, UNWATCHED, Steps
 from fleetsim.base.project import ROOT_VARIABLE
+from fleetsim.experiment.kept import FIGURES, LATER, NOW
 from fleetsim.runner.warm import Nursery, program
 from fleetsim.runner.watch import Watch
 
@@ -69,10 +70,13 @@ class OwnKernelManager(AsyncKernelManager):
     ----------
     root : Path, optional
         Of the project that the kernel works on, whatever folder this process works in.
+    figures : bool
+        Whether runs in it draw their figures.
     """
 
-    def __init__(self, *, root: Path | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, root: Path | None = None, figures: bool = True, **kwargs: Any) -> None:
         self.root = root
+        self.figures = figures
         # By default the sockets would lie in the working folder, which may not be writable.
         folder = _socket_folder()
         if folder is None:
@@ -89,6 +93,7 @@ class OwnKernelManager(AsyncKernelManager):
         # that is part of every shutdown.
         command.append("--IPKernelApp.log_level=CRITICAL")
         environment = {UNWATCHED: "1", "PYTHONFAULTHANDLER": "1"}  # it says where it crashed
+        environment[FIGURES] = NOW if self.figures else LATER
         if self.root is not None:  # what starts with $ would be taken for a variable
             environment[ROOT_VARIABLE] = str(self.root.absolute()).replace("$", "$$")
         return KernelSpec(argv=command, display_name="Python 3", language="python", env=environment)
@@ -268,6 +273,7 @@ class _WatchedEngine(Engine):  # type: ignore[misc]
         watch: Watch,
         nursery: Nursery | None,
         root: Path | None,
+        figures: bool,
         start_timeout: float,
         execution_timeout: float | None,
         steps: Steps | None = None,
@@ -280,7 +286,9 @@ class _WatchedEngine(Engine):  # type: ignore[misc]
             steps.begin("starting the kernel")
 
         def manager(**kwargs: Any) -> OwnKernelManager:
-            return WatchedKernelManager(watch=watch, nursery=nursery, root=root, **kwargs)
+            return WatchedKernelManager(
+                watch=watch, nursery=nursery, root=root, figures=figures, **kwargs
+            )
 
         client = _NotebookClient(
             nb_man,

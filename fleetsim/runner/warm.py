@@ -37,6 +37,13 @@ PRELOADED = (
     "scipy.stats",
     "fleetsim.experiment.document",
     "fleetsim.experiment.record",
+    # What a kernel loads when it starts.
+    "faulthandler",
+    "IPython.core.completerlib",
+    "IPython.core.debugger",
+    "IPython.core.oinspect",
+    "IPython.extensions.storemagic",
+    "tornado.platform.asyncio",
 )
 #: The same, for many kernels.
 PRELOADED_FOR_MANY = (
@@ -71,16 +78,20 @@ class Nursery:
     experiment : (Path, str), optional
         Root of the project and name of the experiment that all runs are of: what its claims are
         worth is calculated once, as far as the runs have that in common.
+    draws : bool
+        Whether runs draw their figures; if so, it rehearses that.
     """
 
-    def __init__(self, kind: str = "", experiment: tuple[Path, str] | None = None) -> None:
+    def __init__(
+        self, kind: str = "", experiment: tuple[Path, str] | None = None, *, draws: bool = True
+    ) -> None:
         from multiprocessing import Pipe
 
         named = None if experiment is None else (os.path.abspath(experiment[0]), experiment[1])
         self._pipe, there = Pipe()
         with there:
             self._process = subprocess.Popen(
-                program(__name__, f"main({there.fileno()}, {kind!r}, {named!r})"),
+                program(__name__, f"main({there.fileno()}, {kind!r}, {named!r}, draws={draws})"),
                 env=os.environ | {"PYTHONFAULTHANDLER": "1"},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[there.fileno()],
@@ -173,7 +184,13 @@ class WarmProcess:
         self.send_signal(signal.SIGKILL)
 
 
-def main(descriptor: int, kind: str = "", experiment: tuple[str, str] | None = None) -> None:
+def main(
+    descriptor: int,
+    kind: str = "",
+    experiment: tuple[str, str] | None = None,
+    *,
+    draws: bool = True,
+) -> None:
     """Import what kernels need, then fork one for each request; the rest of a kernel is here too.
 
     `kind` is that of the only run; without it there are many, of any kind, or of `experiment`.
@@ -188,7 +205,7 @@ def main(descriptor: int, kind: str = "", experiment: tuple[str, str] | None = N
 
     pipe = Connection(descriptor)
     gc.disable()  # what is imported stays
-    variables = _preload(kind)
+    variables = _preload(kind, draws=draws)
     if experiment is not None:
         with suppress(Exception):  # whoever runs it is told what is wrong
             _foresee(*experiment)
@@ -220,7 +237,7 @@ def main(descriptor: int, kind: str = "", experiment: tuple[str, str] | None = N
             pipe.send(answer)
 
 
-def _preload(only: str) -> dict[str, str]:
+def _preload(only: str, *, draws: bool) -> dict[str, str]:
     """Import what kernels need, and use it once; return the variables that the imports have set."""
     # The kernel sets it for itself, but Matplotlib reads it when it is imported.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
@@ -242,7 +259,7 @@ def _preload(only: str) -> dict[str, str]:
     if only:
         _first_uses(only)
     else:
-        _rehearse()
+        _rehearse(draws=draws)
     return {name: os.environ[name] for name in set(os.environ) - before}
 
 
@@ -271,8 +288,8 @@ def _is_ours(kind: object) -> bool:
     return type(kind).__module__.partition(".")[0] == __package__.partition(".")[0]
 
 
-def _rehearse() -> None:
-    """Test and draw what was drawn in memory: much is only found or loaded at its first use."""
+def _rehearse(*, draws: bool) -> None:
+    """Test what was drawn in memory, and plot it: much is only found or loaded at its first use."""
     from fleetsim.experiment.figures import (
         draw_counts,
         draw_over_interval,
@@ -296,7 +313,8 @@ def _rehearse() -> None:
         draw_types(types, seen.sample, config)
         return draw_over_interval(times, seen.sample)
 
-    render(titled_figure("Rehearsal", (8, 8), fill)[0])
+    if draws:
+        render(titled_figure("Rehearsal", (8, 8), fill)[0])
 
 
 def _ended(pid: int) -> int | None:

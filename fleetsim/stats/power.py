@@ -60,9 +60,11 @@ def poisson_acceptance(mean: Any, level: float) -> tuple[Any, Any]:
     A count is kept where its central p-value, min(1, 2 min(P(X <= N), P(X >= N))), is `level` or
     more. `mean` is a number or an array.
     """
-    if np.ndim(mean) == 0:
-        return _acceptance_of_one(float(mean), float(level))
-    return _acceptance(mean, level)
+    if np.size(mean) > 1:
+        return _acceptance(mean, level)
+    shape = np.shape(mean)  # a law without a choice of companies has one mean
+    least, largest = _acceptance_of_one(float(np.reshape(mean, ())), float(level))
+    return np.full(shape, least), np.full(shape, largest)
 
 
 @lru_cache(maxsize=1024)  # the criteria and runs of one experiment ask for the same

@@ -115,7 +115,8 @@ def run_sweep(
             nursery = None
             if forked:  # it imports while this process does
                 named = sweep.project.root, sweep.name
-                nursery = stack.enter_context(Nursery(experiment=named))
+                draws = options.figures or sweep.experiment.kind.evidence() is None
+                nursery = stack.enter_context(Nursery(experiment=named, draws=draws))
             if to_do:
                 first_uses(sweep.experiment.kind, options.engine)
             outcomes = _in_threads(orders(), home, options.jobs, nursery)

@@ -40,6 +40,9 @@ class SweepOptions:
         How often a failed point is tried again.
     cell_timeout, run_timeout : float, optional
         Seconds that a cell of a notebook, and a whole run, may take.
+    figures : bool
+        Whether every run draws its figures; else ``fleetsim report`` does, for the runs that it is
+        asked for.
     page_follows : bool
         Whether the page of the sweep is made at its end, so that reports may link to it.
     """
@@ -51,6 +54,7 @@ class SweepOptions:
     retries: int = 0
     cell_timeout: float | None = None
     run_timeout: float | None = None
+    figures: bool = False
     page_follows: bool = False
 
 
@@ -126,6 +130,7 @@ class Runner:
                 order.options.engine,
                 order.options.cell_timeout,
                 nursery=self._nursery,
+                figures=order.options.figures,
                 sweep_follows=order.options.page_follows,
             )
             outcome = execute(

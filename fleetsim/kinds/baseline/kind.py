@@ -80,6 +80,12 @@ class Baseline(Kind):
 
         return PLOTS
 
+    def evidence(self) -> type:
+        """Return the type of what its plots draw."""
+        from fleetsim.kinds.baseline.evidence import Evidence
+
+        return Evidence
+
     def run(self) -> type[BaseRun]:
         """Return the class of its runs."""
         from fleetsim.kinds.baseline.run import Run

@@ -106,6 +106,12 @@ class PipelineKind(Kind):
 
         return PLOTS
 
+    def evidence(self) -> type:
+        """Return the type of what its plots draw."""
+        from fleetsim.kinds.pipeline.evidence import Evidence
+
+        return Evidence
+
     def run(self) -> type[BaseRun]:
         """Return the class of its runs."""
         from fleetsim.kinds.pipeline.run import PipelineRun

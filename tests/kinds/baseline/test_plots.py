@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 from analysis import baseline, config_of, criterion, hand_made, quick_repeats, tally_of
 from matplotlib.figure import Figure
 
+from fleetsim.experiment import figures
 from fleetsim.experiment.figures import MANY_TYPES, TYPES_TOLD, draw_plot, render
+from fleetsim.experiment.kept import keep_evidence, read_evidence
 from fleetsim.kinds.baseline.evidence import Evidence
 from fleetsim.kinds.baseline.plots import PLOTS
 from fleetsim.tally.batches import Tally
@@ -134,6 +137,16 @@ def test_a_plot_has_words(name: str, case: str) -> None:
     assert len(alt) < 1500
     assert alt.isprintable()
     assert "nan" not in alt
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_kept_evidence_draws_the_same(case: str, tmp_path: Path) -> None:
+    """What a run of a sweep keeps gives the bytes and the words that it would have drawn."""
+    assert keep_evidence(tmp_path, evidence_of(case), baseline().criteria)
+    kept = read_evidence(tmp_path, Evidence)
+    assert list(kept.criteria) == list(baseline().criteria)
+    for name, plot in PLOTS.items():
+        assert figures.drawn(plot, *kept) == rendered(name, case)
 
 
 def test_alt_texts_state_true_numbers() -> None:
