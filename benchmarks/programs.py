@@ -164,6 +164,8 @@ BARE = (
     Program("bare write", 1, _bare("cached"), ours=True),
     Program("bare write, direct", 1, _bare("direct"), ours=True),
 )
+#: Hashes `READY`, and writes nothing.
+HASH = Program("SHA-256 alone", 1, _bare("hash"), ours=True)
 #: Not among the rates: tells where the seconds of one thread went.
 PROFILED = Program("profile", 1, _switched("profiled", "--jobs", "1"), ours=True)
 #: A batch of the baseline, as one types it, and the process that its start is compared with.

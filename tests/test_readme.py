@@ -126,6 +126,8 @@ def test_a_command_of_the_pages_works(
 ) -> None:
     """In a project of its own; runs go as far as to a kernel, sweeps as far as to their points.
 
+    What measures goes as far as to its first process.
+
     Names without their arguments, and lists of choices, are asked for their help.
     """
 
@@ -133,6 +135,7 @@ def test_a_command_of_the_pages_works(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("papermill.execute_notebook", stop)
+    monkeypatch.setattr("fleetsim.report.compare.again.measure_in_turn", stop)
     (own_project / "params.yaml").write_text("seed: 3\n")
     known = OWN | {"ID": "200-new"} if words[0] == "new" else OWN
     words = [known.get(word, word) for word in words if word != "..."]
@@ -145,7 +148,7 @@ def test_a_command_of_the_pages_works(
     )
     only = ["--dry-run"] if words[0] == "sweep" else []
     done = fleetsim_cli(*words, *(only if whole else ["--help"]))
-    asked = whole and words[0] == "run" and "--help" not in words
+    asked = whole and (words[0] == "run" or "--measure-again" in words) and "--help" not in words
     assert done.code == (130 if asked else 0), done.err
 
 

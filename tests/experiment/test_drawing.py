@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import quick_and_full
 
 from fleetsim.experiment.drawing import DRAWERS, open_drawers
 
@@ -41,12 +42,13 @@ def ran(source: str) -> str:
     return done.stdout
 
 
-def test_the_bytes_are_those_of_the_run_itself() -> None:
+@quick_and_full("plots", 2, 6)
+def test_the_bytes_are_those_of_the_run_itself(plots: int) -> None:
     """Of all plots, in any order, the alt text too; what else there is, is left to the run."""
-    ran("""
-assert drawers.names == tuple(PLOTS) and len(PLOTS) > 4
+    ran(f"""
+assert drawers.names == tuple(PLOTS) and len(PLOTS) == 6
 assert drawers.take("nothing", evidence, criteria) is None
-last, *others = reversed(PLOTS)
+last, *others = list(reversed(PLOTS))[:{plots}]
 figure, alt = draw_plot(PLOTS[last], evidence, criteria)
 assert drawers.take(last, evidence, criteria) == (render(figure), alt)
 assert drawers.take(others[0], hand_made(), criteria) is None  # of other evidence than before

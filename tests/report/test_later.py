@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import copy
 import shutil
+from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from support import ROOT, Cli
 from sweeps import SMOKE, found_project, generate_here, rewrite
 
 from fleetsim.base.errors import FleetsimError, InputError
+from fleetsim.base.project import Project
 from fleetsim.experiment.kept import (
     EVIDENCE_NAME,
     FIGURES,
@@ -29,7 +33,7 @@ from fleetsim.experiment.steps import open_run
 from fleetsim.kinds.baseline.evidence import Evidence
 from fleetsim.kinds.baseline.plots import PLOTS
 from fleetsim.report.later import draw_later
-from fleetsim.report.run_report import check_report, render_report
+from fleetsim.report.run_report import attach_notebook, check_report, render_report
 from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.run import run_sweep
 from fleetsim.sweep.worker import SweepOptions
@@ -41,24 +45,64 @@ QUICK = (
 TIMED = "repeats"  # the plot of what differs from run to run
 
 
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return the runs of one point by two sweeps: figures at once, and later."""
+@pytest.fixture(scope="module", params=["steps", pytest.param("sweep", marks=pytest.mark.slow)])
+def swept(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Return one run twice, with its figures at once and later: by two sweeps, or step by step."""
     root = tmp_path_factory.mktemp("later")
+    make = by_sweep if request.param == "sweep" else by_steps
     with pytest.MonkeyPatch.context() as there:
         project = found_project(root, there, seeds=1, grid={"number_of_companies": [2]})
         there.setenv("PYTHONPATH", str(ROOT / "tests"))
-        path = project.notebooks / "experiment.ipynb"
-        notebook = nbformat.read(path, as_version=4)
-        notebook.cells.insert(2, nbformat.v4.new_code_cell(QUICK))
-        notebook.cells.insert(-1, nbformat.v4.new_code_cell('run.plot("event_types", (3, 2))'))
-        notebook.cells.pop(-3 if notebook.cells[-3].cell_type == "markdown" else -4)
-        nbformat.write(notebook, path)
+        notebook = nbformat.read(project.notebooks / "experiment.ipynb", as_version=4)
+        sized = nbformat.v4.new_code_cell('run.plot("event_types", (3, 2))')
+        notebook.cells[-2:-2] = [sized]
         rewrite(root, replicates=10)
-        for results in ("now", "later"):
-            options = SweepOptions(figures=results == "now")
-            assert run_sweep(plan_sweep(project, SMOKE, results=results), options).done == 1
-    return {name: (root / name / SMOKE / "latest").resolve() for name in ("now", "later")}
+        return {name: make(project, notebook, name, there) for name in ("now", "later")}
+
+
+def by_sweep(
+    project: Project, notebook: nbformat.NotebookNode, when: str, patch: pytest.MonkeyPatch
+) -> Path:
+    """Run the only point of a sweep, with a kernel; return the folder."""
+    own = copy.deepcopy(notebook)
+    own.cells[2:2] = [nbformat.v4.new_code_cell(QUICK)]
+    nbformat.write(own, project.notebooks / "experiment.ipynb")
+    sweep, options = plan_sweep(project, SMOKE, results=when), SweepOptions(figures=when == "now")
+    assert run_sweep(sweep, options).done == 1
+    return (project.root / when / SMOKE / "latest").resolve()
+
+
+def by_steps(
+    project: Project, notebook: nbformat.NotebookNode, when: str, patch: pytest.MonkeyPatch
+) -> Path:
+    """Go through the steps of a run here, and put what they show into the notebook."""
+    patch.setenv(FIGURES, when)
+    patch.setattr("fleetsim.measure.cold.run_child", generate_here)
+    run = open_run(SMOKE, results=when)
+    for step in (run.generate, run.inspect, run.test):
+        step()
+    executed = copy.deepcopy(notebook)
+    code = [cell for cell in executed.cells if cell.cell_type == "code"]
+    for number, cell in enumerate(code, 1):
+        cell.execution_count = number
+        if cell.source.startswith("run.plot("):
+            plotted = run.plot(*ast.literal_eval(f"({cell.source[9:-1]},)"))
+            cell.outputs = [output_of(plotted)]
+    run.judge()
+    code[-1].outputs = [output_of(run.finish())]
+    attach_notebook(run.final, read_record(run.final), executed)
+    return run.final
+
+
+def output_of(shown: Any) -> nbformat.NotebookNode:
+    """Return an object as the output of a cell."""
+    bundle = shown._repr_mimebundle_()
+    data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+    if "image/png" in data:
+        data = data | {"image/png": b64encode(data["image/png"]).decode()}
+    return nbformat.v4.new_output("execute_result", data=data, metadata=metadata)
 
 
 @pytest.fixture
@@ -75,7 +119,6 @@ def shown(run: Path) -> list[Any]:
     return [{**output, "execution_count": 0} for cell in plots for output in cell.outputs]
 
 
-@pytest.mark.notebook
 def test_a_sweep_leaves_the_figures_to_be_drawn(later: Path) -> None:
     """Its runs keep the evidence alone; the page names the figures, and the command for them."""
     assert [path.name for path in (later / "figures").iterdir()] == ["evidence.msgpack"]
@@ -87,7 +130,6 @@ def test_a_sweep_leaves_the_figures_to_be_drawn(later: Path) -> None:
     assert check_report(later) == []
 
 
-@pytest.mark.notebook
 def test_the_report_draws_what_the_run_would_have_drawn(
     later: Path, swept: dict[str, Path], fleetsim_cli: Cli
 ) -> None:
@@ -112,7 +154,6 @@ def notebook_of(run: Path) -> nbformat.NotebookNode:
     return nbformat.read(run / "report.ipynb", as_version=4)
 
 
-@pytest.mark.notebook
 def test_a_plot_that_no_cell_shows_is_drawn_too(later: Path) -> None:
     """As a run does that draws its own."""
     notebook = notebook_of(later)
@@ -123,7 +164,6 @@ def test_a_plot_that_no_cell_shows_is_drawn_too(later: Path) -> None:
     assert {path.stem for path in written} == set(PLOTS)
 
 
-@pytest.mark.notebook
 def test_without_evidence_the_page_stays_as_it_is(later: Path) -> None:
     """There is nothing to draw of; the page still says what is missing."""
     (later / EVIDENCE_NAME).unlink()
@@ -138,7 +178,6 @@ def marked(mark: Any) -> nbformat.NotebookNode:
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[output])])
 
 
-@pytest.mark.notebook
 @pytest.mark.parametrize(
     ("mark", "told"),
     [
@@ -158,7 +197,6 @@ def test_a_damaged_notebook_is_refused(later: Path, mark: Any, told: str) -> Non
     assert len(list((later / "figures").iterdir())) == 1
 
 
-@pytest.mark.notebook
 def test_damaged_evidence_is_refused(later: Path, fleetsim_cli: Cli) -> None:
     """With what to do; nothing is written."""
     (later / EVIDENCE_NAME).write_bytes(b"\xc1 no evidence")
@@ -189,7 +227,6 @@ def test_hostile_arrays_are_refused(tmp_path: Path) -> None:
             read_evidence(tmp_path, Evidence)
 
 
-@pytest.mark.notebook
 def test_a_plot_that_fails_is_told(later: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With its name; no figure is written, not even of another plot."""
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import ROOT
+from support import ROOT, quick_and_full
 from test_lines import BASE, BYTES, World, mutated, split
 
 from fleetsim.generate.config import make_config
@@ -225,7 +225,7 @@ world = World.of()
 base, chance = split(world.content()), random.Random(5)
 for roster in (world.fleet, None):
     kernel = LineReader(world.config, roster)._kernel
-    for round in range(3000):
+    for round in range({rounds}):
         line = chance.choice(base) + mutated(base, chance)
         line = line[: chance.randrange(len(line) + 1)]
         line += bytes(chance.choice(BYTES) for _ in range(chance.choice((0, 1, 70))))
@@ -242,12 +242,13 @@ print("alive")
 """
 
 
-def test_no_byte_outside_of_the_buffer_is_looked_at():
+@quick_and_full("rounds", 750, 3000)
+def test_no_byte_outside_of_the_buffer_is_looked_at(rounds):
     """Before and behind it lie pages that end the process that looks there."""
     if sys.platform != "linux":
         pytest.skip("needs mprotect")
     tests = ROOT / "tests"
-    code = GUARDED.format(tests=str(tests), tally=str(tests / "tally"))
+    code = GUARDED.format(tests=str(tests), tally=str(tests / "tally"), rounds=rounds)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )

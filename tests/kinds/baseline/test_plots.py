@@ -139,7 +139,9 @@ def test_a_plot_has_words(name: str, case: str) -> None:
     assert "nan" not in alt
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] * (case not in TWICE)) for case in CASES]
+)
 def test_kept_evidence_draws_the_same(case: str, tmp_path: Path) -> None:
     """What a run of a sweep keeps gives the bytes and the words that it would have drawn."""
     assert keep_evidence(tmp_path, evidence_of(case), baseline().criteria)
