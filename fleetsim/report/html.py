@@ -19,6 +19,7 @@ import msgspec
 import nbformat
 from markupsafe import Markup
 from nbconvert.exporters.html import HTMLExporter
+from nbconvert.exporters.templateexporter import TemplateExporter
 from traitlets import default
 
 from fleetsim.base.tables import Table, number, with_unit
@@ -46,6 +47,10 @@ _ATTRIBUTES = {
 #: What is never read as text: bleach would leave the content of these where it drops the tags, as
 #: the rules of style that pandas puts before a table.
 _UNREAD = re.compile(r"<(style|script)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
+
+
+#: An image that says nothing to those who do not see it.
+_WITHOUT_ALT = re.compile(r"""<img(?=[ >])(?!(?:[^>"]|"[^"]*")*? alt=)""")
 
 
 #: A path from a run's folder, to one of its files or at most two folders up: no scheme, no host.
@@ -76,7 +81,8 @@ def clean_html(text: str) -> Markup:
         strip=True,
         strip_comments=True,
     )
-    return Markup(cleaned)  # noqa: S704 (it is clean now)
+    described = _WITHOUT_ALT.sub('<img alt="a picture without description"', cleaned)
+    return Markup(described)  # noqa: S704 (it is clean now)
 
 
 class ReportExporter(HTMLExporter):
@@ -123,7 +129,9 @@ class ReportExporter(HTMLExporter):
             resources["rows"] = _rows_of(nb, sweep)
         if record is not None or sweep is not None:
             resources["links"] = _links_of(nb)
-        text, resources = super().from_notebook_node(nb, resources, **kw)
+        # HTMLExporter's own method would parse the whole page again, for alt texts and focus in
+        # nbconvert's templates, which takes as long as to fill this one.
+        text, resources = TemplateExporter.from_notebook_node(self, nb, resources, **kw)
         return with_words(text), resources
 
 

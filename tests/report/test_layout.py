@@ -8,6 +8,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from fleetsim.base.tables import PART, Lines, Table
 from fleetsim.experiment.steps import RUN_MARK
+from fleetsim.report.html import clean_html
 from fleetsim.report.layout import layout_of
 
 
@@ -103,3 +104,15 @@ def test_other_notebooks_have_a_layout_too() -> None:
     ]
     assert layout_of(new_notebook(), without_first=True).shown == []
     assert PART.endswith("+json")
+
+
+def test_images_without_words_get_some() -> None:
+    """Those of a user's own HTML; an empty text is one, as of ornaments."""
+    image = 'src="data:image/png;base64,AA=="'
+    assert clean_html(f"<img {image}><img>") == (
+        f'<img alt="a picture without description" {image}>'
+        '<img alt="a picture without description">'
+    )
+    for own in (f'<img alt="x" {image}>', f'<img title="a > b" {image} alt="">'):
+        assert clean_html(own) == own
+    assert "img" not in clean_html("<imgs alt=1>")
