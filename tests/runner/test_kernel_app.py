@@ -1,5 +1,6 @@
 """The program of a kernel: while it works it warns of lost tasks, at its end it is silent."""
 
+import subprocess
 import sys
 import tempfile
 
@@ -51,3 +52,42 @@ def test_what_a_kernel_leaves_unfinished_at_its_end_is_not_said(plain):
             manager.shutdown_kernel(now=True)
         stderr.seek(0)
         assert (b"Task was destroyed" in stderr.read()) == plain
+
+
+#: The thread that is told to end says its last word late, as it may on a busy machine.
+LATE = """
+import time
+kernel = get_ipython().kernel
+say = kernel._publish_status_and_flush
+def late(status, channel, *rest, **more):
+    if channel == "control" and status == "idle":
+        time.sleep(0.5)
+    say(status, channel, *rest, **more)
+kernel._publish_status_and_flush = late
+"""
+
+
+@pytest.mark.parametrize("plain", [pytest.param(True, marks=pytest.mark.slow), False])
+def test_a_kernel_ends_when_it_is_told_to(plain):
+    """It is not killed; plain ipykernel, the control, waits for a thread that waits for it."""
+    command = OwnKernelManager().kernel_spec.argv
+    if plain:
+        command = [sys.executable, "-m", "ipykernel_launcher", *command[3:]]
+    manager = KernelManager()
+    manager.kernel_spec.argv[:] = command
+    manager.start_kernel(stderr=subprocess.DEVNULL)
+    try:
+        client = manager.blocking_client()
+        client.start_channels()
+        client.wait_for_ready(timeout=60)
+        client.execute_interactive(LATE, timeout=60)
+        client.shutdown()
+        process = manager.provisioner.process
+        if plain:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(5)
+        else:
+            assert process.wait(60) == 0
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
