@@ -1,6 +1,6 @@
 """Figures that are drawn later: what they are drawn of is kept in the run's folder until then.
 
-To draw is half of what a point of a sweep costs, and hardly anyone looks at the figures of every
+To draw is more than half of what a point of a sweep costs, and hardly anyone looks at the figures of every
 point. Where the environment says `LATER`, a run keeps its evidence, and ``fleetsim report`` draws.
 """
 

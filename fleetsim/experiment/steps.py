@@ -312,7 +312,8 @@ class BaseRun(ABC):
         if not self._record.completed:
             raise FleetsimError("the run has no verdicts yet: call judge() first")
         if engine == "notebook" and not self._draws_later():
-            for name in self._drawers.names if self._drawers is not None else self.plots:
+            drawn_beside = self._drawers.names if self._drawers is not None else ()
+            for name in drawn_beside or self.plots:
                 if not (self.folder / FIGURES_FOLDER / f"{name}.png").exists():
                     self.plot(name)
         self._drop_data()

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from support import quick_and_full
+from sweeps import SMOKE, found_project, generate_here
 
-from fleetsim.experiment.drawing import DRAWERS, open_drawers
+from fleetsim.experiment.drawing import DRAWERS, Drawers, open_drawers
+from fleetsim.experiment.steps import open_run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="they are forked")
 
@@ -122,3 +124,18 @@ def test_where_nobody_has_given_any_the_run_draws_itself() -> None:
     """As in JupyterLab, and in the kernels of a sweep."""
     assert DRAWERS not in os.environ
     assert open_drawers("baseline") is None
+
+
+def test_a_run_whose_drawers_are_gone_draws_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what no cell shows."""
+    monkeypatch.setattr("fleetsim.measure.cold.run_child", generate_here)
+    found_project(tmp_path, monkeypatch)
+    run = open_run(SMOKE, results=str(tmp_path / "results"), replicates=10)
+    run._drawers = Drawers([])
+    run._drawers.names = ()
+    for step in (run.generate, run.inspect, run.test, run.judge, run.finish):
+        step()
+    drawn = {path.stem for path in (run.final / "figures").glob("*.png")}
+    assert drawn == set(run.plots)
