@@ -1,7 +1,8 @@
 """Figures that are drawn later: what they are drawn of is kept in the run's folder until then.
 
-To draw is more than half of what a point of a sweep costs, and hardly anyone looks at the figures of every
-point. Where the environment says `LATER`, a run keeps its evidence, and ``fleetsim report`` draws.
+To draw is more than half of what a point of a sweep costs, and hardly anyone looks at the figures
+of every point. Where the environment says `LATER`, a run keeps its evidence, and ``fleetsim
+report`` draws.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
@@ -133,8 +134,10 @@ def test_a_run_whose_drawers_are_gone_draws_all(
     monkeypatch.setattr("fleetsim.measure.cold.run_child", generate_here)
     found_project(tmp_path, monkeypatch)
     run = open_run(SMOKE, results=str(tmp_path / "results"), replicates=10)
-    run._drawers = Drawers([])
-    run._drawers.names = ()
+    here, there = Pipe()
+    there.close()
+    run._drawers = Drawers([here])
+    assert run._drawers.names == ()
     for step in (run.generate, run.inspect, run.test, run.judge, run.finish):
         step()
     drawn = {path.stem for path in (run.final / "figures").glob("*.png")}
