@@ -165,6 +165,12 @@ def generate_here(arguments: Sequence[str], cwd: Path, launcher: object = None) 
     return Child(0, 0.01, 0.01, 10**7)
 
 
+#: A cell after which a kernel makes its data itself: cold runs cost most of a run's time.
+QUICK = (
+    "import fleetsim.measure.cold, sweeps\nfleetsim.measure.cold.run_child = sweeps.generate_here"
+)
+
+
 def found_project(root: Path, monkeypatch: pytest.MonkeyPatch, **keys: Any) -> Project:
     """Return a `smoke_project` that the commands find; its sweeps are not reported."""
     monkeypatch.setenv("FLEETSIM_ROOT", str(root))

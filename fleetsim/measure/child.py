@@ -11,10 +11,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import msgspec
 
@@ -68,27 +67,16 @@ def measure_lock() -> Iterator[None]:
 class Launcher:
     """The process from which measured commands are started, one after the other.
 
-    It is started for the first of them, and ends with the context.
+    It is started for the first of them, and ends when it is closed.
 
     Examples
     --------
-    >>> with Launcher() as launcher:  # doctest: +SKIP
+    >>> with closing(Launcher()) as launcher:  # doctest: +SKIP
     ...     child, printed = launcher.run(["/bin/true"], Path())
     """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._end()
 
     def run(self, command: Sequence[str], cwd: Path) -> tuple[Child, str]:
         """Run a command; return what it took, and what it printed.
@@ -106,15 +94,15 @@ class Launcher:
                 self._process = _started(subprocess.PIPE)
             answer, printed = _answered(self._process, command, cwd)
         except BaseException:
-            self._end()
+            self.close()
             raise
         text = printed.decode(errors="replace").strip()
         if not answer.endswith(b"\n"):
-            self._end()
+            self.close()
             raise FleetsimError(f"the launcher failed: {text}")
         return decoder(Child).decode(answer), text
 
-    def _end(self) -> None:
+    def close(self) -> None:
         """Let the launcher end; without its lifeline it kills the command before."""
         if self._process is not None:
             process, self._process = self._process, None
@@ -209,7 +197,7 @@ def run_command(
     with measure_lock():
         if launcher is not None:
             return launcher.run(command, cwd)
-        with Launcher() as own:
+        with closing(Launcher()) as own:
             return own.run(command, cwd)
 
 

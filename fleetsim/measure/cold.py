@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from array import array
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -171,7 +172,7 @@ def generate_data(
     FleetsimError
         Where a command fails, or a repeat gives other content.
     """
-    with Launcher() as launcher:
+    with closing(Launcher()) as launcher:
         cold = ColdBatches(config, folder, interval=interval, batches=batches, launcher=launcher)
         scratch = folder / "scratch"
         made: list[Path] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -58,7 +59,7 @@ def measure_in_turn(
     FleetsimError
         Where a command fails, or a work makes other content than the first time.
     """
-    with Launcher() as launcher:
+    with closing(Launcher()) as launcher:
         sides = []
         for place, work in enumerate(works):
             (own := folder / str(place)).mkdir()

@@ -18,6 +18,7 @@ from fleetsim.base.files import exclusive, make_folder, open_plain, write_file
 from fleetsim.base.terminal import warn
 from fleetsim.base.verdict import VERDICTS
 from fleetsim.experiment.answer import Outlook
+from fleetsim.experiment.kept import FIGURES_FOLDER
 from fleetsim.experiment.results import Status
 from fleetsim.report.listing import RUN_FAILED, ListedRun, differing_parameters, list_runs
 from fleetsim.report.pages import encoded, render_page
@@ -129,7 +130,7 @@ def _card(results: Path, run: ListedRun, differing: dict[str, object]) -> dict[s
         "differing": differing,
         "href": _link(results, page),
         "leads_to": page.name,
-        "picture": _picture(results, folder / "figures"),
+        "picture": _picture(results, folder / FIGURES_FOLDER),
         "counts": [(verdict, run.count(verdict)) for verdict in VERDICTS],
     }
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_a_launcher_serves_a_series(tmp_path: Path) -> None:
     )
     (odd := tmp_path / "a\nfolder").mkdir()
     words = ["", "a\nline", "é" * 20_000]
-    with Launcher() as launcher:
+    with closing(Launcher()) as launcher:
         first, told = launcher.run([sys.executable, "-c", code, "100000000", *words], odd)
         second, again = launcher.run([sys.executable, "-c", code, "0", "1"], tmp_path)
         loud = "import sys; sys.stderr.write('x' * 300_000); sys.stdout.write('y' * 300_000)"
@@ -92,7 +93,7 @@ def test_a_launcher_that_has_failed_is_replaced(
 ) -> None:
     """What is asked next is asked of a new one."""
     (script := tmp_path / "launcher.py").write_text("import sys; sys.exit('no such thing')")
-    with Launcher() as launcher, monkeypatch.context() as there:
+    with closing(Launcher()) as launcher, monkeypatch.context() as there:
         there.setattr(program, "__file__", str(script))
         with pytest.raises(FleetsimError, match="the launcher failed: no such thing"):
             launcher.run([sys.executable, "--version"], tmp_path)

@@ -15,7 +15,7 @@ import nbformat
 import pytest
 from analysis import baseline, hand_made
 from support import ROOT, Cli
-from sweeps import SMOKE, found_project, generate_here, rewrite
+from sweeps import QUICK, SMOKE, found_project, generate_here, rewrite
 
 from fleetsim.base.errors import FleetsimError, InputError
 from fleetsim.base.project import Project
@@ -38,10 +38,6 @@ from fleetsim.sweep.plan import plan_sweep
 from fleetsim.sweep.run import run_sweep
 from fleetsim.sweep.worker import SweepOptions
 
-#: The cold runs of the generator cost most of a run's time, and are not what is looked at here.
-QUICK = (
-    "import fleetsim.measure.cold, sweeps\nfleetsim.measure.cold.run_child = sweeps.generate_here"
-)
 TIMED = "repeats"  # the plot of what differs from run to run
 
 
@@ -80,9 +76,7 @@ def by_steps(
     """Go through the steps of a run here, and put what they show into the notebook."""
     patch.setenv(FIGURES, when)
     patch.setattr("fleetsim.measure.cold.run_child", generate_here)
-    run = open_run(SMOKE, results=when)
-    for step in (run.generate, run.inspect, run.test):
-        step()
+    run = until_plots(open_run(SMOKE, results=when))
     executed = copy.deepcopy(notebook)
     code = [cell for cell in executed.cells if cell.cell_type == "code"]
     for number, cell in enumerate(code, 1):
@@ -94,6 +88,21 @@ def by_steps(
     code[-1].outputs = [output_of(run.finish())]
     attach_notebook(run.final, read_record(run.final), executed)
     return run.final
+
+
+def until_plots(run: Any) -> Any:
+    """Go through the steps of a run as far as to what is plotted."""
+    for step in (run.generate, run.inspect, run.test):
+        step()
+    return run
+
+
+def open_later(root: Path, patch: pytest.MonkeyPatch) -> Any:
+    """Return a tested run in a project of its own, which leaves its figures to be drawn."""
+    patch.setenv(FIGURES, LATER)
+    patch.setattr("fleetsim.measure.cold.run_child", generate_here)
+    found_project(root, patch)
+    return until_plots(open_run(SMOKE, results=str(root / "results"), replicates=10))
 
 
 def output_of(shown: Any) -> nbformat.NotebookNode:
@@ -244,12 +253,7 @@ def test_what_cannot_be_kept_is_drawn_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     """No run is without figures that nobody could draw later."""
-    monkeypatch.setenv(FIGURES, LATER)
-    monkeypatch.setattr("fleetsim.measure.cold.run_child", generate_here)
-    found_project(tmp_path, monkeypatch)
-    run = open_run(SMOKE, results=str(tmp_path / "results"), replicates=10)
-    for step in (run.generate, run.inspect, run.test):
-        step()
+    run = open_later(tmp_path, monkeypatch)
     if why == "too large":
         monkeypatch.setattr("fleetsim.experiment.kept.LARGEST", 1000)
     else:
@@ -267,12 +271,7 @@ def test_a_name_that_is_no_plots_is_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not when somebody wants to see it; and a script's run is like a notebook's."""
-    monkeypatch.setenv(FIGURES, LATER)
-    monkeypatch.setattr("fleetsim.measure.cold.run_child", generate_here)
-    found_project(tmp_path, monkeypatch)
-    run = open_run(SMOKE, results=str(tmp_path / "results"), replicates=10)
-    for step in (run.generate, run.inspect, run.test):
-        step()
+    run = open_later(tmp_path, monkeypatch)
     with pytest.raises(InputError, match="plot: found 'event_typs'"):
         run.plot("event_typs")
     assert repr(run.plot("event_types")) == (

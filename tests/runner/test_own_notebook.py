@@ -11,7 +11,7 @@ from typing import Any
 import nbformat
 import pytest
 from support import ROOT, Cli
-from sweeps import SMOKE, found_project, generate_here, rewrite
+from sweeps import QUICK, SMOKE, found_project, generate_here, rewrite
 
 from fleetsim.base.errors import InputError
 from fleetsim.base.project import Project
@@ -28,10 +28,6 @@ from fleetsim.sweep.worker import SweepOptions
 pytestmark = pytest.mark.slow
 
 OWN = "mine.ipynb"
-#: The cold runs of the generator cost most of a run's time, and are not what is looked at here.
-QUICK = (
-    "import fleetsim.measure.cold, sweeps\nfleetsim.measure.cold.run_child = sweeps.generate_here"
-)
 #: What is added to the cell of parameters; only the first two are parameters.
 DECLARED = '\nthreshold: float = 0.5\nlabel = "mine"\nnothing = None\nsquare = 3 * 3\n'
 

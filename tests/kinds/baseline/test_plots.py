@@ -86,6 +86,9 @@ CASES = [
 ]
 #: Those that every plot is drawn of twice in `make test`; `make test-slow` takes the others.
 TWICE = ("normal", "odd types")
+TWICE_EACH = pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] * (case not in TWICE)) for case in CASES]
+)
 
 
 def drawn(name: str, case: str) -> tuple[Figure, str]:
@@ -110,9 +113,7 @@ def test_a_plot_has_two_images(name: str, case: str) -> None:
     assert b"<dc:date>" not in images["svg"]
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=[pytest.mark.slow] * (case not in TWICE)) for case in CASES]
-)
+@TWICE_EACH
 @pytest.mark.parametrize("name", PLOTS)
 def test_a_plot_is_the_same_twice(name: str, case: str) -> None:
     """SVG and PNG have equal bytes in two renderings, and the words are the same."""
@@ -139,9 +140,7 @@ def test_a_plot_has_words(name: str, case: str) -> None:
     assert "nan" not in alt
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=[pytest.mark.slow] * (case not in TWICE)) for case in CASES]
-)
+@TWICE_EACH
 def test_kept_evidence_draws_the_same(case: str, tmp_path: Path) -> None:
     """What a run of a sweep keeps gives the bytes and the words that it would have drawn."""
     assert keep_evidence(tmp_path, evidence_of(case), baseline().criteria)
