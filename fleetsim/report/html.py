@@ -13,10 +13,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import bleach
 import jinja2
 import msgspec
 import nbformat
+import nh3
 from markupsafe import Markup
 from nbconvert.exporters.html import HTMLExporter
 from nbconvert.exporters.templateexporter import TemplateExporter
@@ -29,7 +29,7 @@ from fleetsim.experiment.record import CriterionRecord, Record, decode_record, o
 from fleetsim.report.layout import Piece, Topic, layout_of
 from fleetsim.report.pages import with_words
 
-_TAGS = frozenset(
+_TAGS = set(
     """
     a abbr b blockquote br caption code col colgroup dd del details div dl dt em figcaption figure
     h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q s samp section small span strong sub
@@ -37,16 +37,18 @@ _TAGS = frozenset(
     """.split()
 )
 _ATTRIBUTES = {
-    "*": ["class", "id", "title", "lang"],
-    "td": ["colspan", "rowspan", "data-label"],
-    "th": ["colspan", "rowspan", "scope"],
-    "ol": ["start"],
+    "*": {"class", "id", "title", "lang"},
+    "a": {"href"},
+    "img": {"alt", "src"},
+    "td": {"colspan", "rowspan", "data-label"},
+    "th": {"colspan", "rowspan", "scope"},
+    "ol": {"start"},
 }
-
-
-#: What is never read as text: bleach would leave the content of these where it drops the tags, as
-#: the rules of style that pandas puts before a table.
-_UNREAD = re.compile(r"<(style|script)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
+#: How an address has to begin, whatever whitespace or entities an author tried.
+_ADDRESSES = {
+    "href": ("http://", "https://", "mailto:", "#"),
+    "src": ("data:image/png;base64,",),
+}
 
 
 #: An image that says nothing to those who do not see it.
@@ -57,29 +59,24 @@ _WITHOUT_ALT = re.compile(r"""<img(?=[ >])(?!(?:[^>"]|"[^"]*")*? alt=)""")
 _BESIDE = re.compile(r"(\.\./){0,2}[\w-][\w.-]*(/[\w-][\w.-]*)*/?")
 
 
-def _allowed(tag: str, name: str, value: str) -> bool:
-    if name in _ATTRIBUTES["*"] or name in _ATTRIBUTES.get(tag, []):
-        return True
-    if tag == "a" and name == "href":
-        return value.startswith(("http://", "https://", "mailto:", "#"))
-    if tag == "img":
-        return name == "alt" or (name == "src" and value.startswith("data:image/png;base64,"))
-    return False
+def _address(tag: str, name: str, value: str) -> str | None:
+    return value if value.startswith(_ADDRESSES.get(name, "")) else None
 
 
 @lru_cache(maxsize=256)  # the points of a sweep have most of their texts in common
 def clean_html(text: str) -> Markup:
     """Return HTML with nothing but the allowed elements and attributes.
 
-    This is the only way into a report for what is not escaped.
+    This is the only way into a report for what is not escaped. Of other elements the text stays,
+    but nothing of scripts and of rules of style, such as pandas puts before a table.
     """
-    cleaned: str = bleach.clean(
-        _UNREAD.sub("", str(text)),
+    cleaned = nh3.clean(
+        str(text),
         tags=_TAGS,
-        attributes=_allowed,
-        protocols={"http", "https", "mailto", "data"},
-        strip=True,
-        strip_comments=True,
+        attributes=_ATTRIBUTES,
+        attribute_filter=_address,
+        url_schemes={"http", "https", "mailto", "data"},
+        link_rel=None,
     )
     described = _WITHOUT_ALT.sub('<img alt="a picture without description"', cleaned)
     return Markup(described)  # noqa: S704 (it is clean now)
@@ -90,6 +87,8 @@ class ReportExporter(HTMLExporter):
 
     export_from_notebook = "fleetsim report"
     exclude_anchor_links = True
+    # The notebook is held to its format when all preprocessors are done, not after each.
+    optimistic_validation = True
 
     @default("template_name")
     def _template_name_default(self) -> str:

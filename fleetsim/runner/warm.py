@@ -45,11 +45,6 @@ PRELOADED = (
     "IPython.extensions.storemagic",
     "tornado.platform.asyncio",
 )
-#: The same, for many kernels.
-PRELOADED_FOR_MANY = (
-    "pandas",  # DuckDB imports it when asked for the rows of many events
-    "fleetsim.kinds.explore.playground",  # no kind; for the rehearsal
-)
 #: The kind that most runs are of.
 LIKELY = "baseline"
 _PATIENCE = 60  # seconds for an answer; importing takes two or three
@@ -74,12 +69,13 @@ class Nursery:
     Parameters
     ----------
     kind : str, optional
-        For one run, probably of this kind; then it is ready sooner, and has rehearsed nothing.
+        That of the runs, probably; by default any. Without an experiment it is for one run: then it
+        is ready sooner, and has rehearsed nothing.
     experiment : (Path, str), optional
         Root of the project and name of the experiment that all runs are of: what its claims are
         worth is calculated once, as far as the runs have that in common.
     draws : bool
-        Whether runs draw their figures; if so, it rehearses that.
+        Whether many runs draw their figures; if so, it rehearses that.
     """
 
     def __init__(
@@ -193,7 +189,8 @@ def main(
 ) -> None:
     """Import what kernels need, then fork one for each request; the rest of a kernel is here too.
 
-    `kind` is that of the only run; without it there are many, of any kind, or of `experiment`.
+    `kind` is that of the only run, or of the many that are of `experiment`; without it they are of
+    any kind.
 
     A request is a kernel's arguments, environment and working folder, answered with its process id,
     or a process id, answered with how it ended.
@@ -204,17 +201,17 @@ def main(
     from multiprocessing.connection import Connection
 
     pipe = Connection(descriptor)
+    many = not kind or experiment is not None
     gc.disable()  # what is imported stays
-    variables = _preload(kind, draws=draws)
+    variables = _preload(kind, many=many, draws=draws)
     if experiment is not None:
         with suppress(Exception):  # whoever runs it is told what is wrong
             _foresee(*experiment)
     gc.enable()
-    if not kind:  # a search takes a tenth of the imports, and many kernels would copy the garbage
-        gc.collect()
-    gc.freeze()  # what all kernels share is neither searched for garbage nor copied for that
+    # What all kernels share is neither searched for garbage, here or there, nor copied for that.
+    gc.freeze()
     drawers = []
-    if kind:
+    if not many:
         from fleetsim.experiment.drawing import start_drawers
 
         with suppress(OSError):  # then the run draws itself
@@ -237,29 +234,28 @@ def main(
             pipe.send(answer)
 
 
-def _preload(only: str, *, draws: bool) -> dict[str, str]:
+def _preload(kind: str, *, many: bool, draws: bool) -> dict[str, str]:
     """Import what kernels need, and use it once; return the variables that the imports have set."""
     # The kernel sets it for itself, but Matplotlib reads it when it is imported.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     # Nobody steps through a run's modules: no warning that a debugger would miss some.
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     before = set(os.environ)
-    from fleetsim.experiment.kind import kinds
+    from fleetsim.experiment.kind import DEFAULT_KIND, kinds
     from fleetsim.runner.app import load_without_debugger
 
     load_without_debugger()
-    for name in PRELOADED if only else PRELOADED + PRELOADED_FOR_MANY:
+    for name in PRELOADED:
         importlib.import_module(name)
-    for kind in kinds().values():
-        if _is_ours(kind) and only in ("", kind.name):
-            kind.run()
-            kind.criteria()
-            if not only:  # or else others draw them
-                kind.plots()
-    if only:
-        _first_uses(only)
-    else:
-        _rehearse(draws=draws)
+    ours = {each.name: each for each in kinds().values() if _is_ours(each)}
+    for each in [ours[kind]] if kind in ours else ours.values():
+        each.run()
+        each.criteria()
+        if many:  # or else others draw them
+            each.plots()
+    _first_uses(kind if kind in ours else DEFAULT_KIND)
+    if many and draws:
+        _rehearse()
     return {name: os.environ[name] for name in set(os.environ) - before}
 
 
@@ -288,7 +284,7 @@ def _is_ours(kind: object) -> bool:
     return type(kind).__module__.partition(".")[0] == __package__.partition(".")[0]
 
 
-def _rehearse(*, draws: bool) -> None:
+def _rehearse() -> None:
     """Test what was drawn in memory, and plot it: much is only found or loaded at its first use."""
     from fleetsim.experiment.figures import (
         draw_counts,
@@ -297,11 +293,9 @@ def _rehearse(*, draws: bool) -> None:
         render,
         titled_figure,
     )
-    from fleetsim.experiment.kind import DEFAULT_KIND
     from fleetsim.generate.config import make_config
     from fleetsim.kinds.explore.playground import explore
 
-    _first_uses(DEFAULT_KIND)
     keys = {"seed": 7, "number_of_companies": 2, "drivers_per_company": 5}
     pace = {"event_rate_per_driver": 2.0, "company_onboarding_interval": "P1D"}
     config = make_config({**keys, **pace})
@@ -313,8 +307,7 @@ def _rehearse(*, draws: bool) -> None:
         draw_types(types, seen.sample, config)
         return draw_over_interval(times, seen.sample)
 
-    if draws:
-        render(titled_figure("Rehearsal", (8, 8), fill)[0])
+    render(titled_figure("Rehearsal", (8, 8), fill)[0])
 
 
 def _ended(pid: int) -> int | None:

@@ -20,7 +20,6 @@ from fleetsim.experiment.results import Engine
 from fleetsim.experiment.spec import load_experiment
 from fleetsim.experiment.steps import run_class
 from fleetsim.generate.kernel.machine import kept_kernels
-from fleetsim.report.html import clean_html
 
 #: What functions of a run import when they are called, with each engine.
 _MODULES = {
@@ -28,6 +27,7 @@ _MODULES = {
         "scipy.stats",
         "fleetsim.base.yaml12",
         "encodings.unicode_escape",
+        "duckdb",  # for many events
         "pandas",  # by DuckDB, where rows are fetched
         "pyarrow.pandas_compat",
         "pyarrow.vendored.version",
@@ -64,8 +64,6 @@ def first_uses(kind: Kind, engine: Engine) -> None:
     if engine == Engine.LIBRARY:
         kept_kernels()  # they read what the points have made
         run_class(kind)
-    else:
-        clean_html("<p>A parser and a tree</p>")
     for other in kinds().values():
         with suppress(Exception):  # whatever one from outside does; who reads its runs is told
             if (form := other.section()) is not None:

@@ -114,9 +114,9 @@ def run_sweep(
             forked = options.engine == Engine.NOTEBOOK and len(to_do) > 1 and Nursery.possible()
             nursery = None
             if forked:  # it imports while this process does
-                named = sweep.project.root, sweep.name
-                draws = options.figures or sweep.experiment.kind.evidence() is None
-                nursery = stack.enter_context(Nursery(experiment=named, draws=draws))
+                kind, named = sweep.experiment.kind, (sweep.project.root, sweep.name)
+                draws = options.figures or kind.evidence() is None
+                nursery = stack.enter_context(Nursery(kind.name, named, draws=draws))
             if to_do:
                 first_uses(sweep.experiment.kind, options.engine)
             outcomes = _in_threads(orders(), home, options.jobs, nursery)

@@ -70,6 +70,13 @@ def test_a_store_finds_what_a_dictionary_and_a_sort_find(batches, piece, buffer)
                     for pieces in store.offsets_by_batch(first, end)
                 ]
                 assert apart == [sorted(batch) for batch in inside[first:end]]
+                pairs = [
+                    pair
+                    for us, batch in store.offsets_and_batches(first, end)
+                    for pair in zip(us.tolist(), batch.tolist(), strict=True)
+                ]
+                numbered = enumerate(inside[first:end])
+                assert pairs == sorted((o, batch) for batch, row in numbered for o in row)
 
 
 @pytest.mark.parametrize("run", [2, 3, 5, 700])
@@ -100,8 +107,8 @@ def test_a_single_pair_that_a_piece_parts_is_found(monkeypatch):
         assert store.duplicates(9) == (1, [DuplicateId((0, 2047), 0, 2049, 0, 2048)])
 
 
-def test_few_events_need_no_pandas():
-    """Its import takes longer than all that a small batch needs."""
+def test_few_events_need_neither_duckdb_nor_pandas():
+    """Their import takes longer than all that a small batch needs."""
     code = """
 import sys
 import numpy as np
@@ -110,10 +117,10 @@ with EventStore(1000) as store:
     store.add(0, np.array([[1, 2], [1, 2]], np.uint64), np.array([1, 2]), np.array([7, 5]))
     assert [piece.tolist() for piece in store.offsets(0, 1)] == [[5, 7]]
     assert store.duplicates(9)[0] == 1
-print("pandas" in sys.modules)
+print({"duckdb", "pandas"} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    assert done.stdout == "set()\n"
 
 
 def test_events_outside_their_interval_are_in_no_batch():
@@ -128,9 +135,11 @@ def test_events_outside_their_interval_are_in_no_batch():
         assert [piece.tolist() for piece in store.offsets(0, 2)] == [[3, 5]]
 
 
+@pytest.mark.parametrize("buffer", [1, 3])
 @pytest.mark.parametrize("length", [2**32, 2**32 + 1, 86_400_000_000])
-def test_long_intervals_keep_their_last_microsecond(length):
+def test_long_intervals_keep_their_last_microsecond(monkeypatch, length, buffer):
     """Offsets up to a day fit, where a batch is one of a million, too."""
+    monkeypatch.setattr(module, "BUFFER_EVENTS", buffer)
     with EventStore(length) as store:
         for batch in (0, 1, 10**6):
             one = np.array([[batch, 1]], np.uint64)
@@ -209,9 +218,11 @@ def test_a_table_that_is_full_says_that_it_may_be(reader):
     assert not seen_as_new(kernels, range(256), 128, tries=2)
 
 
+@pytest.mark.parametrize("buffer", [500, 5000])
 @pytest.mark.parametrize("step", [1, 2, 1 << 20, 1 << 63])
-def test_ids_are_compared_in_turns(monkeypatch, reader, step):
+def test_ids_are_compared_in_turns(monkeypatch, reader, step, buffer):
     """Whatever their last bits are; one that stands twice is found in any of the turns."""
+    monkeypatch.setattr(module, "BUFFER_EVENTS", buffer)
     monkeypatch.setattr(module, "TURN_IDS", 300)
     monkeypatch.setattr(module, "_TABLE", 512)
     low = np.arange(2000, dtype=np.uint64) * np.uint64(step)
