@@ -11,7 +11,7 @@ __getattr__, __dir__ = face(
         "compare.page": "comparison_text page_of write_comparison",
         "gallery": "GALLERY_NAME leading_page refresh_gallery SWEEP_HTML write_gallery",
         "glossary": "glossary_text",
-        "html": "clean_html render_html prepare_html",
+        "html": "render_html prepare_html",
         "listing": "list_runs RUN_FAILED runs_table select_runs sort_runs",
         "run_report": "attach_notebook check_report clean_notebook render_report REPORT_HTML "
         "REPORT_NOTEBOOK",

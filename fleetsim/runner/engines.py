@@ -7,8 +7,8 @@ import inspect
 import os
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ class RunOptions:
         Whether the run draws its figures; else it keeps what they are drawn of, where it can.
     sweep_follows : bool
         Whether the page of a sweep will be made when the run stands; its report links to it.
+    turn : context manager
+        Held while the engine works, and no longer when the report is written.
     """
 
     engine: Engine = Engine.NOTEBOOK
@@ -50,6 +52,7 @@ class RunOptions:
     nursery: Nursery | None = None
     figures: bool = True
     sweep_follows: bool = False
+    turn: AbstractContextManager[object] = field(default_factory=nullcontext)
 
 
 DEFAULTS = RunOptions()

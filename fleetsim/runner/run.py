@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,11 +92,15 @@ def execute(
         prepare_html()  # while what the kernel is forked from may still import
     target = project.results(results)
     own_folder(target / experiment.id, target)
-    started = Instant.now()
     watch = watch or Watch()
-    with _private_results(target) as private, watch:
+    with _private_results(target) as private, ExitStack() as turn:
+        turn.enter_context(options.turn)
+        started = Instant.now()
         job = Job(project, experiment, name, private, options)
-        ending = ENGINES[options.engine](job, watch)
+        with watch:
+            watch.check()  # it may have had to wait for its turn
+            ending = ENGINES[options.engine](job, watch)
+        turn.close()
         if options.steps is not None:
             options.steps.begin("writing the report")
         if watch.interrupted:

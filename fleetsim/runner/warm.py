@@ -75,7 +75,7 @@ class Nursery:
         Root of the project and name of the experiment that all runs are of: what its claims are
         worth is calculated once, as far as the runs have that in common.
     draws : bool
-        Whether many runs draw their figures; if so, it rehearses that.
+        Whether many runs draw their figures; if so, it rehearses that too.
     """
 
     def __init__(
@@ -254,8 +254,8 @@ def _preload(kind: str, *, many: bool, draws: bool) -> dict[str, str]:
         if many:  # or else others draw them
             each.plots()
     _first_uses(kind if kind in ours else DEFAULT_KIND)
-    if many and draws:
-        _rehearse()
+    if many:
+        _rehearse(draws=draws)
     return {name: os.environ[name] for name in set(os.environ) - before}
 
 
@@ -284,8 +284,11 @@ def _is_ours(kind: object) -> bool:
     return type(kind).__module__.partition(".")[0] == __package__.partition(".")[0]
 
 
-def _rehearse() -> None:
-    """Test what was drawn in memory, and plot it: much is only found or loaded at its first use."""
+def _rehearse(*, draws: bool) -> None:
+    """Test what was drawn in memory, and plot it: much is only found or loaded at its first use.
+
+    That makes up a third of the time of a small run.
+    """
     from fleetsim.experiment.figures import (
         draw_counts,
         draw_over_interval,
@@ -307,7 +310,8 @@ def _rehearse() -> None:
         draw_types(types, seen.sample, config)
         return draw_over_interval(times, seen.sample)
 
-    render(titled_figure("Rehearsal", (8, 8), fill)[0])
+    if draws:
+        render(titled_figure("Rehearsal", (8, 8), fill)[0])
 
 
 def _ended(pid: int) -> int | None:

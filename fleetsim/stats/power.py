@@ -164,13 +164,17 @@ def detectable_share_shift(n: int, probability: float, level: float) -> float | 
     return math.expm1(float(scipy.optimize.brentq(lack, 0, high, xtol=1e-12)))
 
 
-@lru_cache(maxsize=256)  # several tests of a battery have the same
 def detectable_shares(n: int, df: int, level: float) -> float:
     """Return the smallest Cohen's w that the chi-square test of category shares catches.
 
     w = sqrt(sum (p - weight)**2 / weight), a pure number; asymptotic, by the noncentral chi-square
     law with noncentrality n w**2.
     """
+    return math.sqrt(_detectable_noncentrality(df, level) / n)
+
+
+@lru_cache(maxsize=256)  # several tests of a battery, and the next run's, have the same
+def _detectable_noncentrality(df: int, level: float) -> float:
     critical = scipy.stats.chi2.isf(level, df)
 
     def lack(noncentrality: float) -> float:
@@ -179,7 +183,7 @@ def detectable_shares(n: int, df: int, level: float) -> float:
     high = 1.0
     while lack(high) < 0:
         high *= 2
-    return float(np.sqrt(scipy.optimize.brentq(lack, 1e-9, high, xtol=1e-10) / n))
+    return float(scipy.optimize.brentq(lack, 1e-9, high, xtol=1e-10))
 
 
 def detectable_dispersion(df: int, level: float) -> float:
@@ -294,6 +298,7 @@ def _sobol(dimensions: int, exponent: int) -> Floats:
     return points
 
 
+@lru_cache(maxsize=256)  # runs of one experiment ask for the same
 def dispersion_power(df: int, ratio: float, level: float) -> float:
     """Return P(the two-sided dispersion test rejects) where variance = ratio * mean.
 
@@ -303,6 +308,7 @@ def dispersion_power(df: int, ratio: float, level: float) -> float:
     return float(scipy.stats.chi2.cdf(lower / ratio, df) + scipy.stats.chi2.sf(upper / ratio, df))
 
 
+@lru_cache(maxsize=256)  # runs of one experiment ask for the same
 def dispersion_reach(df: int, probability: float = 0.95) -> float:
     """Return the margin that a fault-free variance/mean keeps about 1 with this probability.
 
@@ -321,6 +327,7 @@ def dispersion_reach(df: int, probability: float = 0.95) -> float:
     return float(scipy.optimize.brentq(lack, 0.0, high, xtol=1e-12))
 
 
+@lru_cache(maxsize=256)  # runs of one experiment ask for the same
 def dispersion_outcome(
     df: int, ratio: float, low: float, high: float, confidence: float = 0.95
 ) -> Outcome:

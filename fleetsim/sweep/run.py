@@ -13,6 +13,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from threading import Semaphore
 from uuid import uuid4
 
 from fleetsim.base.cluster import Cluster
@@ -119,7 +120,7 @@ def run_sweep(
                 nursery = stack.enter_context(Nursery(kind.name, named, draws=draws))
             if to_do:
                 first_uses(sweep.experiment.kind, options.engine)
-            outcomes = _in_threads(orders(), home, options.jobs, nursery)
+            outcomes = _in_threads(orders(), home, options, nursery)
         else:
             outcomes = _on_workers(orders(), cluster)
         with closing(outcomes):
@@ -174,15 +175,20 @@ def _on_workers(orders: Iterator[Order], cluster: Cluster) -> Generator[Outcome]
 
 
 def _in_threads(
-    orders: Iterator[Order], home: Mirror, jobs: int, nursery: Nursery | None
+    orders: Iterator[Order], home: Mirror, options: SweepOptions, nursery: Nursery | None
 ) -> Generator[Outcome]:
-    """Yield the outcomes of points as they end, so many at a time."""
-    runner = Runner(nursery)
-    pool = ThreadPoolExecutor(jobs, thread_name_prefix="sweep")
+    """Yield the outcomes of points as they end, so many at a time.
+
+    There is one thread more: while it writes the report of a point, as many run. Where a failure
+    ends the sweep, none may begin before that report is written.
+    """
+    runner = Runner(nursery, Semaphore(options.jobs))
+    threads = options.jobs + (not options.fail_fast)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="sweep")
     running: set[Future[Outcome]] = set()
     try:
         while True:
-            for order in islice(orders, jobs - len(running)):
+            for order in islice(orders, threads - len(running)):
                 running.add(pool.submit(runner.run, order, home))
             if not running:
                 break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ class SweepOptions:
     Attributes
     ----------
     jobs : int
-        Points that run at a time in this process; what is measured takes turns all the same.
+        Points that run at a time in this process, beside the writing of one's report; what is
+        measured takes turns all the same.
     engine : Engine
         What goes through the steps of each run.
     fresh : bool
@@ -99,10 +101,16 @@ class Runner:
     ----------
     nursery : Nursery, optional
         What the kernels of notebooks are forked from.
+    turn : context manager
+        Held by a point while its steps are made, and no longer when its report is written.
     """
 
-    def __init__(self, nursery: Nursery | None = None) -> None:
-        self._nursery = nursery
+    def __init__(
+        self,
+        nursery: Nursery | None = None,
+        turn: AbstractContextManager[object] = nullcontext(),  # noqa: B008 (it has no state)
+    ) -> None:
+        self._nursery, self._turn = nursery, turn
         self._lock = threading.Lock()
         self._watches: set[Watch] = set()
         self._interrupted = False
@@ -132,6 +140,7 @@ class Runner:
                 nursery=self._nursery,
                 figures=order.options.figures,
                 sweep_follows=order.options.page_follows,
+                turn=self._turn,
             )
             outcome = execute(
                 home.project,

@@ -58,12 +58,13 @@ class _Rows(NamedTuple):
     @classmethod
     def empty(cls) -> _Rows:
         """Return room for the events that are handed to DuckDB at once."""
-        whole, signed = np.uint64, np.int64
-        return cls(*(np.empty(BUFFER_EVENTS, kind) for kind in (whole, whole, signed, signed)))
+        n = BUFFER_EVENTS
+        ids, whole = (np.empty((2, n), kind) for kind in (np.uint64, np.int64))
+        return cls(*ids, *whole)
 
     def part(self, start: int, end: int) -> _Rows:
         """Return the rows `start` to `end` - 1."""
-        return _Rows(*(column[start:end] for column in self))
+        return _Rows._make(column[start:end] for column in self)
 
     def moments(self, first: int, end: int) -> Ints:
         """Return the moments from `first` on, before `end`."""

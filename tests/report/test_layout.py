@@ -128,7 +128,10 @@ def test_images_without_words_get_some() -> None:
         ("<b onclick=x style=y>a</b><!-- b -->", "<b>a</b>"),
         ('<a href=" javascript:x">a</a><a href="jav&#x09;ascript:x">b</a>', "<a>a</a><a>b</a>"),
         ("<a href=https://x target=_top>a</a>", '<a href="https://x">a</a>'),
-        ("<a href=../x>a</a><a href=//x>b</a><a href=#x>c</a>", '<a>a</a><a>b</a><a href="#x">c</a>'),
+        (
+            "<a href=../x>a</a><a href=//x>b</a><a href=#x>c</a>",
+            '<a>a</a><a>b</a><a href="#x">c</a>',
+        ),
         ("<a href=data:text/html,x>a</a>", "<a>a</a>"),
         ("<form><input><iframe>a</iframe></form>", "a"),
         ("<svg><script>x</script></svg><math><style>y</style></math>a", "a"),

@@ -145,9 +145,9 @@ def test_a_sweep_of_several_points_forks_its_kernels(
     started = []
 
     class Counted(Nursery):
-        def __init__(self, **given: Any) -> None:
+        def __init__(self, *given: Any, **more: Any) -> None:
             started.append(1)
-            super().__init__(**given)
+            super().__init__(*given, **more)
 
         possible = staticmethod(lambda: possible)  # type: ignore[assignment]
 

@@ -30,8 +30,9 @@ from fleetsim.batch.verify import batches_below, verify_batch
 from fleetsim.experiment.record import read_record
 from fleetsim.experiment.results import Engine
 from fleetsim.report.run_report import check_report
-from fleetsim.runner.engines import RunOptions
-from fleetsim.runner.run import Outcome, execute
+from fleetsim.runner.engines import Ending, Job, RunOptions, run_library
+from fleetsim.runner.run import Outcome, _publish, execute
+from fleetsim.runner.watch import Watch
 from fleetsim.sweep import plan as sweep_plan
 from fleetsim.sweep.plan import Sweep, plan_sweep
 from fleetsim.sweep.run import Progress, run_sweep, sweep_lock
@@ -192,6 +193,46 @@ def test_fail_fast_begins_no_further_point(
     assert (count.done, count.failed, count.left) == (1, 1, 2)
     assert len(trials) == 2
     assert (len(sweep.finished), len(sweep.failed)) == (1, 1)
+
+
+@pytest.mark.parametrize(("jobs", "fail_fast"), [(1, False), (2, False), (1, True), (2, True)])
+def test_the_next_point_begins_while_a_report_is_written(
+    project: Project, monkeypatch: pytest.MonkeyPatch, jobs: int, fail_fast: bool
+) -> None:
+    """But no more than so many at a time; and not where a failure may be the end of the sweep."""
+    lock, next_began = threading.Lock(), threading.Event()
+    at_work, begun, written = 0, 0, 0
+    together: list[int] = []
+    unfinished: list[int] = []
+
+    def engine(job: Job, watch: Watch) -> Ending:
+        nonlocal at_work, begun
+        with lock:
+            at_work, begun = at_work + 1, begun + 1
+            together.append(at_work)
+            if begun > jobs:
+                next_began.set()
+        ending = run_library(job, watch)
+        with lock:
+            at_work -= 1
+        return ending
+
+    def publish(*given: Any, **more: Any) -> Outcome:
+        nonlocal written
+        assert fail_fast or next_began.wait(60)
+        with lock:
+            unfinished.append(begun - written)
+        outcome = _publish(*given, **more)
+        with lock:
+            written += 1
+        return outcome
+
+    monkeypatch.setattr("fleetsim.runner.run.ENGINES", {Engine.LIBRARY: engine})
+    monkeypatch.setattr("fleetsim.runner.run._publish", publish)
+    assert do(project, jobs=jobs, fail_fast=fail_fast)[0].done == 4
+    assert begun == 4
+    assert max(together) <= jobs
+    assert (max(unfinished) > jobs) is not fail_fast
 
 
 def test_retries_are_made_where_asked_for(
