@@ -17,6 +17,8 @@ endif
 
 # A Python's settings made for another environment must not reach ours.
 unexport PYTHONHOME PYTHONPATH
+# Images of containers often set it. Each process that a test starts would compile all it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 # Folders whose tests have a target of their own: the others are not to load them.

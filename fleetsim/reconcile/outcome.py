@@ -85,12 +85,14 @@ def reconcile(
     with TemporaryDirectory(prefix="fleetsim-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         memory = _memory_for(arrivals) if memory is None else memory
-        outputs = Outputs(queries, output, memory, accepted=accepted, rejected=rejected)
         base = open_duck(name, memory, preserve_insertion_order=False)
         try:
             base.execute("SET TimeZone = 'UTC'")
             with whole(keep_accepted, folder / "accepted.parquet") as kept, _told():
-                reports = _take_outputs(base, outputs, kept, folder / "rejected.parquet")
+                with Outputs(
+                    queries, output, memory, accepted=accepted, rejected=rejected
+                ) as outputs:
+                    reports = _take_outputs(base, outputs, kept, folder / "rejected.parquet")
                 load_delivered(base, arrivals, folder)
                 _match(base)
                 with whole(outcome, folder / "outcome.parquet") as path:

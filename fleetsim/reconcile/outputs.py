@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -75,13 +76,20 @@ def check_queries(
     InputError
         Where there is no SELECT, a placeholder that is not known, or DuckDB cannot parse it.
     """
-    base = duckdb.connect(":memory:")
-    try:
-        for where, sql in ((accepted, queries.accepted), (rejected, queries.rejected)):
-            if sql is not None:
-                _parse(base, sql, Path("output"), where)
-    finally:
-        base.close()
+    for where, sql in ((accepted, queries.accepted), (rejected, queries.rejected)):
+        if sql is not None:
+            _parse(_parser(), sql, Path("output"), where)
+
+
+@cache
+def _parsing() -> Any:
+    """Return a DuckDB that only parses: it has no thread, which a fork would leave behind."""
+    return duckdb.connect(":memory:", config={"threads": 1})
+
+
+def _parser() -> Any:
+    """Return a connection to it; several threads may parse."""
+    return _parsing().cursor()
 
 
 def _parse(base: Any, sql: str, output: Path, where: str) -> tuple[list[Attachment], str]:
@@ -109,7 +117,7 @@ def _parse(base: Any, sql: str, output: Path, where: str) -> tuple[list[Attachme
 
 
 class Outputs:
-    """The output of a pipeline, read by its queries; close it, or use it with ``with``.
+    """The output of a pipeline, read by its queries, one at a time; a context.
 
     Parameters
     ----------
@@ -133,6 +141,14 @@ class Outputs:
         self._queries, self._output = queries, output.resolve()
         self._memory = memory
         self._accepted, self._rejected = accepted, rejected
+        self._stack = ExitStack()
+        self._base: Any = None  # of the queries that attach nothing
+
+    def __enter__(self) -> Outputs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     @contextmanager
     def accepted(self) -> Iterator[Any]:
@@ -188,8 +204,8 @@ class Outputs:
             f"SELECT * FROM {source}, dateformat = '-', timestampformat = '-', "
             "sample_size = 100000, union_by_name = true, map_inference_threshold = -1)"
         )
-        with self._connected(where) as (base, _):
-            types = _described(base, sniffed)
+        with _told(where):
+            types = _described(self._shared(where), sniffed)
         if names == NAMES:
             _accepted_columns(_as_texts(types), where)
         elif "raw" not in types:
@@ -198,6 +214,15 @@ class Outputs:
         columns = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in there)
         chosen = ", ".join(f'"{name}"' for name in there)
         return f"SELECT {chosen} FROM {source}, columns = {{{columns}}})"
+
+    def _shared(self, where: str) -> Any:
+        """Return the DuckDB of the queries that attach nothing: its start takes longer than they.
+
+        Who attaches has one of its own, with no other names in it.
+        """
+        if self._base is None:
+            self._base, _ = self._stack.enter_context(self._connected(where))
+        return self._base
 
     @contextmanager
     def _connected(self, where: str) -> Iterator[tuple[Any, Path]]:
@@ -210,8 +235,7 @@ class Outputs:
                         f"{where}: found DuckDB {duckdb.__version__}, which cannot keep to a "
                         "folder; allowed: 1.2 or newer"
                     )
-                with _told(where):
-                    yield base, Path(folder)
+                yield base, Path(folder)
             finally:
                 base.close()
 
@@ -221,8 +245,12 @@ class Outputs:
         if not sql:
             yield None
             return
-        with self._connected(where) as (base, folder):
-            attached, select = _parse(base, sql, self._output, where)
+        attached, select = _parse(_parser(), sql, self._output, where)
+        with _told(where), ExitStack() as stack:
+            if attached:
+                base, folder = stack.enter_context(self._connected(where))
+            else:
+                base, folder = self._shared(where), self._output  # nothing is copied
             try:
                 there = [attach(base, one, select, self._output, folder, where) for one in attached]
                 types = _described(base, select) if all(there) else None
