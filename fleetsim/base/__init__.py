@@ -12,9 +12,9 @@ __getattr__, __dir__ = face(
         "cluster": "check_address Cluster connect require_dask WAITING when_given_up",
         "errors": "cut FleetsimError found InputError is_of_the_system LINE_LIMIT modules_of "
         "nearest refused",
-        "files": "claim_folder clear_left exclusive free_bytes hash_file leads_out links_out "
-        "make_folder open_plain PARTIAL point_link publish_folder read_plain remove staging_folder "
-        "sync take_lock write_file",
+        "files": "claim_folder clear_left exclusive free_bytes hash_file HashingOpener leads_out "
+        "links_out make_folder open_plain PARTIAL point_link publish_folder read_plain remove "
+        "staging_folder sync take_lock write_file",
         "leave": "leave_process",
         "progress": "in_notebook notebook_bar PROGRESS Steps terminal_bar UNWATCHED Update",
         "project": "find_project Project ROOT_VARIABLE source_hash",

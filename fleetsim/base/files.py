@@ -180,6 +180,53 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(cast("Any", file), "sha256").hexdigest()
 
 
+class HashingOpener:
+    """Opens a file as `open_plain` does; once that was read to its end, its hash is known."""
+
+    def __init__(self) -> None:
+        self._opened: _Hashed | None = None
+
+    def __call__(self, path: Path) -> io.RawIOBase:
+        """Open a file."""
+        self._opened = _Hashed(open_plain(path))
+        return self._opened
+
+    @property
+    def sha256(self) -> str:
+        """Of the whole file; "" where its end was not read, or some of it was skipped."""
+        return "" if self._opened is None else self._opened.sha256
+
+
+class _Hashed(io.RawIOBase):
+    """A file that is hashed as it is read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._hash, self._in_order = file, hashlib.sha256(), True
+        self.sha256 = ""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count: int = cast("Any", self._file).readinto(buffer)
+        if count:
+            self._hash.update(memoryview(buffer)[:count])
+        elif len(buffer) and self._in_order:
+            self.sha256 = self._hash.hexdigest()
+        return count
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._in_order, self.sha256 = False, ""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
 def sync(path: Path) -> None:
     """Flush a file or folder to the disk; a file system may have no such thing for folders."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -76,8 +76,22 @@ class Writer:
 class Reader(Protocol):
     """Opens a file of events as JSON Lines, which are made as they are read, in little memory."""
 
-    def __call__(self, path: Path, longest: int = LONGEST) -> BinaryIO:
-        """Return the stream; `longest` is the most bytes that the text of a value may have."""
+    def __call__(
+        self,
+        path: Path,
+        longest: int = LONGEST,
+        opened: Callable[[Path], Any] | None = None,
+    ) -> BinaryIO:
+        """Return the stream.
+
+        Parameters
+        ----------
+        path : Path
+        longest : int
+            The most bytes that the text of a value may have.
+        opened : callable, optional
+            Opens the file, where the format is read from its beginning to its end.
+        """
 
 
 class Format(NamedTuple):
@@ -140,16 +154,23 @@ def _parquet(output: Output, job: FileJob) -> Writer:
     return Rows(output, job)
 
 
-def _read_plain(path: Path, longest: int = LONGEST) -> BinaryIO:
+def _opened(path: Path, opened: Callable[[Path], Any] | None) -> Any:
     from fleetsim.base.files import open_plain
 
-    return open_plain(path)
+    return (opened or open_plain)(path)
 
 
-def _read_gzip(path: Path, longest: int = LONGEST) -> BinaryIO:
-    from fleetsim.base.files import open_plain
+def _read_plain(
+    path: Path, longest: int = LONGEST, opened: Callable[[Path], Any] | None = None
+) -> BinaryIO:
+    file: BinaryIO = _opened(path, opened)
+    return file
 
-    return io.BufferedReader(_Members(open_plain(path)), FRAME)
+
+def _read_gzip(
+    path: Path, longest: int = LONGEST, opened: Callable[[Path], Any] | None = None
+) -> BinaryIO:
+    return io.BufferedReader(_Members(_opened(path, opened)), FRAME)
 
 
 class _Members(io.RawIOBase):
@@ -205,15 +226,18 @@ class _Members(io.RawIOBase):
         super().close()
 
 
-def _read_zstd(path: Path, longest: int = LONGEST) -> BinaryIO:
+def _read_zstd(
+    path: Path, longest: int = LONGEST, opened: Callable[[Path], Any] | None = None
+) -> BinaryIO:
     import pyarrow
 
-    from fleetsim.base.files import open_plain
+    file = _opened(path, opened)
+    return io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"), FRAME)
 
-    return io.BufferedReader(pyarrow.CompressedInputStream(open_plain(path), "zstd"), FRAME)
 
-
-def _read_parquet(path: Path, longest: int = LONGEST) -> BinaryIO:
+def _read_parquet(
+    path: Path, longest: int = LONGEST, opened: Callable[[Path], Any] | None = None
+) -> BinaryIO:
     from fleetsim.batch.rows import read_rows
 
     return read_rows(path, longest)

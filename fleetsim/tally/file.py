@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from fleetsim.base.clock import LAST_US, format_time
 from fleetsim.base.errors import FleetsimError, InputError, found
-from fleetsim.base.files import hash_file
+from fleetsim.base.files import HashingOpener, hash_file
 from fleetsim.base.storage import place, told
 from fleetsim.batch.companies import read_companies
 from fleetsim.batch.formats import FORMATS, damaged
@@ -266,8 +266,9 @@ class FileReader:
             explained, marks = (None, read) if isinstance(read, Marks) else (read, None)
         seen, error, sha256 = 0, "", ""
         opened: Callable[[Path], Any] | None = None
+        opener = HashingOpener()  # for formats that are read from the beginning to the end
         if format != "jsonl":
-            opened = partial(FORMATS[format].reader, longest=self._longest)
+            opened = partial(FORMATS[format].reader, longest=self._longest, opened=opener)
         bounds = self._bounds(format, stated, 0 if marks is None else len(marks))
         where: Path | None = path
         if rows_of is not None:
@@ -290,7 +291,7 @@ class FileReader:
             more = _more(lines, stated)
             if format != "jsonl" and error != MISSING and not _far_beyond(stated):
                 try:
-                    sha256 = hash_file(path)
+                    sha256 = opener.sha256 or hash_file(path)
                 except InputError as fault:  # no plain file
                     error = error or "; ".join(fault.faults)
                 except OSError as fault:

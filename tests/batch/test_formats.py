@@ -24,6 +24,7 @@ from support import AT, AT_US, NAME, Cli, Project, command_named
 
 from fleetsim.base.clock import Instant
 from fleetsim.base.errors import FleetsimError, InputError
+from fleetsim.base.files import HashingOpener, hash_file
 from fleetsim.batch import formats
 from fleetsim.batch import parquet as columnar
 from fleetsim.batch.formats import FORMATS, FileJob
@@ -442,3 +443,28 @@ def test_the_estimate_is_near_the_size(tmp_path, monkeypatch) -> None:
                     write(tmp_path / f"{name} {free}", name, values, force=True)
                 else:
                     write(tmp_path / f"{name} {free}", name, values)
+
+
+# The hash of a file on the way through it.
+
+
+@pytest.mark.parametrize("name", ["jsonl.gz", "jsonl.zst"])
+def test_the_hash_is_known_when_the_end_was_read(tmp_path: Path, name: str) -> None:
+    """However it was read, of one frame or of many; not before, and not where a part is skipped."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(formats, "FRAME", 500)
+        path = write(tmp_path, name)
+    whole = hash_file(path)
+    for size in (7, 1 << 16, -1):
+        opener = HashingOpener()
+        assert opener.sha256 == ""
+        with FORMATS[name].reader(path, opened=opener) as file:
+            while file.read(size):
+                pass
+        assert opener.sha256 == whole
+    assert opener(path).read(10)
+    assert opener.sha256 == ""
+    with opener(path) as raw:
+        raw.seek(10)
+        assert raw.readall()
+    assert opener.sha256 == ""

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from support import AT, NAME, Cli, Project
 
+from fleetsim.base.files import hash_file
 from fleetsim.generate.config import load_config
 from fleetsim.tally.audit import audit_data
 from fleetsim.tally.faults import EXAMPLES
@@ -397,6 +398,29 @@ def test_every_format_is_read(packed: Path, data: Project, fleetsim_cli: Cli) ->
     assert fleetsim_cli(*data.make_events("--batches", 2)).code == 0
     plain = json.loads(fleetsim_cli(*audit_of(data, "--json")).out)
     assert found["groups"] == plain["groups"]
+
+
+def test_a_compressed_file_is_hashed_on_the_way(
+    packed: Path, data: Project, fleetsim_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not fetched again, unless its end was not reached; Parquet is not read in order."""
+    hashed: list[str] = []
+
+    def hash_again(path: Path) -> str:
+        hashed.append(path.parent.name)
+        return hash_file(path)
+
+    for module in ("fleetsim.batch.verify", "fleetsim.tally.file"):
+        monkeypatch.setattr(f"{module}.hash_file", hash_again)
+    verify = ("verify", data.batch, "--companies", data.companies)
+    assert fleetsim_cli(*audit_of(data)).code == 0
+    assert fleetsim_cli(*verify).code == 0
+    assert len(hashed) == (3 if packed.suffix == ".parquet" else 0)
+    hashed.clear()
+    packed.write_bytes(b"x" + packed.read_bytes())
+    assert fleetsim_cli(*audit_of(data)).code == FINDING
+    assert fleetsim_cli(*verify).code == FINDING
+    assert hashed.count(packed.parent.name) == 2
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "missing", "swapped"])
