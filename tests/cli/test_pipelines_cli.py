@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -326,6 +327,9 @@ def killed_at(call: int, words: list[str], below: Path) -> bool:
         assert os.waitstatus_to_exitcode(status) == 0
         return False
     left = [call]
+    scratch = below.with_name("scratch")
+    scratch.mkdir(exist_ok=True)
+    tempfile.tempdir = str(scratch)  # what the killed one leaves there goes with the test
 
     def strike(real: Callable[..., Any]) -> Callable[..., Any]:
         def changed(path: Any, *args: Any, **kwargs: Any) -> Any:
