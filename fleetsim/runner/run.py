@@ -95,10 +95,11 @@ def execute(
     watch = watch or Watch()
     with _private_results(target) as private, ExitStack() as turn:
         turn.enter_context(options.turn)
+        if watch.interrupted:  # while it waited for its turn
+            raise RunEnded
         started = Instant.now()
         job = Job(project, experiment, name, private, options)
         with watch:
-            watch.check()  # it may have had to wait for its turn
             ending = ENGINES[options.engine](job, watch)
         turn.close()
         if options.steps is not None:

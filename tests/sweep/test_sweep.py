@@ -235,6 +235,24 @@ def test_the_next_point_begins_while_a_report_is_written(
     assert (max(unfinished) > jobs) is not fail_fast
 
 
+def test_a_limit_that_strikes_at_once_makes_a_failed_run(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its first step: it is no interruption, and the other points run all the same."""
+
+    class Late(Watch):
+        def __enter__(self) -> Watch:
+            super().__enter__()
+            self._time_out()
+            return self
+
+    monkeypatch.setattr("fleetsim.sweep.worker.Watch", Late)
+    count, sweep = do(project, run_timeout=1000.0, jobs=2)
+    assert (count.done, count.failed, count.left) == (0, 4, 0)
+    errors = [read_record(folder).error for folder in runs(sweep.results, "failed")]
+    assert {error.kind for error in errors if error} == {"RunTimeout"}
+
+
 def test_retries_are_made_where_asked_for(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
