@@ -90,7 +90,8 @@ class Reader(Protocol):
         longest : int
             The most bytes that the text of a value may have.
         opened : callable, optional
-            Opens the file, where the format is read from its beginning to its end.
+            Opens a compressed file, which is read from its beginning to its end; plain lines and
+            Parquet are opened as ever.
         """
 
 
@@ -154,17 +155,16 @@ def _parquet(output: Output, job: FileJob) -> Writer:
     return Rows(output, job)
 
 
-def _opened(path: Path, opened: Callable[[Path], Any] | None) -> Any:
-    from fleetsim.base.files import open_plain
-
-    return (opened or open_plain)(path)
-
-
 def _read_plain(
     path: Path, longest: int = LONGEST, opened: Callable[[Path], Any] | None = None
 ) -> BinaryIO:
-    file: BinaryIO = _opened(path, opened)
-    return file
+    from fleetsim.base.files import open_plain
+
+    return open_plain(path)
+
+
+def _opened(path: Path, opened: Callable[[Path], Any] | None) -> Any:
+    return (opened or _read_plain)(path)
 
 
 def _read_gzip(

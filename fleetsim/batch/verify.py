@@ -439,7 +439,7 @@ def _compare(path: Path, format: Format, content: Iterator[bytes], longest: int)
     count, size = 0, 0
     findings: list[str] = []
     file: BinaryIO | None = None
-    opener = HashingOpener()  # for formats that are read from the beginning to the end
+    opener = HashingOpener()  # for compressed lines
 
     def read(lines: bytes) -> None:
         if file is None or findings:

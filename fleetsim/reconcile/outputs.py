@@ -78,27 +78,23 @@ def check_queries(
     """
     for where, sql in ((accepted, queries.accepted), (rejected, queries.rejected)):
         if sql is not None:
-            _parse(_parser(), sql, Path("output"), where)
+            _parse(sql, Path("output"), where)
 
 
 @cache
-def _parsing() -> Any:
+def _parser() -> Any:
     """Return a DuckDB that only parses: it has no thread, which a fork would leave behind."""
     return duckdb.connect(":memory:", config={"threads": 1})
 
 
-def _parser() -> Any:
-    """Return a connection to it; several threads may parse."""
-    return _parsing().cursor()
-
-
-def _parse(base: Any, sql: str, output: Path, where: str) -> tuple[list[Attachment], str]:
+def _parse(sql: str, output: Path, where: str) -> tuple[list[Attachment], str]:
     """Return the files that a query attaches, and its SELECT."""
     for name in _PLACEHOLDER.findall(sql):
         if name != "output":
             fault = f"found the placeholder {{{name}}}{nearest(name, ['output'])}"
             raise InputError(where, f"{fault}; allowed: {{output}}", next_step=_NEXT)
     text = sql.replace("{output}", str(output).replace("'", "''"))
+    base = _parser().cursor()  # several threads may parse
     try:
         statements = base.extract_statements(text)
         attached = []
@@ -142,7 +138,7 @@ class Outputs:
         self._memory = memory
         self._accepted, self._rejected = accepted, rejected
         self._stack = ExitStack()
-        self._base: Any = None  # of the queries that attach nothing
+        self._base: tuple[Any, Path] | None = None  # of the queries that attach nothing
 
     def __enter__(self) -> Outputs:
         return self
@@ -205,7 +201,8 @@ class Outputs:
             "sample_size = 100000, union_by_name = true, map_inference_threshold = -1)"
         )
         with _told(where):
-            types = _described(self._shared(where), sniffed)
+            base, _ = self._shared(where)
+            types = _described(base, sniffed)
         if names == NAMES:
             _accepted_columns(_as_texts(types), where)
         elif "raw" not in types:
@@ -215,13 +212,13 @@ class Outputs:
         chosen = ", ".join(f'"{name}"' for name in there)
         return f"SELECT {chosen} FROM {source}, columns = {{{columns}}})"
 
-    def _shared(self, where: str) -> Any:
+    def _shared(self, where: str) -> tuple[Any, Path]:
         """Return the DuckDB of the queries that attach nothing: its start takes longer than they.
 
         Who attaches has one of its own, with no other names in it.
         """
         if self._base is None:
-            self._base, _ = self._stack.enter_context(self._connected(where))
+            self._base = self._stack.enter_context(self._connected(where))
         return self._base
 
     @contextmanager
@@ -245,12 +242,10 @@ class Outputs:
         if not sql:
             yield None
             return
-        attached, select = _parse(_parser(), sql, self._output, where)
+        attached, select = _parse(sql, self._output, where)
         with _told(where), ExitStack() as stack:
-            if attached:
-                base, folder = stack.enter_context(self._connected(where))
-            else:
-                base, folder = self._shared(where), self._output  # nothing is copied
+            own = stack.enter_context(self._connected(where)) if attached else None
+            base, folder = own or self._shared(where)
             try:
                 there = [attach(base, one, select, self._output, folder, where) for one in attached]
                 types = _described(base, select) if all(there) else None

@@ -101,16 +101,16 @@ class Runner:
     ----------
     nursery : Nursery, optional
         What the kernels of notebooks are forked from.
-    turn : context manager
+    turn : context manager, optional
         Held by a point while its steps are made, and no longer when its report is written.
     """
 
     def __init__(
         self,
         nursery: Nursery | None = None,
-        turn: AbstractContextManager[object] = nullcontext(),  # noqa: B008 (it has no state)
+        turn: AbstractContextManager[object] | None = None,
     ) -> None:
-        self._nursery, self._turn = nursery, turn
+        self._nursery, self._turn = nursery, turn or nullcontext()
         self._lock = threading.Lock()
         self._watches: set[Watch] = set()
         self._interrupted = False

@@ -266,7 +266,7 @@ class FileReader:
             explained, marks = (None, read) if isinstance(read, Marks) else (read, None)
         seen, error, sha256 = 0, "", ""
         opened: Callable[[Path], Any] | None = None
-        opener = HashingOpener()  # for formats that are read from the beginning to the end
+        opener = HashingOpener()  # for compressed lines
         if format != "jsonl":
             opened = partial(FORMATS[format].reader, longest=self._longest, opened=opener)
         bounds = self._bounds(format, stated, 0 if marks is None else len(marks))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from operator import itemgetter
 from tempfile import TemporaryDirectory
@@ -83,7 +83,7 @@ class EventStore:
     def __init__(self, length_us: int) -> None:
         self._length = length_us
         self._base: Any = None  # DuckDB's, once there are more than a few
-        self._folder: TemporaryDirectory[str] | None = None
+        self._stack = ExitStack()
         self._rows = _Rows.empty()
         self._count = self._added = 0
         self._helper = ThreadPoolExecutor(1)  # hands rows to DuckDB beside the reading of others
@@ -95,10 +95,7 @@ class EventStore:
 
     def __exit__(self, *_: object) -> None:
         self._helper.shutdown()
-        if self._base is not None:
-            self._base.close()
-        if self._folder is not None:
-            self._folder.cleanup()
+        self._stack.close()
 
     def add(
         self,
@@ -146,17 +143,12 @@ class EventStore:
         self._count += len(line)
 
     def _connect(self) -> None:
-        import duckdb  # who has few events does not wait for it
+        from fleetsim.tally.duck import open_duck  # who has few events does not wait for it
 
-        self._folder = TemporaryDirectory(prefix="fleetsim-", ignore_cleanup_errors=True)
-        self._base = duckdb.connect(
-            config={
-                "memory_limit": MEMORY,
-                "threads": 2,
-                "preserve_insertion_order": False,
-                "temp_directory": self._folder.name,
-            }
-        )
+        folder = TemporaryDirectory(prefix="fleetsim-", ignore_cleanup_errors=True)
+        spilled = self._stack.enter_context(folder)
+        self._base = open_duck(spilled, MEMORY, preserve_insertion_order=False)
+        self._stack.callback(self._base.close)
         self._base.execute(
             "CREATE TABLE event (high UBIGINT, low UBIGINT, place BIGINT, moment BIGINT)"
         )
@@ -235,16 +227,16 @@ class EventStore:
             turns *= 2
         for turn in range(turns):
             table = np.zeros(min(_TABLE, 1 << total.bit_length()), np.uint64)
-            query = "SELECT low FROM event WHERE low & ? = ?"
-            bits, mine = np.uint64(turns - 1), turn
-
-            def taken(rows: _Rows, bits: np.uint64 = bits, mine: int = mine) -> list[Any]:
-                return [rows.low[rows.low & bits == mine]]
-
-            for (low,) in self._pieces(query, taken, [turns - 1, turn]):
+            for (low,) in self._lows(turns, turn):
                 if not kernels.all_new(np.ascontiguousarray(low), table, _TRIES):
                     return True
         return False
+
+    def _lows(self, turns: int, turn: int) -> Iterator[Sequence[npt.NDArray[Any]]]:
+        """Yield the half of the ids that one of so many turns takes; they are a power of two."""
+        query = f"SELECT low FROM event WHERE low & {turns - 1} = {turn}"  # noqa: S608 (numbers)
+        bits = np.uint64(turns - 1)
+        return self._pieces(query, lambda rows: [rows.low[rows.low & bits == turn]])
 
     def _any_twice_sorted(self) -> bool:
         """Sort them: DuckDB does so in bounded memory, while its groups need more with more ids."""

@@ -464,6 +464,10 @@ def test_the_hash_is_known_when_the_end_was_read(tmp_path: Path, name: str) -> N
         assert opener.sha256 == whole
     assert opener(path).read(10)
     assert opener.sha256 == ""
+    plain, opener = write(tmp_path / "plain", "jsonl"), HashingOpener()
+    with FORMATS["jsonl"].reader(plain, opened=opener) as file:  # who reads it hashes it
+        assert file.read()
+    assert opener.sha256 == ""
     with opener(path) as raw:
         raw.seek(10)
         assert raw.readall()
